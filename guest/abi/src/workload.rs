@@ -1,0 +1,51 @@
+//! Workloads and their parameters.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Which workload to run; the value of [`Workload::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum WorkloadKind {
+    /// Do nothing until the stop flag is set.
+    Idle = 0,
+    /// Disco's parallel make: read a source tree, tokenise and compress, write objects.
+    Pmake = 1,
+    /// Database-like: aggregate over a table file, several passes.
+    Scan = 2,
+    /// A parallel radix sort over all vCPUs, its result checked.
+    Splash = 3,
+    /// The ESX "toucher": a working set that changes over time.
+    Touch = 4,
+    /// Integrity: seeded patterns, disk blocks, overwrites, from all vCPUs.
+    Torture = 5,
+    /// Malformed queues and wild register writes.
+    Hostile = 6,
+    /// Micro-measurements of page faults, for `bench`.
+    Probe = 7,
+}
+
+/// One command to the guest.
+///
+/// `params` is by workload; a 0 means the workload's default:
+///
+/// | kind | params |
+/// |---|---|
+/// | `Pmake` | 0 jobs (threads), 1 passes, 2 most files (0: all), 3 pause between files in microseconds |
+/// | `Scan` | 0 passes, 1 table size in bytes |
+/// | `Splash` | 0 keys (u32 each), 1 passes |
+/// | `Touch` | 0 pages of the working set, 1 period in ms, 2 percent of pages moved each period, 3 percent written, 4 percent zero, 5 percent equal in all guests of one seed, 6 duration in ms |
+/// | `Torture` | 0 pages to verify in all, 1 pages of the anonymous region, 2 blocks of disk in play, 3 percent of pages that are equal in all guests of one seed |
+/// | `Hostile` | 0 attacks to make, 1 which (0: all in turn) |
+/// | `Probe` | 0 pages |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Workload {
+    /// A [`WorkloadKind`] as a number.
+    pub kind: u32,
+    /// Buffer cache limit in percent of the guest's memory (0: default, 50).
+    pub cache_percent: u32,
+    /// All randomness of the workload comes from this seed and, where guests shall differ, the VM's number.
+    pub seed: u64,
+    /// Parameters by workload, see above.
+    pub params: [u64; 16],
+}
