@@ -1,0 +1,95 @@
+//! Device access to guest memory (DMA), and DMA by mapping.
+
+use super::AddressSpace;
+use crate::{
+    error::MapRefused,
+    frames::PinnedFrames,
+    types::{Mechanism, Ppn, PpnRun},
+};
+use parking_lot::RwLockReadGuard;
+use vm_memory::GuestMemoryMmap;
+
+/// Mappings that laying frames over a run in the middle of another mapping adds at most.
+const MOST_NEW_VMAS: i64 = 2;
+
+/// The right to touch a VM's memory from the monitor's side.
+///
+/// While it lives, no content sharing is under way in this VM, so reads and writes never meet a
+/// fence. A write to a page that maps a frame breaks it like a guest's write would. Hold it for a
+/// burst of requests, not for ever: sharing waits. Never take a second one of the same VM on one
+/// thread: a waiting batch would stand between them.
+#[derive(Debug)]
+pub struct Access<'a> {
+    space: &'a AddressSpace,
+    _no_batch: RwLockReadGuard<'a, ()>,
+}
+
+impl AddressSpace {
+    /// Takes the right to touch the VM's memory; waits for a batch of sharing in progress.
+    #[must_use]
+    pub fn access(&self) -> Access<'_> {
+        Access {
+            space: self,
+            _no_batch: self.dma.read(),
+        }
+    }
+}
+
+impl Access<'_> {
+    /// The VM's memory by guest-physical address; accesses outside it are errors, not faults.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.space.memory
+    }
+
+    /// The space this is an access to.
+    #[must_use]
+    pub fn space(&self) -> &AddressSpace {
+        self.space
+    }
+
+    /// Makes the pages from `at` on name these frames: a transfer into guest memory that moves no
+    /// byte (Disco 4.2). What was there before is dropped.
+    ///
+    /// # Errors
+    /// [`MapRefused`] says why the caller has to copy instead; nothing has changed then.
+    pub fn map_frames(
+        &self,
+        at: Ppn,
+        frames: &PinnedFrames,
+        mechanism: Mechanism,
+    ) -> Result<(), MapRefused> {
+        let (space, common) = (self.space, &self.space.common);
+        let run = PpnRun::new(at, frames.pages());
+        if u64::from(at.0) + u64::from(frames.pages()) > u64::from(space.pages()) {
+            return Err(MapRefused::OutOfRange);
+        }
+        if frames.group() != space.group {
+            return Err(MapRefused::OtherGroup {
+                frames: frames.group(),
+                vm: space.group,
+            });
+        }
+        let mut released = Vec::new();
+        let mut table = space.table.lock();
+        if table.detached() {
+            return Err(MapRefused::Detached);
+        }
+        if !common.budget.has_room(MOST_NEW_VMAS) {
+            return Err(MapRefused::NoBudget);
+        }
+        space
+            .region
+            .overlay(run, common.frames.memory(), frames.start())
+            .map_err(|error| MapRefused::Kernel(error.raw_os_error().unwrap_or(0)))?;
+        let vmas = table.set_mapped(run, frames.start(), mechanism, &mut released);
+        common
+            .frames
+            .reference(frames.start(), frames.pages(), mechanism);
+        table.note_mapped(run);
+        drop(table);
+        common.budget.change(vmas);
+        common.frames.release(&released);
+        Ok(())
+    }
+}

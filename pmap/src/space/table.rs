@@ -1,0 +1,328 @@
+//! The books of one VM: what each guest-physical page is made of.
+
+use crate::{
+    frames::Released,
+    types::{Mechanism, Mpn, Ppn, PpnRun},
+};
+
+/// What a guest-physical page is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Never written, never given anything: reads as zeros and takes no memory.
+    Untouched,
+    /// A page of the VM's own.
+    Private,
+    /// Names a frame, copy-on-write.
+    Mapped(Mpn, Mechanism),
+    /// Was private, found all zero, and given back: reads as zeros and takes no memory.
+    Zero,
+}
+
+const UNTOUCHED: u8 = 0;
+const PRIVATE: u8 = 1;
+const ZERO: u8 = 2;
+const MAPPED: u8 = 3;
+
+/// Runs that are remembered as newly mapped before they are all taken for one.
+const MOST_NOTES: usize = 16_384;
+
+/// Pages of one VM by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceTotals {
+    /// All pages of the VM.
+    pub guest_physical: u64,
+    /// Pages that are or were in use: private, mapped and zero.
+    pub touched: u64,
+    /// Pages of the VM's own.
+    pub private: u64,
+    /// Pages that name a frame.
+    pub mapped: u64,
+    /// Pages given back because they were all zero.
+    pub zero: u64,
+    /// Pages the guest has given to the balloon.
+    pub ballooned: u64,
+    /// Pages on swap.
+    pub swapped: u64,
+    /// Memory mappings (VMAs) that the VM's memory consists of.
+    pub vmas: u64,
+    /// Frames mapped so far whose page the guest has then written.
+    pub broken: u64,
+}
+
+/// State and backing of every page.
+///
+/// *State* is what the page is now; *backing* is what lies below: anonymous memory (0) or an
+/// overlay of a frame (its number plus one). A broken page is private with a frame as its backing.
+#[derive(Debug)]
+pub(super) struct Table {
+    state: Vec<u8>,
+    backing: Vec<u32>,
+    private: u64,
+    zero: u64,
+    mapped: u64,
+    broken: u64,
+    borders: i64,
+    detached: bool,
+    newly_mapped: Vec<PpnRun>,
+}
+
+impl Table {
+    pub(super) fn new(pages: u32) -> Self {
+        let pages = pages as usize;
+        Self {
+            state: vec![UNTOUCHED; pages],
+            backing: vec![0; pages],
+            private: 0,
+            zero: 0,
+            mapped: 0,
+            broken: 0,
+            borders: 1,
+            detached: false,
+            newly_mapped: Vec::new(),
+        }
+    }
+
+    pub(super) fn detached(&self) -> bool {
+        self.detached
+    }
+
+    pub(super) fn totals(&self) -> SpaceTotals {
+        SpaceTotals {
+            guest_physical: self.state.len() as u64,
+            touched: self.private + self.mapped + self.zero,
+            private: self.private,
+            mapped: self.mapped,
+            zero: self.zero,
+            ballooned: 0,
+            swapped: 0,
+            vmas: u64::try_from(self.borders).unwrap_or(0),
+            broken: self.broken,
+        }
+    }
+
+    pub(super) fn contains(&self, run: PpnRun) -> bool {
+        run.pages > 0 && u64::from(run.start.0) + u64::from(run.pages) <= self.state.len() as u64
+    }
+
+    pub(super) fn state(&self, ppn: Ppn) -> PageState {
+        match self.state[ppn.index()] {
+            UNTOUCHED => PageState::Untouched,
+            PRIVATE => PageState::Private,
+            ZERO => PageState::Zero,
+            mapped => PageState::Mapped(
+                Mpn(self.backing[ppn.index()] - 1),
+                Mechanism::ALL[usize::from(mapped - MAPPED)],
+            ),
+        }
+    }
+
+    /// The frame that lies below the page, whether it shows or the page is broken.
+    pub(super) fn overlay(&self, ppn: Ppn) -> Option<Mpn> {
+        self.backing[ppn.index()].checked_sub(1).map(Mpn)
+    }
+
+    /// True when the pages lie over exactly these consecutive frames.
+    pub(super) fn overlaid_by(&self, run: PpnRun, first: Mpn) -> bool {
+        run.iter()
+            .zip(first.0..)
+            .all(|(ppn, mpn)| self.backing[ppn.index()] == mpn + 1)
+    }
+
+    /// The whole overlay (one mapping) around a page.
+    pub(super) fn overlay_around(&self, ppn: Ppn) -> PpnRun {
+        let backing = self.backing[ppn.index()];
+        let continues = |index: usize, offset: i64| {
+            self.backing
+                .get(index)
+                .is_some_and(|&other| i64::from(other) == i64::from(backing) + offset)
+        };
+        let (mut before, mut after) = (0u32, 0u32);
+        while before < ppn.0
+            && continues(ppn.index() - before as usize - 1, -i64::from(before) - 1)
+            && backing > before + 1
+        {
+            before += 1;
+        }
+        while continues(ppn.index() + after as usize + 1, i64::from(after) + 1) {
+            after += 1;
+        }
+        PpnRun::new(Ppn(ppn.0 - before), before + after + 1)
+    }
+
+    /// The pages of the run are the VM's own now: they were written. Ended references go to `released`.
+    pub(super) fn set_private(&mut self, run: PpnRun, released: &mut Vec<Released>) {
+        for ppn in run.iter() {
+            if self.state[ppn.index()] == PRIVATE {
+                continue;
+            }
+            if self.state[ppn.index()] >= MAPPED {
+                self.broken += 1;
+            }
+            self.leave(ppn, released);
+            self.state[ppn.index()] = PRIVATE;
+            self.private += 1;
+        }
+    }
+
+    /// The pages of the run name consecutive frames now. Ended references go to `released`;
+    /// returns the change in the number of mappings.
+    pub(super) fn set_mapped(
+        &mut self,
+        run: PpnRun,
+        first: Mpn,
+        mechanism: Mechanism,
+        released: &mut Vec<Released>,
+    ) -> i64 {
+        let borders = self.borders_around(run);
+        for (ppn, mpn) in run.iter().zip(first.0..) {
+            self.leave(ppn, released);
+            self.state[ppn.index()] = MAPPED + mechanism as u8;
+            self.backing[ppn.index()] = mpn + 1;
+            self.mapped += 1;
+        }
+        self.rebordered(run, borders)
+    }
+
+    /// Remembers a run that a device mapped, for [`Self::take_mapped`].
+    pub(super) fn note_mapped(&mut self, run: PpnRun) {
+        if let Some(last) = self.newly_mapped.last_mut()
+            && last.end() == run.start
+        {
+            last.pages += run.pages;
+        } else if self.newly_mapped.len() < MOST_NOTES {
+            self.newly_mapped.push(run);
+        } else {
+            // Nobody has asked for long: say "anywhere" instead of keeping an endless list.
+            let pages = u32::try_from(self.state.len()).unwrap_or(u32::MAX);
+            self.newly_mapped = vec![PpnRun::new(Ppn(0), pages)];
+        }
+    }
+
+    /// The runs noted since the last call.
+    pub(super) fn take_mapped(&mut self) -> Vec<PpnRun> {
+        std::mem::take(&mut self.newly_mapped)
+    }
+
+    /// The pages of the run were given back as zeros; `anonymous` when fresh memory was laid over
+    /// them. Returns the change in the number of mappings.
+    pub(super) fn set_zero(
+        &mut self,
+        run: PpnRun,
+        anonymous: bool,
+        released: &mut Vec<Released>,
+    ) -> i64 {
+        let borders = self.borders_around(run);
+        for ppn in run.iter() {
+            self.leave(ppn, released);
+            self.state[ppn.index()] = ZERO;
+            self.zero += 1;
+            if anonymous {
+                self.backing[ppn.index()] = 0;
+            }
+        }
+        self.rebordered(run, borders)
+    }
+
+    /// The VM leaves: all references end, nothing can be mapped any more.
+    pub(super) fn detach(&mut self, released: &mut Vec<Released>) {
+        for index in 0..self.state.len() {
+            if self.state[index] >= MAPPED {
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "a VM has fewer than 2^32 pages"
+                )]
+                self.leave(Ppn(index as u32), released);
+                self.state[index] = UNTOUCHED;
+            }
+        }
+        self.state.fill(UNTOUCHED);
+        (self.private, self.zero, self.detached) = (0, 0, true);
+        self.newly_mapped = Vec::new();
+    }
+
+    fn leave(&mut self, ppn: Ppn, released: &mut Vec<Released>) {
+        match self.state(ppn) {
+            PageState::Untouched => {}
+            PageState::Private => self.private -= 1,
+            PageState::Zero => self.zero -= 1,
+            PageState::Mapped(mpn, mechanism) => {
+                self.mapped -= 1;
+                released.push(Released { mpn, mechanism });
+            }
+        }
+    }
+
+    /// Borders between mappings inside the run and at both its ends.
+    fn borders_around(&self, run: PpnRun) -> i64 {
+        let border = |index: u32| {
+            let (before, after) = (
+                self.backing[index as usize - 1],
+                self.backing[index as usize],
+            );
+            !(before == 0 && after == 0 || before != 0 && after == before + 1)
+        };
+        let last = u32::try_from(self.backing.len()).unwrap_or(u32::MAX);
+        let inside = (run.start.0.max(1)..=run.end().0.min(last - 1))
+            .filter(|&index| border(index))
+            .count();
+        i64::try_from(inside).unwrap_or(i64::MAX)
+    }
+
+    fn rebordered(&mut self, run: PpnRun, before: i64) -> i64 {
+        let change = self.borders_around(run) - before;
+        self.borders += change;
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_counted_as_the_kernel_merges_them() {
+        let mut table = Table::new(100);
+        let mut released = Vec::new();
+        assert_eq!(table.totals().vmas, 1);
+        table.set_mapped(
+            PpnRun::new(Ppn(10), 4),
+            Mpn(50),
+            Mechanism::Disk,
+            &mut released,
+        );
+        assert_eq!(table.totals().vmas, 3);
+        table.set_mapped(
+            PpnRun::new(Ppn(14), 4),
+            Mpn(54),
+            Mechanism::Disk,
+            &mut released,
+        );
+        assert_eq!(table.totals().vmas, 3, "consecutive frames merge");
+        assert_eq!(table.overlay_around(Ppn(12)), PpnRun::new(Ppn(10), 8));
+        table.set_mapped(
+            PpnRun::new(Ppn(12), 1),
+            Mpn(7),
+            Mechanism::Content,
+            &mut released,
+        );
+        assert_eq!(table.totals().vmas, 5);
+        assert_eq!(released.len(), 1);
+        table.set_zero(PpnRun::new(Ppn(10), 8), true, &mut released);
+        assert_eq!(table.totals().vmas, 1);
+        assert_eq!(released.len(), 9);
+    }
+
+    #[test]
+    fn overlays_at_the_edges_of_memory_are_found_whole() {
+        let mut table = Table::new(8);
+        table.set_mapped(
+            PpnRun::new(Ppn(0), 8),
+            Mpn(0),
+            Mechanism::Disk,
+            &mut Vec::new(),
+        );
+        for page in 0..8 {
+            assert_eq!(table.overlay_around(Ppn(page)), PpnRun::new(Ppn(0), 8));
+        }
+    }
+}

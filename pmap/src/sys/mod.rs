@@ -1,0 +1,21 @@
+//! The pmap's unsafe code: mappings, the frame store's memory, write tracking, the page map.
+//!
+//! Everything here is a thin, checked wrapper of one kernel facility. It knows addresses and
+//! offsets, but not what a page means; that is kept by `frames` and `space`.
+
+mod pagemap;
+mod region;
+mod store;
+mod tracking;
+
+pub(crate) use pagemap::{Pagemap, Select};
+pub(crate) use region::Region;
+pub(crate) use store::StoreMemory;
+pub(crate) use tracking::WriteTracking;
+
+use crate::types::PAGE_SIZE;
+
+/// Bytes of a number of pages.
+pub(crate) const fn bytes_of(pages: u32) -> usize {
+    pages as usize * PAGE_SIZE
+}

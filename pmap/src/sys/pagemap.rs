@@ -1,0 +1,223 @@
+//! Which pages of a range the process owns privately, and which of them were written.
+//!
+//! Linux 6.7 answers both by `PAGEMAP_SCAN` (Documentation/admin-guide/mm/pagemap.rst) at the cost
+//! of the answer; older kernels by reading `/proc/self/pagemap` page by page, without writes.
+
+use crate::types::{PAGE_BYTES, Ppn, PpnRun};
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
+
+const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+const WP_MATCHING: u64 = 1;
+const WRITTEN: u64 = 1 << 1;
+const FILE: u64 = 1 << 2;
+const PRESENT: u64 = 1 << 3;
+const SWAPPED: u64 = 1 << 4;
+const PFNZERO: u64 = 1 << 5;
+const REGIONS: usize = 512;
+
+const OLD_PRESENT: u64 = 1 << 63;
+const OLD_SWAPPED: u64 = 1 << 62;
+const OLD_FILE: u64 = 1 << 61;
+
+/// `struct pm_scan_arg`.
+#[repr(C)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// Which private pages to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Select {
+    /// All private pages.
+    Private,
+    /// Private pages written since they were last protected (all, where writes are not tracked).
+    Written,
+}
+
+/// `/proc/self/pagemap`, with or without `PAGEMAP_SCAN`.
+#[derive(Debug)]
+pub(crate) struct Pagemap {
+    file: File,
+    scan: bool,
+}
+
+impl Pagemap {
+    /// Opens the page map and finds out what this kernel can do.
+    pub(crate) fn open() -> io::Result<Self> {
+        let file = File::open("/proc/self/pagemap")?;
+        let mut pagemap = Self { file, scan: true };
+        let probe = pagemap.scan_call(
+            0,
+            PAGE_BYTES,
+            0,
+            &mut [PageRegion {
+                start: 0,
+                end: 0,
+                categories: 0,
+            }],
+        );
+        pagemap.scan = probe.is_ok();
+        Ok(pagemap)
+    }
+
+    /// True where the kernel has `PAGEMAP_SCAN`.
+    pub(crate) fn can_scan(&self) -> bool {
+        self.scan
+    }
+
+    /// Appends the runs of private pages among the `pages` pages from `base`, in order.
+    pub(crate) fn private_runs(
+        &self,
+        base: u64,
+        run: PpnRun,
+        select: Select,
+        out: &mut Vec<PpnRun>,
+    ) -> io::Result<()> {
+        if self.scan {
+            self.scan_runs(base, run, select, out)
+        } else {
+            self.read_runs(base, run, out)
+        }
+    }
+
+    /// Starts tracking writes to the private pages of `run` afresh.
+    pub(crate) fn protect(&self, base: u64, run: PpnRun) -> io::Result<()> {
+        let (start, end) = addresses(base, run);
+        self.scan_call(start, end, WP_MATCHING, &mut []).map(|_| ())
+    }
+
+    fn scan_runs(
+        &self,
+        base: u64,
+        run: PpnRun,
+        select: Select,
+        out: &mut Vec<PpnRun>,
+    ) -> io::Result<()> {
+        let mut regions = [PageRegion {
+            start: 0,
+            end: 0,
+            categories: 0,
+        }; REGIONS];
+        let (mut start, end) = addresses(base, run);
+        while start < end {
+            let (found, walked) = match select {
+                Select::Written => self.scan_call(start, end, 0, &mut regions)?,
+                Select::Private => self.scan_masked(start, end, 0, FILE | PFNZERO, &mut regions)?,
+            };
+            for region in &regions[..found] {
+                push_run(out, ppn_at(base, region.start), ppn_at(base, region.end));
+            }
+            start = walked;
+        }
+        Ok(())
+    }
+
+    fn scan_call(
+        &self,
+        start: u64,
+        end: u64,
+        flags: u64,
+        regions: &mut [PageRegion],
+    ) -> io::Result<(usize, u64)> {
+        self.scan_masked(start, end, flags, WRITTEN | FILE | PFNZERO, regions)
+    }
+
+    fn scan_masked(
+        &self,
+        start: u64,
+        end: u64,
+        flags: u64,
+        category_mask: u64,
+        regions: &mut [PageRegion],
+    ) -> io::Result<(usize, u64)> {
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            flags,
+            start,
+            end,
+            walk_end: 0,
+            vec: if regions.is_empty() {
+                0
+            } else {
+                regions.as_mut_ptr() as u64
+            },
+            vec_len: regions.len() as u64,
+            max_pages: 0,
+            // A frame's page is file-backed, the kernel's zero page is nobody's: both are excluded.
+            category_inverted: FILE | PFNZERO,
+            category_mask,
+            category_anyof_mask: PRESENT | SWAPPED,
+            return_mask: PRESENT,
+        };
+        // SAFETY: the structure is the one that this ioctl takes; `vec` and `vec_len` name a live,
+        // exclusively borrowed array, or nothing.
+        let answer = unsafe { libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((usize::try_from(answer).unwrap_or(0), argument.walk_end))
+    }
+
+    fn read_runs(&self, base: u64, run: PpnRun, out: &mut Vec<PpnRun>) -> io::Result<()> {
+        let mut buffer = [0u8; 8 * 1024];
+        let (mut start, end) = addresses(base, run);
+        while start < end {
+            let bytes = buffer
+                .len()
+                .min(usize::try_from((end - start) / PAGE_BYTES * 8).unwrap_or(usize::MAX));
+            self.file
+                .read_exact_at(&mut buffer[..bytes], start / PAGE_BYTES * 8)?;
+            for entry in buffer[..bytes].chunks_exact(8) {
+                let entry = u64::from_ne_bytes(entry.try_into().unwrap_or_default());
+                if entry & (OLD_PRESENT | OLD_SWAPPED) != 0 && entry & OLD_FILE == 0 {
+                    push_run(out, ppn_at(base, start), ppn_at(base, start + PAGE_BYTES));
+                }
+                start += PAGE_BYTES;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn addresses(base: u64, run: PpnRun) -> (u64, u64) {
+    (base + run.start.address(), base + run.end().address())
+}
+
+fn ppn_at(base: u64, address: u64) -> Ppn {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a region has fewer than 2^32 pages"
+    )]
+    Ppn(((address - base) / PAGE_BYTES) as u32)
+}
+
+fn push_run(out: &mut Vec<PpnRun>, start: Ppn, end: Ppn) {
+    match out.last_mut() {
+        Some(last) if last.end() == start => last.pages += end.0 - start.0,
+        _ => out.push(PpnRun::new(start, end.0 - start.0)),
+    }
+}

@@ -1,0 +1,190 @@
+//! One VM's memory: an address range of this process in which pages are anonymous, overlaid by
+//! frames, or fenced.
+
+use super::{bytes_of, store::StoreMemory};
+use crate::types::{Mpn, PAGE_SIZE, Page, Ppn, PpnRun};
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+use std::{ffi::c_void, io, ptr};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// Regions start at this alignment, so that a region's page tables are its own.
+const ALIGNMENT: usize = 2 << 20;
+
+/// A reserved address range of `pages` pages, unmapped when dropped.
+///
+/// Methods that change mappings take `&self`: what they do is atomic against guest and monitor
+/// accesses (the kernel's `mmap_lock`), and the caller (`space`) serialises them by its table lock.
+#[derive(Debug)]
+pub(crate) struct Region {
+    base: *mut u8,
+    pages: u32,
+    reserved: usize,
+}
+
+// SAFETY: the region is plain memory of the whole process; the pointer is only turned into
+// accesses by the methods below, each of which states what it needs.
+unsafe impl Send for Region {}
+// SAFETY: as above; no method gives out `&mut`.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Reserves memory for `pages` pages, demand-zero, followed by one page that can't be accessed.
+    pub(crate) fn reserve(pages: u32) -> io::Result<Self> {
+        let length = bytes_of(pages);
+        let reserved = length + PAGE_SIZE;
+        let slack = reserved + ALIGNMENT;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let raw = unsafe {
+            mm::mmap_anonymous(
+                ptr::null_mut(),
+                slack,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )?
+        };
+        let head = raw.align_offset(ALIGNMENT);
+        let base = raw.wrapping_byte_add(head).cast::<u8>();
+        let region = Self {
+            base,
+            pages,
+            reserved,
+        };
+        // SAFETY: both ranges are parts of the mapping just made that nobody else knows of;
+        // the second starts behind the region's guard page.
+        unsafe {
+            if head > 0 {
+                mm::munmap(raw, head)?;
+            }
+            let tail = slack - head - reserved;
+            if tail > 0 {
+                mm::munmap(base.wrapping_add(reserved).cast(), tail)?;
+            }
+        }
+        region.protect(PpnRun::new(Ppn(0), pages), true)?;
+        // Sharing is by 4 KiB pages: a huge page would hide duplicates and break by 2 MiB.
+        region.advise(PpnRun::new(Ppn(0), pages), Advice::LinuxNoHugepage)?;
+        region.advise(PpnRun::new(Ppn(0), pages), Advice::LinuxDontFork)?;
+        Ok(region)
+    }
+
+    /// Host address of the first page.
+    pub(crate) fn address(&self) -> u64 {
+        self.base as u64
+    }
+
+    /// Number of pages.
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// A view for devices; the accesses themselves are vm-memory's.
+    pub(crate) fn guest_memory(&self) -> io::Result<GuestMemoryMmap> {
+        let (prot, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: the range is mapped for as long as `self` lives; `space` keeps the view beside
+        // the region and drops both together.
+        let raw = unsafe { MmapRegion::build_raw(self.base, bytes_of(self.pages), prot, flags) };
+        let region = raw.map_err(io::Error::other)?;
+        let region = GuestRegionMmap::new(region, GuestAddress(0))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        GuestMemoryMmap::from_regions(vec![region]).map_err(io::Error::other)
+    }
+
+    fn at(&self, run: PpnRun) -> *mut c_void {
+        assert!(
+            run.end().0 <= self.pages && run.start.0 < run.end().0,
+            "{run:?} is outside the region"
+        );
+        self.base.wrapping_add(bytes_of(run.start.0)).cast()
+    }
+
+    /// Puts frames over the pages of `run`, copy-on-write: one call, one VMA.
+    pub(crate) fn overlay(&self, run: PpnRun, store: &StoreMemory, first: Mpn) -> io::Result<()> {
+        let offset = bytes_of(first.0) as u64;
+        // SAFETY: replaces pages inside the region only (`at` checks). Guest and monitor accesses
+        // see either the old or the new page: the kernel swaps them under its own lock.
+        unsafe {
+            mm::mmap(
+                self.at(run),
+                bytes_of(run.pages),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+                store.fd(),
+                offset,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Puts fresh demand-zero memory over the pages of `run`.
+    pub(crate) fn anonymous(&self, run: PpnRun) -> io::Result<()> {
+        // SAFETY: as in `overlay`.
+        unsafe {
+            mm::mmap_anonymous(
+                self.at(run),
+                bytes_of(run.pages),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+            )?;
+        }
+        self.advise(run, Advice::LinuxNoHugepage)?;
+        self.advise(run, Advice::LinuxDontFork)
+    }
+
+    /// Allows or forbids writes to the pages of `run`; a guest's write to a page where they are
+    /// forbidden comes out of `KVM_RUN` as `EFAULT` without having happened.
+    pub(crate) fn protect(&self, run: PpnRun, writable: bool) -> io::Result<()> {
+        let flags = if writable {
+            MprotectFlags::READ | MprotectFlags::WRITE
+        } else {
+            MprotectFlags::READ
+        };
+        // SAFETY: inside the region (`at` checks); a monitor write to a page without write
+        // permission can't happen, since those go through `Access`, which excludes fences.
+        Ok(unsafe { mm::mprotect(self.at(run), bytes_of(run.pages), flags)? })
+    }
+
+    /// Drops the private copies of the pages of `run`: what is below shows again (a frame inside
+    /// an overlay, zeros elsewhere).
+    pub(crate) fn discard(&self, run: PpnRun) -> io::Result<()> {
+        self.advise(run, Advice::LinuxDontNeed)
+    }
+
+    /// Gives the pages to Linux KSM, or takes them back.
+    pub(crate) fn set_mergeable(&self, mergeable: bool) -> io::Result<()> {
+        let advice = if mergeable {
+            Advice::LinuxMergeable
+        } else {
+            Advice::LinuxUnmergeable
+        };
+        self.advise(PpnRun::new(Ppn(0), self.pages), advice)
+    }
+
+    fn advise(&self, run: PpnRun, advice: Advice) -> io::Result<()> {
+        // SAFETY: inside the region (`at` checks). The advice used here changes content only for
+        // `DontNeed`, whose callers have checked that the content below is the same.
+        Ok(unsafe { mm::madvise(self.at(run), bytes_of(run.pages), advice)? })
+    }
+
+    /// The bytes of a page as they are now.
+    ///
+    /// A running guest may change them during the read. That is fine for what callers do (hash,
+    /// compare, look for zeros): any answer is a guess until it is confirmed under a fence.
+    pub(crate) fn page(&self, ppn: Ppn) -> &Page {
+        let page = self.at(PpnRun::new(ppn, 1)).cast::<Page>();
+        // SAFETY: mapped and readable for the region's life. Writers are the guest, outside Rust's
+        // memory model, and devices through vm-memory's volatile accesses; readers are hash and
+        // compare loops that are defined for every value they may meet.
+        unsafe { &*page }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the region ends here, and with it every user of its memory: the owner
+        // (`AddressSpace`) is dropped when no device, scanner or vCPU holds it any more.
+        let _ = unsafe { mm::munmap(self.base.cast(), self.reserved) };
+    }
+}
