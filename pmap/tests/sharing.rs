@@ -1,5 +1,7 @@
 //! Sharing, breaking and giving back, against the real kernel; the "guest" writes as a device does.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use mirrorball_pmap::*;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress};

@@ -69,7 +69,7 @@ impl AddressSpace {
     ) -> Result<Self, PmapError> {
         let pages = u32::try_from(bytes / PAGE_BYTES)
             .ok()
-            .filter(|&pages| pages > 0 && bytes % PAGE_BYTES == 0);
+            .filter(|&pages| pages > 0 && bytes.is_multiple_of(PAGE_BYTES));
         let pages = pages.ok_or(PmapError::BadSize { bytes })?;
         let failed = |action| {
             move |source| PmapError::GuestMemory {

@@ -31,7 +31,7 @@ pub fn is_zero(page: &Page) -> bool {
         .all(|piece| piece.iter().fold(0, |all, &byte| all | byte) == 0)
 }
 
-const _: () = assert!(PAGE_SIZE % 128 == 0);
+const _: () = assert!(PAGE_SIZE.is_multiple_of(128));
 
 impl AddressSpace {
     /// Gives back every page of the runs that is all zero, safely against running vCPUs and

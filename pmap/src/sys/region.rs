@@ -143,7 +143,8 @@ impl Region {
         };
         // SAFETY: inside the region (`at` checks); a monitor write to a page without write
         // permission can't happen, since those go through `Access`, which excludes fences.
-        Ok(unsafe { mm::mprotect(self.at(run), bytes_of(run.pages), flags)? })
+        unsafe { mm::mprotect(self.at(run), bytes_of(run.pages), flags)? };
+        Ok(())
     }
 
     /// Drops the private copies of the pages of `run`: what is below shows again (a frame inside
@@ -165,7 +166,8 @@ impl Region {
     fn advise(&self, run: PpnRun, advice: Advice) -> io::Result<()> {
         // SAFETY: inside the region (`at` checks). The advice used here changes content only for
         // `DontNeed`, whose callers have checked that the content below is the same.
-        Ok(unsafe { mm::madvise(self.at(run), bytes_of(run.pages), advice)? })
+        unsafe { mm::madvise(self.at(run), bytes_of(run.pages), advice)? };
+        Ok(())
     }
 
     /// The bytes of a page as they are now.

@@ -1,0 +1,110 @@
+//! The share protocol as a small model whose interleavings are all tried (loom).
+//!
+//! What the kernel makes atomic is one critical section here: an access by the guest checks the
+//! page's permission and takes effect in one step; `mprotect` and `mmap` take effect in one step.
+//! Everything between those steps may be interrupted by a guest write or a device write.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use loom::sync::{Arc, Mutex, RwLock};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mapping {
+    Private(u8),
+    Frame,
+}
+
+struct Mmu {
+    mapping: Mapping,
+    writable: bool,
+}
+
+struct Vm {
+    dma: RwLock<()>,
+    mmu: Mutex<Mmu>,
+}
+
+const FRAME: u8 = 7;
+
+impl Vm {
+    fn read(&self) -> u8 {
+        match self.mmu.lock().unwrap().mapping {
+            Mapping::Private(byte) => byte,
+            Mapping::Frame => FRAME,
+        }
+    }
+
+    /// A guest's store: it faults on a fence, waits, and is executed again.
+    fn guest_write(&self, byte: u8) {
+        loop {
+            {
+                let mut mmu = self.mmu.lock().unwrap();
+                if mmu.writable {
+                    mmu.mapping = Mapping::Private(byte);
+                    return;
+                }
+            }
+            drop(self.dma.read().unwrap());
+            loom::thread::yield_now();
+        }
+    }
+
+    fn device_write(&self, byte: u8) {
+        let _access = self.dma.read().unwrap();
+        let mut mmu = self.mmu.lock().unwrap();
+        assert!(mmu.writable, "a device met a fence");
+        mmu.mapping = Mapping::Private(byte);
+    }
+
+    fn share(&self, fence: bool) {
+        let _batch = self.dma.write().unwrap();
+        if fence {
+            self.mmu.lock().unwrap().writable = false;
+        }
+        let equal = self.read() == FRAME;
+        let mut mmu = self.mmu.lock().unwrap();
+        if equal {
+            mmu.mapping = Mapping::Frame;
+        }
+        mmu.writable = true;
+    }
+}
+
+fn run(fence: bool, device: bool) {
+    loom::model(move || {
+        let vm = Arc::new(Vm {
+            dma: RwLock::new(()),
+            mmu: Mutex::new(Mmu {
+                mapping: Mapping::Private(FRAME),
+                writable: true,
+            }),
+        });
+        let sharer = {
+            let vm = Arc::clone(&vm);
+            loom::thread::spawn(move || vm.share(fence))
+        };
+        if device {
+            vm.device_write(1);
+        } else {
+            vm.guest_write(1);
+        }
+        assert_eq!(vm.read(), 1, "a write was lost");
+        sharer.join().unwrap();
+        assert_eq!(vm.read(), 1, "a write was lost");
+    });
+}
+
+#[test]
+fn no_guest_write_is_lost() {
+    run(true, false);
+}
+
+#[test]
+fn no_device_write_is_lost() {
+    run(true, true);
+}
+
+#[test]
+#[should_panic(expected = "a write was lost")]
+fn without_the_fence_a_guest_write_is_lost() {
+    run(false, false);
+}

@@ -1,0 +1,288 @@
+//! The pmap against a model of plain byte arrays: whatever is mapped, shared, broken, given back
+//! or removed, in any order, every VM reads what it wrote, and the books agree with the kernel.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use mirrorball_pmap::*;
+use proptest::prelude::*;
+use std::{collections::BTreeMap, sync::Arc};
+use vm_memory::{Bytes, GuestAddress};
+
+const PAGES: u32 = 48;
+const VMS: u32 = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The guest writes one word of a page.
+    Write {
+        vm: u32,
+        ppn: u32,
+        value: u8,
+    },
+    /// The guest fills pages with one value (0: zeros).
+    Fill {
+        vm: u32,
+        ppn: u32,
+        pages: u32,
+        value: u8,
+    },
+    /// A device maps new frames.
+    Map {
+        vm: u32,
+        ppn: u32,
+        pages: u32,
+        value: u8,
+    },
+    /// Pages of one VM become frames, offered to pages of another (or the same).
+    Share {
+        from: u32,
+        source: u32,
+        to: u32,
+        target: u32,
+        pages: u32,
+    },
+    Zero {
+        vm: u32,
+        ppn: u32,
+        pages: u32,
+    },
+    Settle {
+        vm: u32,
+    },
+    TakeWritten {
+        vm: u32,
+    },
+    /// The VM goes and a new one comes in its place.
+    Replace {
+        vm: u32,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let (vm, ppn, pages, value) = (0..VMS, 0..PAGES, 1..12u32, 0..4u8);
+    prop_oneof![
+        4 => (vm.clone(), ppn.clone(), value.clone()).prop_map(|(vm, ppn, value)| Step::Write { vm, ppn, value }),
+        3 => (vm.clone(), ppn.clone(), pages.clone(), value.clone())
+            .prop_map(|(vm, ppn, pages, value)| Step::Fill { vm, ppn, pages, value }),
+        2 => (vm.clone(), ppn.clone(), pages.clone(), value)
+            .prop_map(|(vm, ppn, pages, value)| Step::Map { vm, ppn, pages, value }),
+        4 => (vm.clone(), ppn.clone(), vm.clone(), ppn.clone(), pages.clone())
+            .prop_map(|(from, source, to, target, pages)| Step::Share { from, source, to, target, pages }),
+        2 => (vm.clone(), ppn, pages).prop_map(|(vm, ppn, pages)| Step::Zero { vm, ppn, pages }),
+        1 => vm.clone().prop_map(|vm| Step::Settle { vm }),
+        1 => vm.clone().prop_map(|vm| Step::TakeWritten { vm }),
+        1 => vm.prop_map(|vm| Step::Replace { vm }),
+    ]
+}
+
+struct Vm {
+    space: Arc<AddressSpace>,
+    bytes: Vec<u8>,
+}
+
+struct Machine {
+    pmap: Arc<Pmap>,
+    vms: BTreeMap<u32, Vm>,
+    next: u32,
+}
+
+fn clip(ppn: u32, pages: u32) -> u32 {
+    pages.min(PAGES - ppn)
+}
+
+fn range(ppn: u32, pages: u32) -> std::ops::Range<usize> {
+    ppn as usize * PAGE_SIZE..(ppn + pages) as usize * PAGE_SIZE
+}
+
+impl Machine {
+    fn new() -> Self {
+        let pmap = Pmap::new(&PmapConfig {
+            frame_capacity: 1 << 28,
+            ..PmapConfig::default()
+        })
+        .unwrap();
+        let mut machine = Self {
+            pmap,
+            vms: BTreeMap::new(),
+            next: 0,
+        };
+        (0..VMS).for_each(|vm| machine.boot(vm));
+        machine
+    }
+
+    fn boot(&mut self, vm: u32) {
+        let space = self
+            .pmap
+            .create_space(VmId(self.next), GroupId(0), u64::from(PAGES) * PAGE_BYTES)
+            .unwrap();
+        self.next += 1;
+        self.vms.insert(
+            vm,
+            Vm {
+                space,
+                bytes: vec![0; PAGES as usize * PAGE_SIZE],
+            },
+        );
+    }
+
+    fn write(&mut self, vm: u32, at: usize, bytes: &[u8]) {
+        let vm = self.vms.get_mut(&vm).unwrap();
+        vm.space
+            .access()
+            .memory()
+            .write_slice(bytes, GuestAddress(at as u64))
+            .unwrap();
+        vm.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn make_frames(&self, bytes: &[u8]) -> PinnedFrames {
+        let pages = u32::try_from(bytes.len() / PAGE_SIZE).unwrap();
+        let mut frames = self.pmap.frames().allocate(pages, GroupId(0)).unwrap();
+        frames.bytes_mut().copy_from_slice(bytes);
+        frames.publish()
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Write { vm, ppn, value } => self.write(
+                vm,
+                ppn as usize * PAGE_SIZE + 8 * value as usize,
+                &[value; 8],
+            ),
+            Step::Fill {
+                vm,
+                ppn,
+                pages,
+                value,
+            } => {
+                let pages = clip(ppn, pages);
+                self.write(
+                    vm,
+                    range(ppn, pages).start,
+                    &vec![value; range(ppn, pages).len()],
+                );
+            }
+            Step::Map {
+                vm,
+                ppn,
+                pages,
+                value,
+            } => {
+                let pages = clip(ppn, pages);
+                let frames = self.make_frames(&vec![value; range(ppn, pages).len()]);
+                let vm = self.vms.get_mut(&vm).unwrap();
+                vm.space
+                    .access()
+                    .map_frames(Ppn(ppn), &frames, Mechanism::Disk)
+                    .unwrap();
+                vm.bytes[range(ppn, pages)].fill(value);
+            }
+            Step::Share {
+                from,
+                source,
+                to,
+                target,
+                pages,
+            } => {
+                let pages = clip(source.max(target), pages);
+                let frames = self.make_frames(&self.vms[&from].bytes[range(source, pages)]);
+                let equal = (0..pages)
+                    .filter(|&n| {
+                        let page = &self.vms[&to].bytes[range(target + n, 1)];
+                        page == &self.vms[&from].bytes[range(source + n, 1)]
+                    })
+                    .count() as u64;
+                let candidate = ShareCandidate {
+                    at: Ppn(target),
+                    frames: &frames,
+                };
+                let outcome = self.vms[&to].space.share(&[candidate], Mechanism::Content);
+                assert_eq!(
+                    (outcome.shared, outcome.different),
+                    (equal, u64::from(pages) - equal)
+                );
+            }
+            Step::Zero { vm, ppn, pages } => {
+                let pages = clip(ppn, pages);
+                let zeros = (ppn..ppn + pages)
+                    .filter(|&ppn| {
+                        self.vms[&vm].bytes[range(ppn, 1)]
+                            .iter()
+                            .all(|&byte| byte == 0)
+                    })
+                    .count() as u64;
+                let outcome = self.vms[&vm]
+                    .space
+                    .release_zero(&[PpnRun::new(Ppn(ppn), pages)]);
+                assert_eq!(outcome.released, zeros);
+            }
+            Step::Settle { vm } => self.vms[&vm].space.settle(),
+            Step::TakeWritten { vm } => drop(self.vms[&vm].space.take_written()),
+            Step::Replace { vm } => {
+                self.pmap.remove_space(self.vms[&vm].space.vm());
+                self.boot(vm);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let mut bytes = vec![0; PAGES as usize * PAGE_SIZE];
+        for vm in self.vms.values() {
+            vm.space
+                .access()
+                .memory()
+                .read_slice(&mut bytes, GuestAddress(0))
+                .unwrap();
+            assert!(
+                bytes == vm.bytes,
+                "{:?} reads what it did not write",
+                vm.space.vm()
+            );
+        }
+        self.pmap.settle_all();
+        let (books, kernel) = (self.pmap.totals(), self.pmap.kernel_account().unwrap());
+        // The reads above may have put zero frames of the kernel in; those are nobody's memory.
+        assert_eq!(
+            books.private * PAGE_BYTES,
+            kernel.private_bytes,
+            "{books:?}"
+        );
+        assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
+        assert_eq!(books.touched, books.private + books.mapped + books.zero);
+        assert_eq!(
+            books.reclaimed,
+            books.touched - books.private - books.frames,
+            "{books:?}"
+        );
+        self.check_frames(&books);
+    }
+
+    /// Recounts frames and sharing from the page states alone.
+    fn check_frames(&self, books: &Totals) {
+        let mut references: BTreeMap<Mpn, u64> = BTreeMap::new();
+        for vm in self.vms.values() {
+            for state in vm.space.states(PpnRun::new(Ppn(0), PAGES)) {
+                if let PageState::Mapped(mpn, _) = state {
+                    *references.entry(mpn).or_default() += 1;
+                }
+            }
+        }
+        assert_eq!(books.frames, references.len() as u64);
+        assert_eq!(
+            books.shared,
+            references.values().filter(|&&count| count > 1).sum::<u64>() + books.zero
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_vm_reads_what_it_wrote(steps in prop::collection::vec(steps(), 1..60)) {
+        let mut machine = Machine::new();
+        for step in &steps {
+            machine.run(step);
+        }
+        machine.check();
+    }
+}
