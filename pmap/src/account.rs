@@ -175,7 +175,10 @@ mod tests {
 1000-3000 rw-p 00000000 00:00 0\nPss:  8 kB\nAnonymous:  8 kB\n\
 3000-5000 rw-p 00000000 00:01 77 /memfd:x\nPss:  6 kB\nAnonymous:  4 kB\n\
 9000-a000 rw-p 00000000 00:00 0\nPss:  4 kB\nAnonymous:  4 kB\n";
-        let regions = vec![Range { start: 0x1000, end: 0x5000 }];
+        let regions = vec![Range {
+            start: 0x1000,
+            end: 0x5000,
+        }];
         assert_eq!(private_in(smaps.as_bytes(), &regions).unwrap(), 12 * 1024);
     }
 }

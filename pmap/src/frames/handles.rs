@@ -3,7 +3,7 @@
 use super::store::StoreInner;
 use crate::sys::bytes_of;
 use crate::types::{GroupId, Mpn, PAGE_SIZE, Page};
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 /// A frame that may be gone: it names a page of the store and which life of it is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +54,22 @@ impl NewFrames {
                 .memory
                 .bytes_mut(self.pinned.start, self.pinned.pages)
         }
+    }
+
+    /// Writes bytes into the frames from byte `offset` on: cheaper than through [`Self::bytes_mut`]
+    /// for frames that were never touched, since the kernel need not zero them first.
+    ///
+    /// # Errors
+    /// The bytes lie outside the frames, or the machine has no memory left.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let size = bytes_of(self.pinned.pages);
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > size) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.pinned
+            .store
+            .memory
+            .write(self.pinned.start, offset, bytes)
     }
 
     /// Ends the making: from now on the bytes never change.

@@ -42,12 +42,39 @@ struct ScanArgument {
 
 /// `struct page_region`.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct PageRegion {
     start: u64,
     end: u64,
     categories: u64,
 }
+
+/// Which pages a scan matches.
+#[derive(Clone, Copy)]
+struct Categories {
+    inverted: u64,
+    all: u64,
+    any: u64,
+    told: u64,
+}
+
+/// A frame's page is file-backed, the kernel's zero page is nobody's: both are excluded.
+const PRIVATE: Categories = Categories {
+    inverted: FILE | PFNZERO,
+    all: FILE | PFNZERO,
+    any: PRESENT | SWAPPED,
+    told: PRESENT,
+};
+const PRIVATE_WRITTEN: Categories = Categories {
+    all: WRITTEN | FILE | PFNZERO,
+    ..PRIVATE
+};
+const ANY_WRITTEN: Categories = Categories {
+    inverted: 0,
+    all: WRITTEN,
+    any: 0,
+    told: WRITTEN,
+};
 
 /// Which private pages to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +97,7 @@ impl Pagemap {
     pub(crate) fn open() -> io::Result<Self> {
         let file = File::open("/proc/self/pagemap")?;
         let mut pagemap = Self { file, scan: true };
-        let probe = pagemap.scan_call(
-            0,
-            PAGE_BYTES,
-            0,
-            &mut [PageRegion {
-                start: 0,
-                end: 0,
-                categories: 0,
-            }],
-        );
+        let probe = pagemap.scan_call(0, PAGE_BYTES, 0, PRIVATE, &mut [PageRegion::default()]);
         pagemap.scan = probe.is_ok();
         Ok(pagemap)
     }
@@ -107,7 +125,8 @@ impl Pagemap {
     /// Starts tracking writes to the private pages of `run` afresh.
     pub(crate) fn protect(&self, base: u64, run: PpnRun) -> io::Result<()> {
         let (start, end) = addresses(base, run);
-        self.scan_call(start, end, WP_MATCHING, &mut []).map(|_| ())
+        self.scan_call(start, end, WP_MATCHING, PRIVATE_WRITTEN, &mut [])
+            .map(|_| ())
     }
 
     fn scan_runs(
@@ -117,17 +136,32 @@ impl Pagemap {
         select: Select,
         out: &mut Vec<PpnRun>,
     ) -> io::Result<()> {
-        let mut regions = [PageRegion {
-            start: 0,
-            end: 0,
-            categories: 0,
-        }; REGIONS];
-        let (mut start, end) = addresses(base, run);
+        let (start, end) = addresses(base, run);
+        if select == Select::Private {
+            return self.collect(base, start, end, PRIVATE, out);
+        }
+        // The kernel answers "written" alone many times faster than together with other questions,
+        // but counts what was never protected (holes, frames) as written: ask again only there.
+        let mut suspects = Vec::new();
+        self.collect(base, start, end, ANY_WRITTEN, &mut suspects)?;
+        for suspect in suspects {
+            let (start, end) = addresses(base, suspect);
+            self.collect(base, start, end, PRIVATE_WRITTEN, out)?;
+        }
+        Ok(())
+    }
+
+    fn collect(
+        &self,
+        base: u64,
+        mut start: u64,
+        end: u64,
+        categories: Categories,
+        out: &mut Vec<PpnRun>,
+    ) -> io::Result<()> {
+        let mut regions = [PageRegion::default(); REGIONS];
         while start < end {
-            let (found, walked) = match select {
-                Select::Written => self.scan_call(start, end, 0, &mut regions)?,
-                Select::Private => self.scan_masked(start, end, 0, FILE | PFNZERO, &mut regions)?,
-            };
+            let (found, walked) = self.scan_call(start, end, 0, categories, &mut regions)?;
             for region in &regions[..found] {
                 push_run(out, ppn_at(base, region.start), ppn_at(base, region.end));
             }
@@ -141,37 +175,27 @@ impl Pagemap {
         start: u64,
         end: u64,
         flags: u64,
+        categories: Categories,
         regions: &mut [PageRegion],
     ) -> io::Result<(usize, u64)> {
-        self.scan_masked(start, end, flags, WRITTEN | FILE | PFNZERO, regions)
-    }
-
-    fn scan_masked(
-        &self,
-        start: u64,
-        end: u64,
-        flags: u64,
-        category_mask: u64,
-        regions: &mut [PageRegion],
-    ) -> io::Result<(usize, u64)> {
+        let vec = if regions.is_empty() {
+            0
+        } else {
+            regions.as_mut_ptr() as u64
+        };
         let mut argument = ScanArgument {
             size: size_of::<ScanArgument>() as u64,
             flags,
             start,
             end,
             walk_end: 0,
-            vec: if regions.is_empty() {
-                0
-            } else {
-                regions.as_mut_ptr() as u64
-            },
+            vec,
             vec_len: regions.len() as u64,
             max_pages: 0,
-            // A frame's page is file-backed, the kernel's zero page is nobody's: both are excluded.
-            category_inverted: FILE | PFNZERO,
-            category_mask,
-            category_anyof_mask: PRESENT | SWAPPED,
-            return_mask: PRESENT,
+            category_inverted: categories.inverted,
+            category_mask: categories.all,
+            category_anyof_mask: categories.any,
+            return_mask: categories.told,
         };
         // SAFETY: the structure is the one that this ioctl takes; `vec` and `vec_len` name a live,
         // exclusively borrowed array, or nothing.

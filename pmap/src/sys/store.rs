@@ -3,6 +3,7 @@
 use super::bytes_of;
 use crate::types::{Mpn, PAGE_SIZE};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
+use rustix::io::pwrite;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
     io,
@@ -85,6 +86,18 @@ impl StoreMemory {
     pub(crate) unsafe fn bytes_mut(&self, first: Mpn, pages: u32) -> &mut [u8] {
         // SAFETY: mapped for the store's life, and exclusive by this function's contract.
         unsafe { slice::from_raw_parts_mut(self.at(first, pages), bytes_of(pages)) }
+    }
+
+    /// Writes into frames that are being made, through the file.
+    pub(crate) fn write(&self, first: Mpn, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let mut at = (bytes_of(first.0) + offset) as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = pwrite(&self.fd, rest, at)?;
+            rest = &rest[written..];
+            at += written as u64;
+        }
+        Ok(())
     }
 
     /// Gives the memory of frames back to the kernel; they read as zeros afterwards.
