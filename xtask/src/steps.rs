@@ -1,0 +1,86 @@
+//! The steps of `cargo xtask test`, each a command that a developer can run alone.
+
+use crate::{layers, packages};
+use anyhow::{Context, Result, bail};
+use std::{process::Command, time::Instant};
+
+/// Folder of builds with the broken protocol, apart so that it never mixes with the real one.
+const BROKEN_TARGET: &str = "target/broken-share-protocol";
+
+/// Everything that must hold before a change lands.
+pub(crate) fn test(fast: bool) -> Result<()> {
+    let start = Instant::now();
+    packages::ensure()?;
+    cargo("format", &["fmt", "--all", "--check"])?;
+    layers::check()?;
+    cargo(
+        "lints",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
+    cargo("tests", &["test", "--workspace", "--quiet"])?;
+    if !fast {
+        let torture = [
+            "run",
+            "--release",
+            "--quiet",
+            "--",
+            "run",
+            "experiments/torture-short.yaml",
+        ];
+        cargo("torture, short form", &torture)?;
+        broken_protocol()?;
+    }
+    println!("all steps passed in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Builds the monitor without the fence of the share protocol; the torture run must notice.
+pub(crate) fn broken_protocol() -> Result<()> {
+    heading("broken share protocol: torture must fail");
+    let output = tempfile_name();
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--release", "--quiet", "--target-dir", BROKEN_TARGET])
+        .args(["--features", "broken-share-protocol", "--"])
+        .args(["run", "experiments/torture-short.yaml", "--output", &output])
+        .status()
+        .context("cargo run")?;
+    let _ = std::fs::remove_dir_all(&output);
+    if status.success() {
+        bail!(
+            "torture passed with a share protocol that loses writes: it no longer tests anything"
+        );
+    }
+    println!("torture found the broken protocol ({status}), as it must");
+    Ok(())
+}
+
+fn tempfile_name() -> String {
+    let folder = std::env::temp_dir().join(format!("mirrorball-broken-{}", std::process::id()));
+    folder.to_string_lossy().into_owned()
+}
+
+fn cargo(name: &str, arguments: &[&str]) -> Result<()> {
+    heading(name);
+    let start = Instant::now();
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .status()
+        .context("cargo")?;
+    if !status.success() {
+        bail!("{name} failed: cargo {}", arguments.join(" "));
+    }
+    println!("{name}: ok in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn heading(name: &str) {
+    println!("== {name}");
+}
