@@ -150,7 +150,8 @@ pub struct Status {
     pub write_ticks: SampleBuckets,
     /// Length of `message` in bytes.
     pub message_length: u64,
-    /// Panic message or reason of failure, UTF-8.
+    /// Reason of failure, UTF-8. After a panic the first line is the place, `file:line:column`, and
+    /// the message follows.
     pub message: [u8; MAX_MESSAGE],
 }
 

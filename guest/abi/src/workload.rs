@@ -24,6 +24,33 @@ pub enum WorkloadKind {
     Probe = 7,
 }
 
+impl WorkloadKind {
+    /// The kind of a raw value; `None` for values that name none.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            0 => Self::Idle,
+            1 => Self::Pmake,
+            2 => Self::Scan,
+            3 => Self::Splash,
+            4 => Self::Touch,
+            5 => Self::Torture,
+            6 => Self::Hostile,
+            7 => Self::Probe,
+            _ => return None,
+        })
+    }
+}
+
+/// Value of [`crate::Status::outcome`]: all that was checked held.
+pub const OUTCOME_GOOD: u32 = 0;
+/// Value of [`crate::Status::outcome`]: at least one page or result was wrong; the message describes the first.
+pub const OUTCOME_MISMATCH: u32 = 1;
+/// Value of [`crate::Status::outcome`]: the workload could not go on (no disk, no memory); the message says why.
+pub const OUTCOME_FAILED: u32 = 2;
+/// Value of [`crate::Status::outcome`]: the command names no workload that this guest knows.
+pub const OUTCOME_UNKNOWN: u32 = 3;
+
 /// One command to the guest.
 ///
 /// `params` is by workload; a 0 means the workload's default:
@@ -36,7 +63,13 @@ pub enum WorkloadKind {
 /// | `Touch` | 0 pages of the working set, 1 period in ms, 2 percent of pages moved each period, 3 percent written, 4 percent zero, 5 percent equal in all guests of one seed, 6 duration in ms |
 /// | `Torture` | 0 pages to verify in all, 1 pages of the anonymous region, 2 blocks of disk in play, 3 percent of pages that are equal in all guests of one seed |
 /// | `Hostile` | 0 attacks to make, 1 which (0: all in turn) |
-/// | `Probe` | 0 pages |
+/// | `Probe` | 0 pages, 1 step (0: fill, 1: overwrite) |
+///
+/// `Probe` is given as two commands. The fill step takes the pages, which nobody has touched since
+/// the guest started if it is the guest's first command, and records the ticks of the first write
+/// to each in [`crate::Status::write_ticks`]; each page then holds content equal in all guests of
+/// the seed. After the monitor has shared them, the overwrite step (same seed and pages) writes one
+/// word in each page, records the ticks of that write in the same way, and verifies every byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Workload {

@@ -1,0 +1,50 @@
+//! Port writes and the time stamp counter: the guest's only ways out and its only clock.
+
+use core::arch::asm;
+use mirrorball_abi::port;
+
+/// Writes `value` to an I/O port of the monitor. Allowed at CPL 3 because IOPL is 3.
+fn out(port: u16, value: u32) {
+    // SAFETY: the monitor's ports change no memory the compiler knows of beyond what other vCPUs
+    // or devices may change anyway; the asm is a compiler barrier since it does not say `nomem`.
+    unsafe {
+        asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags));
+    }
+}
+
+/// Blocks this vCPU until it is woken or `microseconds` have passed (0: no limit).
+pub fn wait(microseconds: u32) {
+    out(port::WAIT, microseconds);
+}
+
+/// Wakes the vCPUs in `mask`.
+pub fn wake(mask: u32) {
+    out(port::WAKE, mask);
+}
+
+/// Tells the monitor that the phase in the status page has changed.
+pub fn phase_changed() {
+    out(port::PHASE, 0);
+}
+
+/// Ends this VM in good order.
+pub fn exit(code: u32) -> ! {
+    out(port::EXIT, code);
+    loop {
+        wait(0);
+    }
+}
+
+/// Ends this VM after a panic whose message is in the status page.
+pub fn panic_exit() -> ! {
+    out(port::PANIC, 0);
+    loop {
+        wait(0);
+    }
+}
+
+/// The time stamp counter.
+pub fn ticks() -> u64 {
+    // SAFETY: RDTSC has no effect on memory and is allowed at CPL 3 (CR4.TSD is clear).
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

@@ -1,0 +1,105 @@
+//! Running one command: parameters in, results in the status page.
+//!
+//! Each workload verifies its own results and says so in the same few counters, so that the
+//! monitor can judge them all alike.
+
+mod hostile;
+mod idle;
+mod pmake;
+mod probe;
+mod scan;
+mod sort;
+mod torture;
+mod touch;
+
+use crate::cache;
+use crate::console;
+use crate::pattern::Mismatch;
+use crate::port;
+use crate::shared::{self, Message};
+use alloc::string::String;
+use core::fmt::{self, Write};
+use mirrorball_abi::{OUTCOME_FAILED, OUTCOME_MISMATCH, OUTCOME_UNKNOWN, Phase, Workload, WorkloadKind};
+
+/// One command's parameters.
+#[derive(Clone, Debug)]
+struct Job {
+    seed: u64,
+    vm: u32,
+    params: [u64; 16],
+}
+
+impl Job {
+    /// The parameter at `index`, or the workload's default for a 0.
+    fn param(&self, index: usize, default: u64) -> u64 {
+        match self.params.get(index).copied().unwrap_or(0) {
+            0 => default,
+            value => value,
+        }
+    }
+
+    /// [`Job::param`] as a count of things in memory.
+    fn count(&self, index: usize, default: usize) -> usize {
+        shared::usize_of(self.param(index, default as u64))
+    }
+}
+
+/// Runs the newest command, whose number is `command`, to its end.
+pub fn execute(command: u64) {
+    let workload = shared::workload();
+    shared::begin_command(command);
+    shared::set_phase(Phase::Running);
+    port::phase_changed();
+    let start = port::ticks();
+    cache::set_limit(cache::limit_of(workload.cache_percent));
+    let job = Job { seed: workload.seed, vm: shared::vm(), params: workload.params };
+    let outcome = match run(&workload, &job) {
+        Ok(()) if shared::MISMATCHES.get() > 0 => OUTCOME_MISMATCH,
+        Ok(()) => 0,
+        Err((outcome, reason)) => {
+            say(format_args!("{reason}"));
+            outcome
+        }
+    };
+    shared::TICKS.set(port::ticks() - start);
+    shared::set_outcome(outcome);
+    shared::set_phase(Phase::Done);
+    port::phase_changed();
+}
+
+fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
+    let kind = WorkloadKind::from_raw(workload.kind)
+        .ok_or_else(|| (OUTCOME_UNKNOWN, alloc::format!("no workload {}", workload.kind)))?;
+    let result = match kind {
+        WorkloadKind::Idle => idle::run(),
+        WorkloadKind::Pmake => pmake::run(job),
+        WorkloadKind::Scan => scan::run(job),
+        WorkloadKind::Splash => sort::run(job),
+        WorkloadKind::Touch => touch::run(job),
+        WorkloadKind::Torture => torture::run(job),
+        WorkloadKind::Hostile => hostile::run(job),
+        WorkloadKind::Probe => probe::run(job),
+    };
+    result.map_err(|reason| (OUTCOME_FAILED, reason))
+}
+
+/// Puts a message into the status page.
+fn say(text: fmt::Arguments<'_>) {
+    let mut message = Message::default();
+    let _ = message.write_fmt(text);
+    message.finish();
+}
+
+/// Counts a page with a wrong byte; the first of a command is described in the status page, all on
+/// the console. `what` names the page.
+fn mismatch(what: fmt::Arguments<'_>, wrong: Mismatch) {
+    let Mismatch { offset, expected, got } = wrong;
+    let text = alloc::format!(
+        "vm {}: {what}, offset {offset:#x}: expected {expected:#018x}, got {got:#018x}",
+        shared::vm()
+    );
+    if shared::MISMATCHES.add(1) == 0 {
+        say(format_args!("{text}"));
+    }
+    console::line(format_args!("{text}"));
+}
