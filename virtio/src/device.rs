@@ -1,0 +1,85 @@
+//! What the transport asks of a device, and how a device says that its guest went wrong.
+
+use crate::disk::DiskError;
+use crate::queue::{ChainError, SetupError};
+use mirrorball_pmap::Access;
+use std::fmt;
+use virtio_queue::Queue;
+
+/// One device behind a [`Transport`](crate::Transport).
+///
+/// Every method may be called from any thread at any moment; the transport never runs
+/// [`process`](Self::process) twice at once for one queue, nor [`reset`](Self::reset) during it.
+pub trait Device: Send + Sync + fmt::Debug {
+    /// The device's kind (virtio 1.2, clause 5): 2 block, 3 console.
+    fn device_id(&self) -> u32;
+
+    /// The feature bits of this kind of device. The transport adds its own.
+    fn features(&self) -> u64;
+
+    /// Largest size of each queue, powers of two; constant for the device's life.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Fills `data` from the configuration space at `offset`; bytes outside it are left alone.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Serves one round of what the guest made available in a queue.
+    ///
+    /// # Errors
+    /// When the queue or a chain in it is malformed, or the device can't go on truthfully. The
+    /// queue is dead from then on.
+    fn process(
+        &self,
+        queue: usize,
+        ring: &mut Queue,
+        access: &Access<'_>,
+    ) -> Result<Completed, DeviceError>;
+
+    /// Forgets everything that the guest's driver set up.
+    fn reset(&self);
+}
+
+/// What one round of [`Device::process`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Completed {
+    /// Chains given back to the guest.
+    pub used: u32,
+    /// The round ended at its bound: there may be more to do.
+    pub more: bool,
+}
+
+/// Why a device can't go on; the monitor stops the VM with this as the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The queue was set up wrongly.
+    #[error("bad queue set-up: {0}")]
+    Setup(#[from] SetupError),
+    /// The available or used ring can't be what the guest says.
+    #[error("bad ring: {0}")]
+    Ring(#[from] virtio_queue::Error),
+    /// A descriptor chain is malformed.
+    #[error("bad descriptor chain: {0}")]
+    Chain(#[from] ChainError),
+    /// A chain is well-formed, yet no request of this kind of device can look so.
+    #[error("bad request (chain {head}): {reason}")]
+    Request {
+        /// Index of the chain's first descriptor.
+        head: u16,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The disk can't be read truthfully any more.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Any of the above, with the place where it happened.
+    #[error("virtio {device}, queue {queue}: {cause}")]
+    InQueue {
+        /// The kind of device.
+        device: &'static str,
+        /// The queue's index.
+        queue: usize,
+        /// What happened.
+        #[source]
+        cause: Box<DeviceError>,
+    },
+}

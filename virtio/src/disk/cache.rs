@@ -1,0 +1,253 @@
+//! The machine-wide block cache: which frame holds which block of which image (Disco's global
+//! disk cache).
+//!
+//! The cache keeps nothing alive: it remembers frames weakly, and a frame lives as long as a
+//! guest maps it. When several guests miss one block at the same time, one reads it and the
+//! others wait for that read.
+
+use super::image::Identity;
+use super::{BLOCK_BYTES, BaseImage, DiskError};
+use mirrorball_pmap::{GroupId, PinnedFrames, Pmap, WeakFrame};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+/// All images' block tables.
+pub struct BlockCache {
+    pmap: Arc<Pmap>,
+    tables: Mutex<HashMap<(Identity, GroupId), Weak<BlockTable>>>,
+}
+
+impl BlockCache {
+    /// An empty cache whose frames are the pmap's.
+    #[must_use]
+    pub fn new(pmap: Arc<Pmap>) -> Self {
+        Self {
+            pmap,
+            tables: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The table of an image in a sharing group, for as long as some disk holds it. An image
+    /// that was opened twice and didn't change in between has one.
+    pub(super) fn table(&self, image: &BaseImage, group: GroupId) -> Arc<BlockTable> {
+        let mut tables = self.tables.lock();
+        tables.retain(|_, table| table.strong_count() > 0);
+        let key = (image.identity(), group);
+        if let Some(table) = tables.get(&key).and_then(Weak::upgrade) {
+            return table;
+        }
+        let table = Arc::new(BlockTable {
+            pmap: Arc::clone(&self.pmap),
+            group,
+            entries: Mutex::new(Entries::new(image.blocks())),
+            filled: Condvar::new(),
+        });
+        tables.insert(key, Arc::downgrade(&table));
+        table
+    }
+}
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockCache")
+            .field("tables", &self.tables.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of one block.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// No frame.
+    Empty,
+    /// Somebody is reading it.
+    Busy,
+    /// A frame that may have been freed since.
+    Frame(WeakFrame),
+}
+
+/// A dense table, made at the first miss: an image that is only copied from needs none.
+#[derive(Debug)]
+struct Entries {
+    blocks: u64,
+    entries: Vec<Entry>,
+}
+
+impl Entries {
+    fn new(blocks: u64) -> Self {
+        Self {
+            blocks,
+            entries: Vec::new(),
+        }
+    }
+
+    fn slice(&mut self, blocks: Range<u64>) -> &mut [Entry] {
+        let at = |block| usize::try_from(block).unwrap_or(usize::MAX);
+        if self.entries.is_empty() {
+            self.entries.resize(at(self.blocks), Entry::Empty);
+        }
+        let end = at(blocks.end).min(self.entries.len());
+        &mut self.entries[at(blocks.start).min(end)..end]
+    }
+}
+
+/// The blocks of one image for one sharing group.
+pub(super) struct BlockTable {
+    pmap: Arc<Pmap>,
+    group: GroupId,
+    entries: Mutex<Entries>,
+    filled: Condvar,
+}
+
+/// A read's progress: the frames so far by first block, and the blocks this thread must read.
+type Parts = BTreeMap<u64, PinnedFrames>;
+
+impl BlockTable {
+    /// Frames of `blocks` consecutive blocks from `first` on, in order and in parts as long as
+    /// possible, and the number of reads that took. `None` if the frame store is full.
+    ///
+    /// Each missing run is read at once, into consecutive frames.
+    pub(super) fn frames(
+        &self,
+        image: &BaseImage,
+        first: u64,
+        blocks: u64,
+    ) -> Result<Option<(Vec<PinnedFrames>, u64)>, DiskError> {
+        let wanted = first..(first + blocks).min(image.blocks());
+        let mut parts = Parts::new();
+        let mut reads = 0;
+        loop {
+            let (claims, waiting) = self.look_up(wanted.clone(), &mut parts);
+            if claims.is_empty() && !waiting {
+                return Ok(Some((parts.into_values().collect(), reads)));
+            }
+            for claim in claims {
+                let start = claim.blocks.start;
+                let Some(frames) = claim.fill(image)? else {
+                    return Ok(None);
+                };
+                parts.insert(start, frames);
+                reads += 1;
+            }
+        }
+    }
+
+    /// Pins what is there, claims what is missing; waits for others only if there is nothing
+    /// else to do, so that two threads never wait for each other's claims.
+    fn look_up(&self, wanted: Range<u64>, parts: &mut Parts) -> (Vec<Claim<'_>>, bool) {
+        let mut entries = self.entries.lock();
+        let mut missing: Vec<Range<u64>> = Vec::new();
+        let mut waiting = false;
+        let mut block = wanted.start;
+        while block < wanted.end {
+            if let Some(have) = parts.get(&block) {
+                block += u64::from(have.pages());
+                continue;
+            }
+            match self.pin(entries.slice(block..wanted.end)) {
+                Found::Frames(frames) => {
+                    let pages = u64::from(frames.pages());
+                    parts.insert(block, frames);
+                    block += pages;
+                    continue;
+                }
+                Found::Busy => waiting = true,
+                Found::Missing => {
+                    entries.slice(block..block + 1).fill(Entry::Busy);
+                    match missing.last_mut() {
+                        Some(run) if run.end == block => run.end += 1,
+                        _ => missing.push(block..block + 1),
+                    }
+                }
+            }
+            block += 1;
+        }
+        if waiting && missing.is_empty() {
+            self.filled.wait(&mut entries);
+        }
+        drop(entries);
+        let claims = missing
+            .into_iter()
+            .map(|blocks| Claim {
+                table: self,
+                blocks,
+            })
+            .collect();
+        (claims, waiting)
+    }
+
+    /// Pins the longest run of consecutive live frames at the start of `entries`.
+    fn pin(&self, entries: &[Entry]) -> Found {
+        let weak: Vec<WeakFrame> = entries
+            .iter()
+            .map_while(|entry| match entry {
+                Entry::Frame(weak) => Some(*weak),
+                Entry::Empty | Entry::Busy => None,
+            })
+            .collect();
+        if matches!(entries.first(), Some(Entry::Busy)) {
+            return Found::Busy;
+        }
+        match weak.is_empty() {
+            true => Found::Missing,
+            false => self
+                .pmap
+                .frames()
+                .pin_run(&weak)
+                .map_or(Found::Missing, Found::Frames),
+        }
+    }
+}
+
+impl fmt::Debug for BlockTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockTable")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a look-up of one block found.
+enum Found {
+    Frames(PinnedFrames),
+    Busy,
+    Missing,
+}
+
+/// Blocks that this thread is reading; given back on every path, or the others would wait for ever.
+struct Claim<'a> {
+    table: &'a BlockTable,
+    blocks: Range<u64>,
+}
+
+impl Claim<'_> {
+    fn fill(self, image: &BaseImage) -> Result<Option<PinnedFrames>, DiskError> {
+        let pages = u32::try_from(self.blocks.end - self.blocks.start).unwrap_or(u32::MAX);
+        let Ok(mut frames) = self.table.pmap.frames().allocate(pages, self.table.group) else {
+            return Ok(None);
+        };
+        image.read(self.blocks.start * BLOCK_BYTES, frames.bytes_mut())?;
+        let frames = frames.publish();
+        let weak = frames.weak_all();
+        let mut entries = self.table.entries.lock();
+        for (entry, weak) in entries.slice(self.blocks.clone()).iter_mut().zip(weak) {
+            *entry = Entry::Frame(weak);
+        }
+        Ok(Some(frames))
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.table.entries.lock();
+        for entry in entries.slice(self.blocks.clone()) {
+            if matches!(entry, Entry::Busy) {
+                *entry = Entry::Empty;
+            }
+        }
+        self.table.filled.notify_all();
+    }
+}

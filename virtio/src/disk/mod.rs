@@ -1,0 +1,272 @@
+//! Disco's copy-on-write disk (section 4.2 of the paper): one base image, many guests.
+//!
+//! A [`BaseImage`] never changes. The [`BlockCache`] keeps, for the whole machine, which frame
+//! holds which block of it; a read of a whole block into a page is served by mapping that frame.
+//! What a guest writes goes to its own overlay, and so does everything that only looks like a
+//! write. Nothing here knows of rings or requests; [`crate::block`] speaks that language.
+
+mod bitmap;
+mod cache;
+mod error;
+mod ext4;
+mod header;
+mod image;
+mod overlay;
+mod plan;
+mod transfer;
+
+pub use cache::BlockCache;
+pub use error::DiskError;
+pub use ext4::ext4_size;
+pub use image::BaseImage;
+pub use overlay::OverlayMode;
+
+use crate::queue::Buffers;
+use cache::BlockTable;
+use mirrorball_pmap::{Access, GroupId, Mechanism, PAGE_BYTES, PAGE_SIZE, PinnedFrames, Ppn};
+use overlay::Overlay;
+use parking_lot::Mutex;
+use plan::{Piece, Source};
+use std::sync::Arc;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+/// Bytes of a block: a page, so that a page can be one.
+pub const BLOCK_BYTES: u64 = PAGE_BYTES;
+
+/// [`BLOCK_BYTES`] as `usize`, for buffers.
+const BLOCK_SIZE: usize = PAGE_SIZE;
+
+/// What one disk operation did, for the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Guest pages that now map a block's frame.
+    pub mapped_pages: u64,
+    /// Pages' worth of bytes copied into guest memory, each contiguous piece rounded up.
+    pub copied_pages: u64,
+    /// Reads of the base image's file.
+    pub image_reads: u64,
+}
+
+/// One guest's disk: a base image, scratch space after it, and the guest's own overlay.
+#[derive(Debug)]
+pub struct Disk {
+    image: Arc<BaseImage>,
+    table: Arc<BlockTable>,
+    blocks: u64,
+    overlay: Mutex<Overlay>,
+}
+
+impl Disk {
+    /// A disk over `image` for a guest of `group`.
+    ///
+    /// `scratch_bytes` of zeros follow the image; both are rounded up to whole blocks.
+    ///
+    /// # Errors
+    /// When a persistent overlay can't be opened, is in use, or was made over another image.
+    pub fn new(
+        image: Arc<BaseImage>,
+        cache: Arc<BlockCache>,
+        group: GroupId,
+        mode: OverlayMode,
+        scratch_bytes: u64,
+    ) -> Result<Self, DiskError> {
+        let blocks = image.blocks() + scratch_bytes.div_ceil(BLOCK_BYTES);
+        let overlay = match mode {
+            OverlayMode::Nonpersistent => Overlay::temporary(blocks),
+            OverlayMode::Persistent(path) => Overlay::open(&path, &image, blocks)?,
+        };
+        let table = cache.table(&image, group);
+        Ok(Self {
+            image,
+            table,
+            blocks,
+            overlay: Mutex::new(overlay),
+        })
+    }
+
+    /// Size in bytes, scratch space included; a multiple of [`BLOCK_BYTES`].
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.blocks * BLOCK_BYTES
+    }
+
+    /// The image below.
+    #[must_use]
+    pub fn image(&self) -> &Arc<BaseImage> {
+        &self.image
+    }
+
+    /// Reads from byte `offset` on into `buffers`; with `sharing`, by mapping the blocks' frames
+    /// wherever a whole block of the image meets a whole page.
+    ///
+    /// # Errors
+    /// When the image changed or a file can't be read; some of the buffers may be filled then.
+    pub fn read(
+        &self,
+        offset: u64,
+        buffers: &Buffers,
+        access: &Access<'_>,
+        sharing: bool,
+    ) -> Result<Moved, DiskError> {
+        let overlay = self.overlay.lock();
+        let source = |block| {
+            if overlay.has(block) {
+                Source::Overlay
+            } else if block < self.image.blocks() {
+                Source::Base
+            } else {
+                Source::Zero
+            }
+        };
+        let pieces = plan::read(offset, buffers, sharing, source);
+        let mut moved = Moved::default();
+        for run in plan::runs(&pieces) {
+            if !(run[0].map && self.map(run, access, &mut moved)?) {
+                self.copy(&overlay, run, access.memory(), &mut moved)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Maps a run's frames; `false` if the frame store is full and the run is to be copied.
+    fn map(
+        &self,
+        run: &[Piece],
+        access: &Access<'_>,
+        moved: &mut Moved,
+    ) -> Result<bool, DiskError> {
+        let pages = run.iter().map(|piece| piece.len / BLOCK_BYTES).sum();
+        let found = self
+            .table
+            .frames(&self.image, run[0].disk / BLOCK_BYTES, pages)?;
+        let Some((parts, image_reads)) = found else {
+            return Ok(false);
+        };
+        moved.image_reads += image_reads;
+        for (guest, frames) in plan::pair(run, &parts) {
+            place(guest, &frames, access, moved)?;
+        }
+        Ok(true)
+    }
+
+    /// Copies a run, whose pieces are consecutive on the disk and of one source.
+    fn copy(
+        &self,
+        overlay: &Overlay,
+        run: &[Piece],
+        memory: &GuestMemoryMmap,
+        moved: &mut Moved,
+    ) -> Result<(), DiskError> {
+        let slices = transfer::slices(memory, run.iter().map(|piece| (piece.guest, piece.len)))?;
+        match run[0].source {
+            Source::Base => {
+                self.image.read_scattered(run[0].disk, &slices)?;
+                moved.image_reads += 1;
+            }
+            Source::Overlay => overlay.read_scattered(run[0].disk, &slices)?,
+            Source::Zero => transfer::zero(&slices, 0),
+        }
+        moved.copied_pages += run
+            .iter()
+            .map(|piece| piece.len.div_ceil(PAGE_BYTES))
+            .sum::<u64>();
+        Ok(())
+    }
+
+    /// Writes `buffers` to the overlay from byte `offset` on.
+    ///
+    /// # Errors
+    /// When the overlay's file can't be written, for want of space for example; the blocks that
+    /// were there before may be partly overwritten then, as on a disk.
+    pub fn write(
+        &self,
+        offset: u64,
+        buffers: &Buffers,
+        memory: &GuestMemoryMmap,
+    ) -> Result<Moved, DiskError> {
+        let slices = transfer::slices(memory, buffers.iter().map(|b| (b.address, b.len.into())))?;
+        let mut moved = Moved::default();
+        let mut overlay = self.overlay.lock();
+        self.complete_edges(&mut overlay, offset, buffers.bytes(), &mut moved)?;
+        overlay.write_scattered(offset, &slices)?;
+        Ok(moved)
+    }
+
+    /// Makes `bytes` bytes from `offset` on read as zeros.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_zeroes(&self, offset: u64, bytes: u64) -> Result<Moved, DiskError> {
+        let mut moved = Moved::default();
+        let mut overlay = self.overlay.lock();
+        self.complete_edges(&mut overlay, offset, bytes, &mut moved)?;
+        overlay.write_zeroes(offset, bytes)?;
+        Ok(moved)
+    }
+
+    /// Gives back the space of the whole blocks in a range; they read as zeros afterwards.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn discard(&self, offset: u64, bytes: u64) -> Result<(), DiskError> {
+        let first = offset.next_multiple_of(BLOCK_BYTES);
+        let end = (offset + bytes) / BLOCK_BYTES * BLOCK_BYTES;
+        if first < end {
+            self.overlay.lock().write_zeroes(first, end - first)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes every completed write durable, if the overlay is persistent.
+    ///
+    /// # Errors
+    /// When the host can't; from then on every flush fails, for the data may be lost.
+    pub fn flush(&self) -> Result<(), DiskError> {
+        self.overlay.lock().flush()
+    }
+
+    /// Brings the blocks that a write covers only partly into the overlay.
+    fn complete_edges(
+        &self,
+        overlay: &mut Overlay,
+        offset: u64,
+        bytes: u64,
+        moved: &mut Moved,
+    ) -> Result<(), DiskError> {
+        for edge in [offset, offset + bytes] {
+            let block = edge / BLOCK_BYTES;
+            if edge.is_multiple_of(BLOCK_BYTES) || overlay.has(block) {
+                continue;
+            }
+            let mut content = [0; BLOCK_SIZE];
+            if block < self.image.blocks() {
+                self.image.read(block * BLOCK_BYTES, &mut content)?;
+                moved.image_reads += 1;
+            }
+            overlay.put_block(block, &content)?;
+        }
+        Ok(())
+    }
+}
+
+/// Maps frames at a guest-physical address, or copies them where the pmap refuses.
+fn place(
+    guest: u64,
+    frames: &PinnedFrames,
+    access: &Access<'_>,
+    moved: &mut Moved,
+) -> Result<(), DiskError> {
+    let pages = u64::from(frames.pages());
+    let mapped = u32::try_from(guest / PAGE_BYTES)
+        .is_ok_and(|ppn| access.map_frames(Ppn(ppn), frames, Mechanism::Disk).is_ok());
+    if mapped {
+        moved.mapped_pages += pages;
+        return Ok(());
+    }
+    moved.copied_pages += pages;
+    access
+        .memory()
+        .write_slice(frames.bytes(), GuestAddress(guest))
+        .map_err(DiskError::Guest)
+}
