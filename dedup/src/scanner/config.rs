@@ -1,0 +1,65 @@
+//! What a scanner is told: order, rates, which content mechanisms are on.
+
+use std::time::Duration;
+
+/// Which pages a scanner looks at next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Pages that were written and have been left alone since, from the
+    /// kernel's write tracking. Without tracking (Linux before 6.7) this is
+    /// [`Order::Sequential`].
+    #[default]
+    DirtyAware,
+    /// Every private page of every VM, by VM and page number (as Linux KSM).
+    Sequential,
+    /// Private pages at random (ESX 4.4).
+    EsxRandom,
+}
+
+/// Settings of a scanner; [`Default`] is what an experiment gets that names
+/// nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScannerConfig {
+    /// Which pages come next.
+    pub order: Order,
+    /// Most pages hashed per second of wall time; no limit if `None`.
+    pub pages_per_second: Option<u32>,
+    /// Most CPU time per wall time, in percent of one core, hashing threads
+    /// included; no limit if `None`.
+    pub cpu_percent: Option<f64>,
+    /// Pause between the end of a pass and the next.
+    pub interval: Duration,
+    /// Passes a page must stay unwritten before it is looked at (by content
+    /// where there is no tracking; [`Order::EsxRandom`] knows no such wait).
+    pub settle: u32,
+    /// Remember pages seen once as hints (ESX 4.1). Without, every page seen
+    /// gets a frame at once, shared or not, which costs a break when written.
+    pub hints: bool,
+    /// Give back zero pages. They are never shared as content: thousands of
+    /// references to one frame can't be merged into runs.
+    pub zero: bool,
+    /// Share equal pages.
+    pub content: bool,
+    /// Hashing threads; with 1 the scanning thread hashes itself.
+    pub threads: usize,
+    /// For the hash's secret and for [`Order::EsxRandom`].
+    pub seed: u64,
+}
+
+impl Default for ScannerConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            order: Order::DirtyAware,
+            pages_per_second: None,
+            cpu_percent: None,
+            interval: Duration::from_millis(200),
+            settle: 1,
+            hints: true,
+            zero: true,
+            content: true,
+            threads: cores.min(4),
+            seed: 0,
+        }
+    }
+}

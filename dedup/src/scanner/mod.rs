@@ -1,0 +1,251 @@
+//! The scanner: finds pages of equal content and has them shared.
+//!
+//! A pass goes through three steps, a bounded slice of pages at a time: an
+//! *order* says which pages are worth a look ([`order`], [`books`]), they are
+//! hashed in parallel ([`look`]), and runs of matches are shared
+//! ([`matching`]). Work of a pass is in proportion to what was written since
+//! the last one, in particular next to nothing when nothing was.
+//!
+//! The scanner is single-threaded but for hashing, and owns all it writes; it
+//! holds VMs only for the length of a pass, so one that goes away in between
+//! is simply not there in the next.
+
+mod books;
+mod config;
+mod look;
+mod mapped;
+mod matching;
+mod order;
+mod pace;
+mod stats;
+mod thread;
+
+pub use config::{Order, ScannerConfig};
+pub use stats::{PassReport, ScannerStats};
+pub use thread::ScannerThread;
+
+use crate::cpu;
+use crate::index::Index;
+use crate::page::{PageHasher, SplitMix};
+use crate::runs::RunSet;
+use books::{Books, Mark, pages_in};
+use look::Lookers;
+use matching::{Matcher, Rules};
+use mirrorball_pmap::{AddressSpace, PageState, Pmap, Ppn, PpnRun, VmId};
+use order::Plan;
+use pace::{Pace, Unlimited};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Passes after which refused pages are tried again: budgets come back
+/// slowly, and until then every try is wasted.
+const RETRY_EVERY: u64 = 32;
+
+/// The content scanner, without a thread of its own.
+#[derive(Debug)]
+pub struct Scanner {
+    pmap: Arc<Pmap>,
+    config: ScannerConfig,
+    index: Index,
+    books: BTreeMap<VmId, Books>,
+    lookers: Lookers,
+    random: SplitMix,
+    stats: ScannerStats,
+    /// Time of the hashing threads that is in the statistics already.
+    charged: Duration,
+}
+
+impl Scanner {
+    /// A scanner over all VMs that `pmap` has, now and later.
+    #[must_use]
+    pub fn new(pmap: Arc<Pmap>, config: &ScannerConfig) -> Self {
+        Self {
+            pmap,
+            config: config.clone(),
+            index: Index::default(),
+            books: BTreeMap::new(),
+            lookers: Lookers::new(config.threads, PageHasher::new(config.seed)),
+            random: SplitMix::new(!config.seed),
+            stats: ScannerStats::default(),
+            charged: Duration::ZERO,
+        }
+    }
+
+    /// One pass at full speed: the rate limits are [`ScannerThread`]'s.
+    pub fn pass(&mut self) -> PassReport {
+        self.pass_at(&mut Unlimited)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> ScannerStats {
+        self.stats
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> &ScannerConfig {
+        &self.config
+    }
+
+    /// Switches the release of zero pages. Those found meanwhile are not
+    /// forgotten.
+    pub fn set_zero(&mut self, on: bool) {
+        if on && !self.config.zero {
+            self.books.values_mut().for_each(|books| books.revisit(Mark::ZERO));
+        }
+        self.config.zero = on;
+    }
+
+    /// Switches the sharing of equal pages. What is shared stays shared; what
+    /// was written meanwhile is looked at when it is switched on again.
+    pub fn set_content(&mut self, on: bool) {
+        if on && !self.config.content {
+            self.books.values_mut().for_each(|books| books.revisit(Mark::DATA));
+        }
+        self.config.content = on;
+    }
+
+    fn pass_at(&mut self, pace: &mut dyn Pace) -> PassReport {
+        let (start, before) = (Instant::now(), self.stats);
+        let mut clock = cpu::thread();
+        let spaces = self.pmap.spaces();
+        let mut complete = self.plan(&spaces, pace, &mut clock);
+        complete = complete && self.mapped(&spaces, pace, &mut clock);
+        let mut plan = match self.order() {
+            Order::EsxRandom => {
+                Plan::Random { left: spaces.iter().map(|space| u64::from(space.pages())).sum() }
+            }
+            Order::DirtyAware | Order::Sequential => Plan::Due { next: 0 },
+        };
+        while complete {
+            let slice = plan.next(pace.slice(), &spaces, &mut self.books, &mut self.random);
+            if slice.parts.is_empty() {
+                break;
+            }
+            let hashed = self.stats.hashed;
+            self.slice(&slice);
+            complete = self.charge(pace, self.stats.hashed - hashed, &mut clock);
+        }
+        let frames = self.pmap.frames();
+        self.index.purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
+        self.stats.passes += 1;
+        self.stats.index_bytes =
+            self.index.bytes() + self.books.values().map(Books::bytes).sum::<u64>();
+        self.charge(pace, 0, &mut clock);
+        PassReport { work: self.stats - before, elapsed: start.elapsed(), complete }
+    }
+
+    /// The order that is followed: without write tracking every page has to
+    /// be visited to be found unchanged.
+    fn order(&self) -> Order {
+        match self.config.order {
+            Order::DirtyAware if !self.pmap.tracking() => Order::Sequential,
+            order => order,
+        }
+    }
+
+    /// Brings the books up to date and decides what is due; false if stopped.
+    fn plan(&mut self, spaces: &[Arc<AddressSpace>], pace: &mut dyn Pace, clock: &mut Duration) -> bool {
+        self.forget_gone(spaces);
+        let retry = self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1;
+        for space in spaces {
+            let known = self.books.contains_key(&space.vm());
+            let books = self.books.entry(space.vm()).or_insert_with(|| Books::new(space));
+            let whole = PpnRun::new(Ppn(0), space.pages());
+            let mut mapped = RunSet::new(space.take_mapped(), space.pages());
+            if !known {
+                mapped.union(&pages_in(space, whole, |state| matches!(state, PageState::Mapped(..))));
+            }
+            books.mapped.union(&mapped);
+            match self.config.order {
+                Order::DirtyAware if self.pmap.tracking() => {
+                    let mut written = RunSet::new(space.take_written(), space.pages());
+                    if !known {
+                        // Another scanner may have taken what was written before.
+                        written.union(&pages_in(space, whole, |state| state == PageState::Private));
+                    }
+                    self.stats.stale_hints += books.written(written, self.config.settle, &mut self.index);
+                    if retry {
+                        books.retry();
+                    }
+                }
+                Order::DirtyAware | Order::Sequential => {
+                    space.settle();
+                    books.due = pages_in(space, whole, |state| state == PageState::Private);
+                }
+                Order::EsxRandom => space.settle(),
+            }
+            if !self.charge(pace, 0, clock) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn forget_gone(&mut self, spaces: &[Arc<AddressSpace>]) {
+        let here: std::collections::BTreeSet<_> = spaces.iter().map(|space| space.vm()).collect();
+        let gone: Vec<_> = self.books.keys().filter(|vm| !here.contains(vm)).copied().collect();
+        for vm in gone {
+            if let Some(books) = self.books.remove(&vm) {
+                books.leave(&mut self.index);
+            }
+        }
+    }
+
+    /// Looks at what devices mapped; false if stopped.
+    fn mapped(&mut self, spaces: &[Arc<AddressSpace>], pace: &mut dyn Pace, clock: &mut Duration) -> bool {
+        if !self.config.content {
+            return true;
+        }
+        for space in spaces {
+            while let Some(books) = self.books.get_mut(&space.vm()).filter(|books| !books.mapped.is_empty()) {
+                let pages = books.mapped.take_front(pace.slice());
+                let hashed = self.stats.hashed;
+                self.matcher().mapped(space, &pages);
+                if !self.charge(pace, self.stats.hashed - hashed, clock) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn slice(&mut self, slice: &look::Slice) {
+        let seen = self.lookers.look(slice);
+        self.stats.seen += slice.pages();
+        self.stats.hashed += seen.iter().map(|seen| seen.len() as u64).sum::<u64>();
+        let mut matcher = self.matcher();
+        for ((space, _), seen) in slice.parts.iter().zip(&seen) {
+            matcher.part(space, seen);
+        }
+    }
+
+    fn matcher(&mut self) -> Matcher<'_> {
+        let rules = Rules {
+            zero: self.config.zero,
+            content: self.config.content,
+            hints: self.config.hints,
+            steady: self.order() == Order::Sequential && self.config.settle > 0,
+        };
+        Matcher {
+            pmap: &self.pmap,
+            index: &mut self.index,
+            books: &mut self.books,
+            stats: &mut self.stats,
+            hasher: self.lookers.hasher(),
+            rules,
+        }
+    }
+
+    /// Accounts for the CPU time since `clock`, and asks whether to go on.
+    fn charge(&mut self, pace: &mut dyn Pace, hashed: u64, clock: &mut Duration) -> bool {
+        let workers = self.lookers.cpu();
+        let now = cpu::thread();
+        let cpu = now.saturating_sub(*clock) + workers.saturating_sub(self.charged);
+        (*clock, self.charged) = (now, workers);
+        self.stats.cpu_seconds += cpu.as_secs_f64();
+        pace.go_on(hashed, cpu, &self.stats)
+    }
+}

@@ -1,0 +1,139 @@
+//! How fast a pass may go.
+//!
+//! The engine asks after every slice; what limits it (rates, a switch, the
+//! end of the run) is not its business.
+
+use super::{ScannerConfig, ScannerStats};
+use std::time::{Duration, Instant};
+
+/// Pages of a slice when nothing limits it: a few milliseconds of work.
+const SLICE: u32 = 2048;
+
+/// Slices per second that a rate is spread over.
+const SLICES_PER_SECOND: u32 = 50;
+
+/// Work that was not done may be caught up with for this long.
+const BURST: Duration = Duration::from_millis(200);
+
+/// Decides how much is done in one go, and whether and when to go on.
+pub(super) trait Pace {
+    /// Pages of the next slice at most; not 0.
+    fn slice(&self) -> u32;
+    /// Called after a slice (or a step without pages) that hashed `pages` and
+    /// took `cpu`, with the statistics as they are now; may wait. False ends
+    /// the pass.
+    fn go_on(&mut self, pages: u64, cpu: Duration, stats: &ScannerStats) -> bool;
+}
+
+/// Full speed.
+#[derive(Debug)]
+pub(super) struct Unlimited;
+
+impl Pace for Unlimited {
+    fn slice(&self) -> u32 {
+        SLICE
+    }
+    fn go_on(&mut self, _pages: u64, _cpu: Duration, _stats: &ScannerStats) -> bool {
+        true
+    }
+}
+
+/// The two rate limits as one debt: how long the work done so far should have
+/// taken. Pure arithmetic; the caller tells the time.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pages_per_second: Option<u32>,
+    cpu_fraction: Option<f64>,
+    /// Up to when the work done so far is paid for, by either limit.
+    paid: [Instant; 2],
+}
+
+impl Budget {
+    pub(super) fn new(config: &ScannerConfig, now: Instant) -> Self {
+        let percent = config.cpu_percent.filter(|percent| *percent > 0.0);
+        Self {
+            pages_per_second: config.pages_per_second.map(|rate| rate.max(1)),
+            cpu_fraction: percent.map(|percent| percent / 100.0),
+            paid: [now; 2],
+        }
+    }
+
+    /// Pages that a slice may have.
+    pub(super) fn slice(&self) -> u32 {
+        let by_rate = self.pages_per_second.map_or(SLICE, |rate| (rate / SLICES_PER_SECOND).max(16));
+        // A slice of 256 pages takes some 0.3 ms: a pause of 30 ms at 1 %.
+        let by_cpu = self.cpu_fraction.map_or(SLICE, |_| 256);
+        by_rate.min(by_cpu).min(SLICE)
+    }
+
+    /// Charges work and returns how long to wait before the next.
+    pub(super) fn charge(&mut self, pages: u64, cpu: Duration, now: Instant) -> Duration {
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+        let cost = [
+            self.pages_per_second.map(|rate| Duration::from_secs(1) * pages / rate),
+            self.cpu_fraction.map(|fraction| cpu.div_f64(fraction)),
+        ];
+        let mut wait = Duration::ZERO;
+        for (paid, cost) in self.paid.iter_mut().zip(cost) {
+            let Some(cost) = cost else { continue };
+            let earliest = now.checked_sub(BURST).unwrap_or(now);
+            *paid = (*paid).max(earliest) + cost;
+            wait = wait.max(paid.saturating_duration_since(now));
+        }
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(rate: Option<u32>, percent: Option<f64>, now: Instant) -> Budget {
+        let config = ScannerConfig { pages_per_second: rate, cpu_percent: percent, ..Default::default() };
+        Budget::new(&config, now)
+    }
+
+    /// Runs one simulated minute and returns the pages and the CPU time used.
+    fn simulate(rate: Option<u32>, percent: Option<f64>) -> (f64, f64) {
+        let start = Instant::now();
+        let mut now = start;
+        let mut budget = budget(rate, percent, now);
+        let (mut pages, mut cpu) = (0, Duration::ZERO);
+        while now - start < Duration::from_secs(60) {
+            let slice = budget.slice();
+            let cost = Duration::from_nanos(1500) * slice;
+            now += cost;
+            pages += u64::from(slice);
+            cpu += cost;
+            now += budget.charge(u64::from(slice), cost, now);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "small")]
+        (pages as f64 / 60.0, cpu.as_secs_f64() / 60.0)
+    }
+
+    #[test]
+    fn rates_are_kept_over_a_minute() {
+        let (pages, _) = simulate(Some(10_000), None);
+        assert!((pages - 10_000.0).abs() < 200.0, "{pages}");
+        let (_, cpu) = simulate(None, Some(2.0));
+        assert!((cpu - 0.02).abs() < 0.001, "{cpu}");
+        let (pages, cpu) = simulate(Some(10_000), Some(0.5));
+        assert!(cpu < 0.0052 && pages < 10_000.0, "the tighter limit counts: {cpu} {pages}");
+    }
+
+    #[test]
+    fn idle_time_is_not_saved_up_for_long() {
+        let start = Instant::now();
+        let mut budget = budget(Some(1000), None, start);
+        let later = start + Duration::from_secs(3600);
+        let wait = budget.charge(1000, Duration::ZERO, later);
+        assert_eq!(wait, Duration::from_secs(1) - BURST);
+    }
+
+    #[test]
+    fn without_limits_nothing_waits() {
+        let now = Instant::now();
+        assert_eq!(budget(None, None, now).charge(1 << 30, Duration::from_secs(9), now), Duration::ZERO);
+        assert_eq!(budget(None, None, now).slice(), SLICE);
+    }
+}

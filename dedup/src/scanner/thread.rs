@@ -1,0 +1,176 @@
+//! The scanner on a thread of its own: pass after pass, within its rates,
+//! switchable and stoppable at any time.
+
+use super::pace::{Budget, Pace};
+use super::{Scanner, ScannerStats};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Which mechanisms are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Switches {
+    zero: bool,
+    content: bool,
+}
+
+/// What the owner wants, and what the thread tells.
+#[derive(Debug)]
+struct Desk {
+    switches: Switches,
+    paused: bool,
+    stop: bool,
+    /// The thread stands still because it was told to.
+    resting: bool,
+    stats: ScannerStats,
+}
+
+#[derive(Debug)]
+struct Shared {
+    desk: Mutex<Desk>,
+    changed: Condvar,
+}
+
+/// A running scanner. Dropping it stops it.
+#[derive(Debug)]
+pub struct ScannerThread {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ScannerThread {
+    /// Starts scanning.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(scanner: Scanner) -> io::Result<Self> {
+        let desk = Desk {
+            switches: Switches { zero: scanner.config.zero, content: scanner.config.content },
+            paused: false,
+            stop: false,
+            resting: false,
+            stats: scanner.stats,
+        };
+        let shared = Arc::new(Shared { desk: Mutex::new(desk), changed: Condvar::new() });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("scanner".into()).spawn(move || run(scanner, &theirs))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Switches the release of zero pages; a pass under way ends early.
+    pub fn set_zero(&self, on: bool) {
+        self.change(|desk| desk.switches.zero = on);
+    }
+
+    /// Switches the sharing of equal pages; a pass under way ends early.
+    pub fn set_content(&self, on: bool) {
+        self.change(|desk| desk.switches.content = on);
+    }
+
+    /// What was done so far, a slice of pages ago at most.
+    #[must_use]
+    pub fn stats(&self) -> ScannerStats {
+        self.shared.desk.lock().stats
+    }
+
+    /// Stands still when it returns: nothing is hashed or shared until
+    /// [`Self::resume`].
+    pub fn pause(&self) {
+        self.change(|desk| desk.paused = true);
+        let mut desk = self.shared.desk.lock();
+        while desk.paused && !desk.resting && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            self.shared.changed.wait_for(&mut desk, Duration::from_millis(100));
+        }
+    }
+
+    /// Goes on where [`Self::pause`] stopped it.
+    pub fn resume(&self) {
+        self.change(|desk| desk.paused = false);
+    }
+
+    /// Stops within a slice of pages (milliseconds), and returns what was
+    /// done.
+    #[must_use = "the last statistics are gone with the thread"]
+    pub fn stop(mut self) -> ScannerStats {
+        self.end();
+        self.stats()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Desk)) {
+        change(&mut self.shared.desk.lock());
+        self.shared.changed.notify_all();
+    }
+
+    fn end(&mut self) {
+        self.change(|desk| desk.stop = true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the scanner thread panicked");
+        }
+    }
+}
+
+impl Drop for ScannerThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn run(mut scanner: Scanner, shared: &Shared) {
+    let mut budget = Budget::new(&scanner.config, Instant::now());
+    loop {
+        let switches = shared.desk.lock().switches;
+        scanner.set_zero(switches.zero);
+        scanner.set_content(switches.content);
+        let mut limits = Limits { shared, switches, budget };
+        let complete = scanner.pass_at(&mut limits).complete;
+        budget = limits.budget;
+        let mut desk = shared.desk.lock();
+        let pause = if complete { scanner.config.interval } else { Duration::ZERO };
+        if !rest(shared, &mut desk, pause) {
+            break;
+        }
+    }
+}
+
+/// Waits for `time`, and for as long as the scanner is paused; false if it is
+/// to stop.
+fn rest(shared: &Shared, desk: &mut MutexGuard<'_, Desk>, time: Duration) -> bool {
+    let until = Instant::now() + time;
+    while !desk.stop {
+        if desk.paused {
+            desk.resting = true;
+            shared.changed.notify_all();
+            shared.changed.wait(desk);
+        } else if shared.changed.wait_until(desk, until).timed_out() {
+            break;
+        }
+        desk.resting = false;
+    }
+    !desk.stop
+}
+
+/// The rate limits and the owner's wishes.
+#[derive(Debug)]
+struct Limits<'a> {
+    shared: &'a Shared,
+    switches: Switches,
+    budget: Budget,
+}
+
+impl Pace for Limits<'_> {
+    fn slice(&self) -> u32 {
+        self.budget.slice()
+    }
+
+    fn go_on(&mut self, pages: u64, cpu: Duration, stats: &ScannerStats) -> bool {
+        let wait = self.budget.charge(pages, cpu, Instant::now());
+        let mut desk = self.shared.desk.lock();
+        desk.stats = *stats;
+        let on = if wait.is_zero() && !desk.paused { !desk.stop } else { rest(self.shared, &mut desk, wait) };
+        on && desk.switches == self.switches
+    }
+}
