@@ -6,6 +6,12 @@ pub const PAGE_SIZE: usize = 4096;
 pub const CONTROL: u64 = 0x1000;
 /// Bytes at [`CONTROL`].
 pub const CONTROL_SIZE: usize = 0x1000;
+/// A task state segment of zeros in the second half of the control page: its I/O permission bitmap
+/// allows every port of the guest interface. A KVM without hardware runs CPL 3 code with IOPL 0 and
+/// then asks this bitmap (Intel SDM volume 1, section 19.5.2), so TR must point here.
+pub const TASK_STATE: u64 = CONTROL + 0x800;
+/// Bytes at [`TASK_STATE`].
+pub const TASK_STATE_SIZE: usize = 0x800;
 /// The [`crate::Status`] pages.
 pub const STATUS: u64 = 0x2000;
 /// Bytes at [`STATUS`].

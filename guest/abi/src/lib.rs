@@ -155,5 +155,5 @@ pub struct Status {
     pub message: [u8; MAX_MESSAGE],
 }
 
-const _: () = assert!(size_of::<Control>() <= layout::CONTROL_SIZE);
+const _: () = assert!(size_of::<Control>() <= layout::CONTROL_SIZE - layout::TASK_STATE_SIZE);
 const _: () = assert!(size_of::<Status>() <= layout::STATUS_SIZE);
