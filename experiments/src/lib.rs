@@ -1,1 +1,10 @@
-//! placeholder
+//! The experiment runner: an experiment file in, a folder of results out.
+//!
+//! It drives the monitor through its public interface only, and knows nothing of KVM, virtio or
+//! how sharing is done. `spec` reads the file, `image` makes disks, `run` does the work, `output`
+//! writes it down; `exit` lists the exit codes that scripts may rely on.
+
+pub mod exit;
+pub mod image;
+pub mod output;
+pub mod spec;

@@ -1,0 +1,48 @@
+//! Exit codes, for scripts and continuous integration.
+//!
+//! The smallest cause wins from 1 to 4, then 5, 9, 6, 7, 8; `summary.json` holds all causes.
+
+use std::process::ExitCode;
+
+/// All planned runs are done and every expectation is met.
+pub const OK: u8 = 0;
+/// Unexpected internal error.
+pub const INTERNAL: u8 = 1;
+/// Usage error.
+pub const USAGE: u8 = 2;
+/// The experiment file is invalid.
+pub const INVALID: u8 = 3;
+/// The host can't run it (capability, permission, memory, room).
+pub const HOST: u8 = 4;
+/// At least one run failed.
+pub const RUN_FAILED: u8 = 5;
+/// An expectation is not met.
+pub const NOT_MET: u8 = 6;
+/// Regression against a stored result.
+pub const REGRESSION: u8 = 7;
+/// Inconclusive, and `--strict` was given.
+pub const INCONCLUSIVE: u8 = 8;
+/// Results are damaged or can't be compared.
+pub const DAMAGED: u8 = 9;
+/// Stopped by SIGINT.
+pub const INTERRUPTED: u8 = 130;
+/// Stopped by SIGTERM.
+pub const TERMINATED: u8 = 143;
+
+/// For `--help`.
+pub const HELP: &str = "Exit codes:
+  0    all runs done, every expectation met
+  1    unexpected internal error
+  2    usage error
+  3    experiment file invalid
+  4    host cannot run it (capability, permission, memory, room)
+  5    at least one run failed
+  6    an expectation is not met
+  130  stopped by SIGINT (Ctrl-C)
+  143  stopped by SIGTERM";
+
+/// A code for `main` to return.
+#[must_use]
+pub fn code(value: u8) -> ExitCode {
+    ExitCode::from(value)
+}

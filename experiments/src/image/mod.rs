@@ -1,0 +1,192 @@
+//! Disk images: real files in ext4, built once and kept by content.
+//!
+//! An image's key is a digest of everything that can change its bytes: every file's path and
+//! content, the table's seed, the version of `mkfs.ext4` and of this builder. The cache therefore
+//! never serves an old image, and needs no cleaning of wrong ones.
+
+mod build;
+pub mod ext4;
+mod sources;
+mod stamp;
+mod table;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub use build::{TABLE_BYTES, mkfs};
+pub use sources::{Entry, SourcesError};
+pub use table::{GROUPS, ROW};
+
+use crate::spec::{ImageSource, resolve};
+
+/// Raised when the builder's output changes for the same files.
+const BUILDER_VERSION: u32 = 1;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The program that makes it is missing.
+    #[error("mkfs.ext4 was not found; install the package `e2fsprogs` (Debian: apt-get install e2fsprogs)")]
+    NoMkfs,
+    /// It ran and failed.
+    #[error("mkfs.ext4 failed ({status}): {reason}")]
+    MkfsFailed {
+        /// Its exit status.
+        status: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The files can't be listed.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
+    /// A file can't be read or written.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The image that the experiment names is no good.
+    #[error("{path}: {error}")]
+    Ext4 {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        error: ext4::Ext4Error,
+    },
+}
+
+impl ImageError {
+    fn io(path: &Path, error: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), error }
+    }
+}
+
+/// An image that is ready to be used.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Image {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of what it was made of (of the file itself where it was given as it is).
+    pub digest: String,
+    /// Files in it, where it was made here.
+    pub files: Option<u64>,
+    /// Whether it was there already.
+    pub cached: bool,
+}
+
+/// The folder where images are kept: `$XDG_CACHE_HOME/mirrorball/images`, or below `~/.cache`.
+#[must_use]
+pub fn cache_folder() -> PathBuf {
+    let home = || std::env::home_dir().map(|home| home.join(".cache"));
+    let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME").and_then(absolute).or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("mirrorball/images")
+}
+
+/// The image of a source, built if it is not in the cache yet.
+///
+/// # Errors
+/// The source can't be read, there is no room, or `mkfs.ext4` is missing or fails.
+pub fn prepare(source: &ImageSource, folder: &Path, seed: u64, cache: &Path) -> Result<Image, ImageError> {
+    let entries = match source {
+        ImageSource::File(path) => return given(&resolve(folder, path)),
+        ImageSource::CargoRegistry { limit } => in_folder("src", sources::cargo_registry(limit.0)?),
+        ImageSource::Directory(path) => sources::directory(&resolve(folder, path))?,
+    };
+    let digest = key(&entries, seed)?;
+    let path = cache.join(format!("{digest}.ext4"));
+    let cached = path.exists();
+    if !cached {
+        fs::create_dir_all(cache).map_err(|error| ImageError::io(cache, error))?;
+        // Built under a name of its own and renamed: another builder of the same image does no
+        // harm, and a killed one leaves nothing that looks like an image.
+        let scratch = tempfile::Builder::new().prefix(".building-").tempdir_in(cache);
+        let scratch = scratch.map_err(|error| ImageError::io(cache, error))?;
+        let unfinished = scratch.path().join("image");
+        build::build(&entries, seed, scratch.path(), &unfinished)?;
+        fs::rename(&unfinished, &path).map_err(|error| ImageError::io(&path, error))?;
+    }
+    let bytes = fs::metadata(&path).map_err(|error| ImageError::io(&path, error))?.len();
+    Ok(Image { path, bytes, digest, files: Some(entries.len() as u64 + 1), cached })
+}
+
+/// Entries moved below a folder of the image.
+fn in_folder(folder: &str, entries: Vec<Entry>) -> Vec<Entry> {
+    entries.into_iter().map(|entry| Entry { to: Path::new(folder).join(entry.to), ..entry }).collect()
+}
+
+/// An image that is used as it is.
+fn given(path: &Path) -> Result<Image, ImageError> {
+    ext4::inspect(path).map_err(|error| ImageError::Ext4 { path: path.to_owned(), error })?;
+    let mut file = File::open(path).map_err(|error| ImageError::io(path, error))?;
+    let mut digest = Sha256::new();
+    let bytes = io::copy(&mut file, &mut Hashing(&mut digest)).map_err(|error| ImageError::io(path, error))?;
+    Ok(Image { path: path.to_owned(), bytes, digest: hex(&digest.finalize()), files: None, cached: true })
+}
+
+fn key(entries: &[Entry], seed: u64) -> Result<String, ImageError> {
+    let (_, version) = build::mkfs()?;
+    let mut digest = Sha256::new();
+    digest.update(format!("{BUILDER_VERSION} {version} {seed} {TABLE_BYTES}\n"));
+    for entry in entries {
+        digest.update(format!("{} {}\n", entry.size, entry.to.display()));
+        let mut file = File::open(&entry.from).map_err(|error| ImageError::io(&entry.from, error))?;
+        io::copy(&mut file, &mut Hashing(&mut digest)).map_err(|error| ImageError::io(&entry.from, error))?;
+    }
+    Ok(hex(&digest.finalize()))
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_built_once_and_again_when_a_file_changes() {
+        let (files, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(files.path().join("a"), "one").unwrap();
+        let source = ImageSource::Directory(files.path().to_owned());
+        let prepare = || prepare(&source, Path::new("."), 1, cache.path()).unwrap();
+        let first = prepare();
+        assert!(!first.cached);
+        assert!(prepare().cached);
+        fs::write(files.path().join("a"), "two").unwrap();
+        let second = prepare();
+        assert!(!second.cached && second.digest != first.digest);
+        let left = fs::read_dir(cache.path()).unwrap().count();
+        assert_eq!(left, 2, "something half-built was left");
+    }
+
+    #[test]
+    fn a_given_image_that_is_none_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = ImageSource::File(file.path().to_owned());
+        let error = prepare(&source, Path::new("/"), 1, Path::new("/nowhere")).unwrap_err();
+        assert!(error.to_string().contains("not an ext4 image"), "{error}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Results on disk and on the terminal. Nothing here measures; everything here can be read back
+//! without KVM.
+
+pub mod figure;
+pub mod folder;
+pub mod histogram;
+pub mod provenance;
+pub mod samples;
+pub mod summary;
+pub mod table;
+
+use std::io;
+use std::path::PathBuf;
+
+/// A result that could not be written.
+#[derive(Debug)]
+pub struct OutputError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for OutputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        if self.error.kind() == io::ErrorKind::StorageFull {
+            return write!(
+                f,
+                "no space left for {path}; what was written before is whole. \
+                 Make room, or choose another folder with --output"
+            );
+        }
+        write!(f, "{path}: {}", self.error)
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What each file of a run's folder is.
+pub const README: &str = "\
+What is in this folder
+----------------------
+summary.json      the figures of every cell (mechanism set): medians of its runs; bytes, seconds,
+                  counts; null = not measured. Written anew after every run.
+run.json          what was run, with what, on what: the resolved experiment, seed, commit, host,
+                  every run with its own figures.
+experiment.yaml   the experiment file as it was given.
+samples.csv       the time series: one row for each sample of the machine (vm = machine) and of
+                  each VM (of 64 VMs at most on the grid; of all of them at each phase's end).
+memory.svg, .png  machine memory over time, stacked by state up to guest-physical memory, with
+                  what each mechanism reclaimed.
+histograms/       HdrHistogram logs (V2, compressed), one for each cell and run; the tag says of
+                  what (hold, exit, block, ...); values are nanoseconds.
+consoles/         the last lines of the console of guests that failed.
+table.txt         the table that was printed.
+
+A file is whole or it is not there; samples.csv grows during the run and ends with a whole line.
+";

@@ -1,0 +1,150 @@
+//! `samples.csv`: the time series.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::OutputError;
+
+/// The `vm` of a row about the whole machine.
+pub const MACHINE: &str = "machine";
+
+/// One reading of the machine or of one VM. Fields that have no meaning there are empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Cell.
+    pub cell: String,
+    /// Run of that cell, from 1.
+    pub run: u32,
+    /// Seconds since the experiment began.
+    pub time_seconds: f64,
+    /// Phase, or the event that made this sample.
+    pub phase: String,
+    /// VM's number, or [`MACHINE`].
+    pub vm: String,
+    /// Guest-physical size.
+    pub guest_physical_bytes: u64,
+    /// Touched pages.
+    pub touched_bytes: u64,
+    /// Private pages.
+    pub private_bytes: u64,
+    /// Pages that map a frame.
+    pub mapped_bytes: u64,
+    /// Pages that are the zero page because they were given back.
+    pub zero_bytes: u64,
+    /// Ballooned pages.
+    pub ballooned_bytes: u64,
+    /// Swapped pages.
+    pub swapped_bytes: u64,
+    /// Shared pages, in ESX's sense.
+    pub shared_bytes: Option<u64>,
+    /// Shared less the frames that back them.
+    pub reclaimed_bytes: Option<u64>,
+    /// Frames in use.
+    pub frames_bytes: Option<u64>,
+    /// Reclaimed by the disk.
+    pub disk_bytes: Option<u64>,
+    /// Reclaimed by the network.
+    pub network_bytes: Option<u64>,
+    /// Reclaimed by content scanning.
+    pub content_bytes: Option<u64>,
+    /// Saved by KSM.
+    pub ksm_bytes: Option<u64>,
+    /// The pmap's own memory.
+    pub overhead_bytes: Option<u64>,
+    /// Guests that run.
+    pub guests_up: Option<u64>,
+    /// Mappings in use.
+    pub vmas: u64,
+    /// Shared pages broken so far.
+    pub broken_pages: u64,
+    /// Pages that the scanner hashed so far.
+    pub hashed_pages: Option<u64>,
+    /// CPU time of vCPUs so far.
+    pub vcpu_seconds: Option<f64>,
+    /// CPU time of device workers so far.
+    pub device_seconds: Option<f64>,
+    /// CPU time of our scanner so far.
+    pub scanner_seconds: Option<f64>,
+    /// CPU time of ksmd so far.
+    pub ksmd_seconds: Option<f64>,
+}
+
+/// Writes rows; a row is whole or not there once [`SampleWriter::flush`] returned.
+#[derive(Debug)]
+pub struct SampleWriter {
+    path: PathBuf,
+    csv: csv::Writer<File>,
+}
+
+impl SampleWriter {
+    /// Writes to that file.
+    #[must_use]
+    pub fn new(path: PathBuf, file: File) -> Self {
+        Self { path, csv: csv::Writer::from_writer(file) }
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn write(&mut self, samples: &[Sample]) -> Result<(), OutputError> {
+        for sample in samples {
+            self.csv.serialize(sample).map_err(|error| self.error(error.into()))?;
+        }
+        self.flush()
+    }
+
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn flush(&mut self) -> Result<(), OutputError> {
+        let flushed = self.csv.flush();
+        flushed.map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: io::Error) -> OutputError {
+        OutputError { path: self.path.clone(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let machine = Sample {
+            cell: "all".into(),
+            run: 1,
+            time_seconds: 0.125,
+            phase: "workload".into(),
+            vm: MACHINE.into(),
+            guest_physical_bytes: 1 << 40,
+            reclaimed_bytes: Some(4096),
+            ..Sample::default()
+        };
+        let vm = Sample { vm: "3".into(), reclaimed_bytes: None, ..machine.clone() };
+        let mut writer = SampleWriter::new(file.path().into(), file.reopen().unwrap());
+        writer.write(&[machine.clone(), vm.clone()]).unwrap();
+        let mut reader = csv::Reader::from_path(file.path()).unwrap();
+        let rows = reader.deserialize::<Sample>().collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(rows, [machine, vm]);
+    }
+
+    #[test]
+    fn units_are_in_the_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        SampleWriter::new(file.path().into(), file.reopen().unwrap()).write(&[Sample::default()]).unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let unitless = ["cell", "run", "phase", "vm", "vmas", "guests_up"];
+        for name in text.lines().next().unwrap().split(',') {
+            let unit = ["_bytes", "_seconds", "_pages"].iter().any(|unit| name.ends_with(unit));
+            assert!(unit || unitless.contains(&name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The typed experiment: what an experiment file says, with all defaults filled in.
+//!
+//! It is written whole into `run.json`, so that a result tells what was run without the file.
+//! Only fields that do something are here; everything else is refused as unknown.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mirrorball_abi::WorkloadKind;
+use serde::{Serialize, Serializer};
+
+use super::units::{PagesPerSecond, Percent, Size, Time};
+
+/// One experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Experiment {
+    /// Version of the file format; 1.
+    pub version: u32,
+    /// Short name; names the results folder.
+    pub name: String,
+    /// One line for people.
+    pub title: Option<String>,
+    /// The question that the experiment answers.
+    pub question: Option<String>,
+    /// All randomness comes from it.
+    pub seed: u64,
+    /// What a run takes, for readers before the first run.
+    pub estimate: Option<Estimate>,
+    /// What the machine must have.
+    pub machine: MachineSpec,
+    /// Disk images by id.
+    pub images: BTreeMap<String, ImageSource>,
+    /// The guests.
+    pub guests: Vec<GuestGroup>,
+    /// The mechanism sets to compare; each is a cell.
+    pub matrix: Vec<MechanismSet>,
+    /// The content and zero scanner.
+    pub scanner: ScannerSpec,
+    /// The KSM baseline.
+    pub ksm: KsmSpec,
+    /// Limits of the phases.
+    pub phases: Phases,
+    /// What happens while the workload runs.
+    pub timeline: Vec<TimedEvent>,
+    /// Repeats.
+    pub repeat: Repeat,
+    /// What is measured when.
+    pub metrics: Metrics,
+    /// What the results should be.
+    pub expect: Vec<Expectation>,
+    /// Where results go.
+    pub outputs: Outputs,
+}
+
+/// What a run takes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Time after compilation.
+    pub time: Option<Time>,
+    /// Machine memory.
+    pub memory: Option<Size>,
+    /// Room for images and results.
+    pub disk: Option<Size>,
+}
+
+/// What the machine must have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MachineSpec {
+    /// Budget of machine memory for guests and monitor.
+    pub memory: Size,
+    /// Capabilities without which the experiment means nothing.
+    pub requires: Vec<Capability>,
+}
+
+/// A capability of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// `/dev/kvm` that may be opened.
+    Kvm,
+    /// KSM that may be set.
+    Ksm,
+    /// `PAGEMAP_SCAN` (Linux 6.7).
+    PagemapScan,
+    /// Write tracking through userfaultfd.
+    Userfaultfd,
+    /// Being root.
+    Root,
+}
+
+/// Where a disk image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// The dependency sources pinned by `Cargo.lock`, up to that many bytes.
+    CargoRegistry {
+        /// Most bytes of files.
+        limit: Size,
+    },
+    /// A folder.
+    Directory(PathBuf),
+    /// An ext4 image as it is.
+    File(PathBuf),
+}
+
+/// Guests that are alike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GuestGroup {
+    /// Id, used in results and events.
+    pub id: String,
+    /// How many.
+    pub count: u32,
+    /// vCPUs of each.
+    pub vcpus: u32,
+    /// Guest-physical memory of each.
+    pub memory: Size,
+    /// Sharing group (security domain).
+    pub group: u32,
+    /// Disks, in order.
+    pub disks: Vec<DiskSpec>,
+    /// Time between the starts of two guests.
+    pub stagger: Time,
+    /// What they do.
+    pub workload: WorkloadSpec,
+}
+
+/// One disk of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskSpec {
+    /// Id of its image.
+    pub image: String,
+    /// Whether writes outlive the run.
+    pub mode: DiskMode,
+    /// Blank space after the image, for the guest's writes.
+    pub scratch: Size,
+}
+
+/// Whether a disk's writes outlive the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskMode {
+    /// Dropped at the end.
+    Nonpersistent,
+    /// Kept in the run's folder.
+    Persistent,
+}
+
+/// A workload and its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadSpec {
+    /// Which.
+    pub kind: WorkloadKind,
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Its own seed, if it shall not be the experiment's.
+    pub seed: Option<u64>,
+    /// Buffer cache limit in percent of the guest's memory; 0: the guest's default.
+    pub cache_percent: u32,
+    /// Parameters by position, 0 where not given.
+    pub params: [u64; 16],
+    /// The same by name, as given.
+    pub named: BTreeMap<&'static str, u64>,
+}
+
+impl Serialize for WorkloadSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = BTreeMap::new();
+        for (name, value) in &self.named {
+            map.insert(*name, serde_json::Value::from(*value));
+        }
+        map.insert("name", self.name.into());
+        map.insert("cache", self.cache_percent.into());
+        if let Some(seed) = self.seed {
+            map.insert("seed", seed.into());
+        }
+        map.serialize(serializer)
+    }
+}
+
+/// A set of mechanisms: one point of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MechanismSet {
+    /// Id, used in results: `none`, `disk`, `zero`, `content`, `all`, `ksm`, or the set's own.
+    pub id: String,
+    /// Disco's copy-on-write disk.
+    pub disk: bool,
+    /// Zero pages need no frame.
+    pub zero: bool,
+    /// Content scanning.
+    pub content: bool,
+    /// Linux's own scanner instead of ours.
+    pub ksm: bool,
+}
+
+impl MechanismSet {
+    /// The well-known sets, by id.
+    pub const KNOWN: [(&'static str, [bool; 4]); 6] = [
+        ("none", [false, false, false, false]),
+        ("disk", [true, false, false, false]),
+        ("zero", [false, true, false, false]),
+        ("content", [false, false, true, false]),
+        ("all", [true, true, true, false]),
+        ("ksm", [false, false, false, true]),
+    ];
+
+    /// A set of `disk`, `zero`, `content`, `ksm`, with the id of the well-known set it is, if any.
+    #[must_use]
+    pub fn new([disk, zero, content, ksm]: [bool; 4]) -> Self {
+        let known = Self::KNOWN.iter().find(|(_, set)| *set == [disk, zero, content, ksm]);
+        let mut set = Self { id: String::new(), disk, zero, content, ksm };
+        set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
+        set
+    }
+
+    /// The names of the mechanisms that are on.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        [("disk", self.disk), ("zero", self.zero), ("content", self.content), ("ksm", self.ksm)]
+            .into_iter()
+            .filter_map(|(name, on)| on.then_some(name))
+            .collect()
+    }
+
+    /// Whether our scanner runs.
+    #[must_use]
+    pub fn scans(&self) -> bool {
+        self.zero || self.content
+    }
+}
+
+/// Order in which the scanner looks at pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScanOrder {
+    /// Only what was written since the last pass.
+    DirtyAware,
+    /// All pages, in order.
+    Sequential,
+    /// Pages at random, as ESX did.
+    EsxRandom,
+}
+
+/// The content and zero scanner.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScannerSpec {
+    /// Order.
+    pub order: ScanOrder,
+    /// Most pages each second.
+    pub rate: Option<PagesPerSecond>,
+    /// Most CPU time, in percent of one core.
+    pub cpu_budget: Option<Percent>,
+    /// Pause between two passes.
+    pub interval: Time,
+    /// Passes that a page must have stayed as it is before it is hashed.
+    pub settle: u32,
+    /// Whether pages seen once are remembered as hints.
+    pub hints: bool,
+    /// Threads that hash; 0 for one on each CPU.
+    pub threads: u32,
+}
+
+impl Default for ScannerSpec {
+    fn default() -> Self {
+        Self {
+            order: ScanOrder::DirtyAware,
+            rate: None,
+            cpu_budget: None,
+            interval: Time(Duration::from_millis(100)),
+            settle: 1,
+            hints: true,
+            threads: 0,
+        }
+    }
+}
+
+/// KSM's own settings; what is not given stays as on the host, except that ksmd runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KsmSpec {
+    /// `pages_to_scan`.
+    pub pages_to_scan: u32,
+    /// `sleep_millisecs`.
+    pub sleep: Time,
+    /// `smart_scan`.
+    pub smart_scan: bool,
+    /// `use_zero_pages`.
+    pub use_zero_pages: bool,
+    /// `max_page_sharing`.
+    pub max_page_sharing: u32,
+}
+
+impl Default for KsmSpec {
+    fn default() -> Self {
+        Self {
+            pages_to_scan: 4000,
+            sleep: Time(Duration::from_millis(1)),
+            smart_scan: true,
+            use_zero_pages: true,
+            max_page_sharing: 256,
+        }
+    }
+}
+
+/// Limits of the phases of each run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Phases {
+    /// Until every guest is ready.
+    pub start_timeout: Time,
+    /// How long the workload runs before it is asked to end; until it is done if not given.
+    pub workload_for: Option<Time>,
+    /// Until every guest is done.
+    pub workload_timeout: Time,
+    /// Full scans of quiet guests after the workload.
+    pub settle_scans: u32,
+    /// Longest time for them.
+    pub settle_timeout: Time,
+    /// Until all guests have stopped.
+    pub stop_timeout: Time,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        let seconds = |seconds| Time(Duration::from_secs(seconds));
+        Self {
+            start_timeout: seconds(30),
+            workload_for: None,
+            workload_timeout: seconds(300),
+            settle_scans: 2,
+            settle_timeout: seconds(30),
+            stop_timeout: seconds(30),
+        }
+    }
+}
+
+/// Something that happens at a time after the workload began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimedEvent {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub event: Event,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A mechanism is switched.
+    Switch {
+        /// Which.
+        mechanism: Switchable,
+        /// On or off.
+        on: bool,
+    },
+    /// The oldest guests of a group are stopped.
+    StopGuests {
+        /// Id of the guest group.
+        guests: String,
+        /// How many.
+        count: u32,
+    },
+    /// New guests like those of a group are started and given its workload.
+    StartGuests {
+        /// Id of the guest group.
+        guests: String,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// A mechanism that can be switched while guests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switchable {
+    /// Disco's copy-on-write disk.
+    Disk,
+    /// Zero pages.
+    Zero,
+    /// Content scanning.
+    Content,
+}
+
+/// Order of the runs of all cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOrder {
+    /// A B, then B A, ...
+    Interleaved,
+    /// A A, then B B, ...
+    Blocked,
+}
+
+/// Repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeat {
+    /// Runs of each cell.
+    pub runs: u32,
+    /// Their order.
+    pub order: RunOrder,
+}
+
+/// What is measured when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// Period of the sampling grid.
+    pub sample: Time,
+}
+
+/// What a result should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Expectation {
+    /// Id.
+    pub id: String,
+    /// The claim in one sentence.
+    pub claim: Option<String>,
+    /// Path of the metric inside a cell of `summary.json`.
+    pub metric: String,
+    /// The cell; all cells if not given.
+    pub cell: Option<String>,
+    /// What it should be.
+    pub bound: Bound,
+    /// The published value, if a paper has one.
+    pub published: Option<f64>,
+}
+
+/// What a metric should be. Sizes are in bytes, times in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound {
+    /// No less than.
+    AtLeast(f64),
+    /// No more than.
+    AtMost(f64),
+    /// Exactly (counts).
+    Equals(f64),
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outputs {
+    /// Folder that gets one folder for each run of the experiment.
+    pub directory: PathBuf,
+}
