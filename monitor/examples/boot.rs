@@ -1,0 +1,57 @@
+//! Boots thin guests and prints what became of them: `boot [guests] [vcpus] [MiB] [disk image]`.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mirrorball_abi::Phase;
+use mirrorball_monitor::{DiskConfig, Machine, MachineConfig, VmConfig};
+use mirrorball_pmap::GroupId;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |default: u32| match arguments.next() {
+        Some(text) => text.parse(),
+        None => Ok(default),
+    };
+    let (guests, vcpus, mib) = (number(2)?, number(1)?, number(64)?);
+    let machine = Machine::new(&MachineConfig::default())?;
+    let disks = match std::env::args().nth(4).map(PathBuf::from) {
+        Some(path) => vec![DiskConfig {
+            image: machine.open_image(&path)?,
+            mode: mirrorball_virtio::OverlayMode::Nonpersistent,
+            scratch: 16 << 20,
+        }],
+        None => Vec::new(),
+    };
+
+    let begin = Instant::now();
+    for guest in 0..guests {
+        let config = VmConfig {
+            name: format!("guest{guest}"),
+            group: GroupId(0),
+            memory: u64::from(mib) << 20,
+            vcpus,
+            disks: disks.clone(),
+            console: true,
+        };
+        machine.create_vm(&config)?.start()?;
+    }
+    println!("{guests} guests started after {:?}", begin.elapsed());
+    for vm in machine.vms() {
+        let ready = vm.wait_until(Phase::Ready, 0, Duration::from_secs(20));
+        if guests <= 8 || ready.is_err() {
+            println!("{} {:?} ready: {ready:?}\n{}", vm.name(), vm.state(), vm.console_tail());
+        }
+    }
+    println!("{guests} guests up after {:?}, cpu {:?}", begin.elapsed(), machine.cpu_seconds());
+    machine.pmap().settle_all();
+    println!("{:#?}", machine.pmap().totals());
+
+    let end = Instant::now();
+    for vm in machine.vms() {
+        machine.remove_vm(vm.id());
+    }
+    println!("all stopped after {:?}", end.elapsed());
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The host's KVM: opening it with a clear answer when it can't be, and what each VM needs of it.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Kvm, VcpuFd};
+use mirrorball_pmap::AddressSpace;
+
+use crate::MonitorError;
+use crate::sys::memory::GuestVm;
+
+/// Where KVM is.
+pub(crate) const DEVICE: &str = "/dev/kvm";
+
+/// The version of KVM's interface since Linux 2.6.22.
+const API_VERSION: i32 = 12;
+
+/// KVM, and what its vCPUs shall be like.
+#[derive(Debug)]
+pub(crate) struct Hypervisor {
+    kvm: Kvm,
+    cpuid: CpuId,
+}
+
+impl Hypervisor {
+    pub(crate) fn open(path: &Path) -> Result<Self, MonitorError> {
+        let kvm = open(path)?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(MonitorError::kvm("list the processor's features"))?;
+        Ok(Self { kvm, cpuid })
+    }
+
+    /// A VM with the memory of `space` and `count` vCPUs whose registers are not yet set.
+    pub(crate) fn create_vm(
+        &self,
+        space: &Arc<AddressSpace>,
+        count: u32,
+    ) -> Result<(GuestVm, Vec<VcpuFd>), MonitorError> {
+        let fd = self.kvm.create_vm().map_err(MonitorError::kvm("create a VM"))?;
+        let vm = GuestVm::new(fd, space.clone())
+            .map_err(|source| MonitorError::Kvm { what: "take the VM's memory", source })?;
+        let vcpus = (0..u64::from(count))
+            .map(|index| {
+                let fd =
+                    vm.fd().create_vcpu(index).map_err(MonitorError::kvm("create a vCPU"))?;
+                fd.set_cpuid2(&self.cpuid)
+                    .map_err(MonitorError::kvm("set a vCPU's features"))?;
+                Ok(fd)
+            })
+            .collect::<Result<_, MonitorError>>()?;
+        Ok((vm, vcpus))
+    }
+}
+
+/// Opens a KVM device and checks that it is one.
+pub(crate) fn open(path: &Path) -> Result<Kvm, MonitorError> {
+    let name = || PathBuf::from(path);
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => MonitorError::KvmMissing(name()),
+        io::ErrorKind::PermissionDenied => MonitorError::KvmPermission(name()),
+        // A device node without its driver, a folder.
+        _ => MonitorError::NotKvm(name()),
+    })?;
+    if !file.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device()) {
+        return Err(MonitorError::NotKvm(name()));
+    }
+    let path_text = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| MonitorError::NotKvm(name()))?;
+    let kvm = Kvm::new_with_path(path_text).map_err(MonitorError::kvm("be opened"))?;
+    match kvm.get_api_version() {
+        API_VERSION => Ok(kvm),
+        version if version < 0 => Err(MonitorError::NotKvm(name())),
+        version => Err(MonitorError::KvmVersion(version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kvm_is_named() {
+        let missing = open(Path::new("/dev/no-such-kvm")).unwrap_err();
+        assert!(matches!(missing, MonitorError::KvmMissing(_)));
+        assert!(missing.to_string().contains("/dev/no-such-kvm"));
+        for other in ["/dev/null", "/proc/version", "/tmp"] {
+            let error = open(Path::new(other)).unwrap_err();
+            assert!(
+                matches!(error, MonitorError::NotKvm(_) | MonitorError::KvmPermission(_)),
+                "{other}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The machine: one pmap, one block cache, the device workers, the boot images, and the VMs.
+//!
+//! VMs may be created from several threads at once: no lock is held over calls into KVM.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mirrorball_abi as abi;
+use mirrorball_pmap::{AddressSpace, Pmap, PmapConfig, VmId};
+use mirrorball_virtio::{BaseImage, BlockCache, Disk};
+use parking_lot::{Mutex, RwLock};
+
+use crate::MonitorError;
+use crate::boot::{BootImage, BootImages, Key};
+use crate::devices::{Fitted, Workers};
+use crate::kvm::{self, Hypervisor};
+use crate::latency::Latency;
+use crate::limits;
+use crate::sys::kick;
+use crate::vcpu::{self, Start, VcpuContext};
+use crate::vm::control::RunControl;
+use crate::vm::{Engine, StopCause, Vm, VmConfig, VmState, mailbox};
+
+/// What the machine shall be like.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// Of its memory.
+    pub pmap: PmapConfig,
+    /// Threads that serve the devices of all VMs.
+    pub device_workers: usize,
+    /// Whether disk reads map shared frames (Disco's copy-on-write disks) from the start.
+    pub disk_sharing: bool,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self { pmap: PmapConfig::default(), device_workers: 2, disk_sharing: true }
+    }
+}
+
+/// CPU time by component, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ComponentCpu {
+    /// vCPU threads of all VMs, removed ones included: guest mode and exits.
+    pub vcpu: f64,
+    /// Device workers.
+    pub device: f64,
+}
+
+/// See the module's description. Dropping it stops all VMs.
+pub struct Machine {
+    pmap: Arc<Pmap>,
+    hypervisor: Hypervisor,
+    blocks: Arc<BlockCache>,
+    images: Mutex<Vec<Arc<BaseImage>>>,
+    workers: Workers,
+    boot: BootImages,
+    /// The embedded thin guest.
+    splash: Arc<[u8]>,
+    vms: RwLock<Inventory>,
+    next_vm: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Inventory {
+    vms: BTreeMap<VmId, Arc<Vm>>,
+    disk_sharing: bool,
+    /// CPU time of the vCPUs of VMs that were removed.
+    removed_cpu: Duration,
+}
+
+impl Machine {
+    /// Makes a machine without VMs on this host's KVM. Raises the soft limit of open files.
+    ///
+    /// # Errors
+    /// KVM is missing, forbidden or not KVM; the pmap or the device workers can't be made.
+    pub fn new(config: &MachineConfig) -> Result<Arc<Self>, MonitorError> {
+        Self::with_kvm(config, Path::new(kvm::DEVICE))
+    }
+
+    /// [`Self::new`] with another path of the KVM device.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_kvm(config: &MachineConfig, kvm: &Path) -> Result<Arc<Self>, MonitorError> {
+        let hypervisor = Hypervisor::open(kvm)?;
+        kick::install_handler().map_err(MonitorError::os("install the kick signal's handler"))?;
+        limits::raise_nofile(u64::MAX).map_err(MonitorError::os("raise the open file limit"))?;
+        let pmap = Pmap::new(&config.pmap)?;
+        let workers = Workers::start(config.device_workers)
+            .map_err(MonitorError::os("start the device workers"))?;
+        let inventory = Inventory {
+            vms: BTreeMap::new(),
+            disk_sharing: config.disk_sharing,
+            removed_cpu: Duration::ZERO,
+        };
+        Ok(Arc::new(Self {
+            blocks: Arc::new(BlockCache::new(pmap.clone())),
+            pmap,
+            hypervisor,
+            images: Mutex::default(),
+            workers,
+            boot: BootImages::default(),
+            splash: Arc::from(mirrorball_splash_image::SPLASH),
+            vms: RwLock::new(inventory),
+            next_vm: AtomicU32::new(1),
+        }))
+    }
+
+    /// The machine's memory.
+    #[must_use]
+    pub fn pmap(&self) -> &Arc<Pmap> {
+        &self.pmap
+    }
+
+    /// Opens a disk image read-only; the same path gives the same image, so that its blocks are
+    /// shared by all VMs that use it.
+    ///
+    /// # Errors
+    /// The image can't be read.
+    pub fn open_image(&self, path: &Path) -> Result<Arc<BaseImage>, MonitorError> {
+        let mut images = self.images.lock();
+        if let Some(image) = images.iter().find(|image| image.path() == path) {
+            return Ok(image.clone());
+        }
+        let image = BaseImage::open(path)?;
+        images.push(image.clone());
+        Ok(image)
+    }
+
+    /// Checks that no opened image has changed since it was opened.
+    ///
+    /// # Errors
+    /// The first image that has.
+    pub fn verify_images(&self) -> Result<(), MonitorError> {
+        let images = self.images.lock().clone();
+        Ok(images.iter().try_for_each(|image| image.verify_unchanged())?)
+    }
+
+    /// Makes a VM with the embedded thin guest, ready to be started.
+    ///
+    /// # Errors
+    /// The configuration is impossible, or the host can't give what the VM needs.
+    pub fn create_vm(&self, config: &VmConfig) -> Result<Arc<Vm>, MonitorError> {
+        self.create_vm_from(config, &self.splash)
+    }
+
+    /// Makes a VM with another guest, a static x86-64 ELF that keeps to the guest interface.
+    ///
+    /// # Errors
+    /// As [`Self::create_vm`], or the ELF can't be loaded.
+    pub fn create_vm_from(
+        &self,
+        config: &VmConfig,
+        elf: &Arc<[u8]>,
+    ) -> Result<Arc<Vm>, MonitorError> {
+        config.check()?;
+        let id = VmId(self.next_vm.fetch_add(1, Ordering::Relaxed));
+        let space = self.pmap.create_space(id, config.group, config.memory)?;
+        let vm = self.assemble(config, elf, &space).inspect_err(|_| self.pmap.remove_space(id))?;
+        let mut inventory = self.vms.write();
+        for block in vm.blocks() {
+            block.set_sharing(inventory.disk_sharing);
+        }
+        inventory.vms.insert(id, vm.clone());
+        Ok(vm)
+    }
+
+    fn assemble(
+        &self,
+        config: &VmConfig,
+        elf: &Arc<[u8]>,
+        space: &Arc<AddressSpace>,
+    ) -> Result<Arc<Vm>, MonitorError> {
+        let control = Arc::new(RunControl::new(config.vcpus));
+        let disks = config
+            .disks
+            .iter()
+            .map(|disk| {
+                let (image, cache) = (disk.image.clone(), self.blocks.clone());
+                Disk::new(image, cache, config.group, disk.mode.clone(), disk.scratch)
+            })
+            .collect::<Result<_, _>>()?;
+        let Fitted { bus, devices } = Fitted::new(space, &control, disks, config.console)
+            .map_err(MonitorError::os("make the VM's devices"))?;
+
+        let key = Key { group: config.group, memory: config.memory, vcpus: config.vcpus };
+        let boot = self.boot.get(&self.pmap, elf, key)?;
+        let (vm, vcpus) = self.hypervisor.create_vm(space, config.vcpus)?;
+        bus.connect_doorbells(vm.fd())
+            .map_err(|source| MonitorError::Kvm { what: "connect a doorbell", source })?;
+        for (index, fd) in (0..).zip(&vcpus) {
+            let stack_pointer = boot.stack_pointer(index);
+            let start = Start { index, entry: boot.entry(), stack_pointer };
+            vcpu::set_registers(fd, start).map_err(MonitorError::kvm("set a vCPU's registers"))?;
+        }
+        let tsc_khz = match vcpus.first().map(kvm_ioctls::VcpuFd::get_tsc_khz) {
+            Some(Ok(khz)) => u64::from(khz),
+            Some(Err(error)) => return Err(MonitorError::kvm("tell its clock rate")(error)),
+            None => 0,
+        };
+        load(&boot, space, &control_page(config, space, &bus.listing(), tsc_khz))?;
+
+        let failure = on_failure(&control);
+        let registrations = bus
+            .transports()
+            .iter()
+            .map(|device| self.workers.register(device, &failure))
+            .collect::<Result<_, _>>()
+            .map_err(MonitorError::os("poll the VM's doorbells"))?;
+        let context = VcpuContext {
+            control,
+            bus,
+            space: space.clone(),
+            elf: elf.clone(),
+            exit_latency: Latency::default(),
+            kick_latency: Latency::default(),
+        };
+        let engine = Engine { vcpus, threads: Vec::new(), registrations, vm: Some(vm) };
+        Ok(Vm::assemble(config.name.clone(), Arc::new(context), devices, engine))
+    }
+
+    /// All VMs, in the order of their numbers.
+    #[must_use]
+    pub fn vms(&self) -> Vec<Arc<Vm>> {
+        self.vms.read().vms.values().cloned().collect()
+    }
+
+    /// Stops a VM and takes it out of the machine; its frames are given back at once, its private
+    /// memory when the last `Arc` of it is gone.
+    pub fn remove_vm(&self, id: VmId) {
+        let Some(vm) = self.vms.read().vms.get(&id).cloned() else { return };
+        vm.stop();
+        let mut inventory = self.vms.write();
+        if inventory.vms.remove(&id).is_none() {
+            return;
+        }
+        inventory.removed_cpu += vm.cpu_time();
+        drop(inventory);
+        self.pmap.remove_space(id);
+    }
+
+    /// Turns Disco's copy-on-write disks on or off, for the VMs there are and those to come.
+    pub fn set_disk_sharing(&self, on: bool) {
+        let mut inventory = self.vms.write();
+        inventory.disk_sharing = on;
+        for block in inventory.vms.values().flat_map(|vm| vm.blocks()) {
+            block.set_sharing(on);
+        }
+    }
+
+    /// CPU time by component so far.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> ComponentCpu {
+        let inventory = self.vms.read();
+        let running: Duration = inventory.vms.values().map(|vm| vm.cpu_time()).sum();
+        ComponentCpu {
+            vcpu: (inventory.removed_cpu + running).as_secs_f64(),
+            device: self.workers.cpu_time().as_secs_f64(),
+        }
+    }
+}
+
+/// Puts the guest into its memory: the shared image, and the page that is its own.
+fn load(
+    boot: &BootImage,
+    space: &AddressSpace,
+    control: &abi::Control,
+) -> Result<(), MonitorError> {
+    let access = space.access();
+    boot.load(&access)?;
+    let mut control = *control;
+    control.free_start = boot.free_start();
+    mailbox::write_control(&access, &control).map_err(crate::BootError::Memory)?;
+    Ok(())
+}
+
+fn control_page(
+    config: &VmConfig,
+    space: &AddressSpace,
+    listing: &[abi::Device],
+    tsc_khz: u64,
+) -> abi::Control {
+    let mut devices = [abi::Device::default(); abi::MAX_DEVICES];
+    let mut device_count = 0;
+    for (entry, device) in devices.iter_mut().zip(listing) {
+        *entry = *device;
+        device_count += 1;
+    }
+    abi::Control {
+        magic: abi::MAGIC,
+        memory: config.memory,
+        free_start: 0,
+        tsc_khz,
+        vm: space.vm().0,
+        vcpus: config.vcpus,
+        device_count,
+        reserved: 0,
+        devices,
+        command: 0,
+        stop: 0,
+        workload: abi::Workload::default(),
+    }
+}
+
+/// A device that can't go on ends its VM. The worker that tells of it must not wait for anything.
+fn on_failure(control: &Arc<RunControl>) -> Arc<dyn Fn(String) + Send + Sync> {
+    let control = control.clone();
+    Arc::new(move |reason| control.stop(StopCause::Device(reason)))
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for vm in self.vms() {
+            self.remove_vm(vm.id());
+        }
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = self.vms().iter().filter(|vm| vm.state() == VmState::Running).count();
+        f.debug_struct("Machine").field("running", &running).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! The life of VMs, with guests that do one thing each.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{EXIT, LONG, NULL, PANIC, READY, SPIN, WAIT, config, eventually, guest, machine};
+use mirrorball_abi::Phase;
+use mirrorball_monitor::{Machine, MachineConfig, MonitorError, StopCause, VmState, WaitError};
+
+#[test]
+fn a_missing_kvm_is_said_clearly() {
+    let path = std::path::Path::new("/dev/no-such-kvm");
+    let error = Machine::with_kvm(&MachineConfig::default(), path).unwrap_err();
+    assert!(matches!(error, MonitorError::KvmMissing(_)));
+    assert!(error.to_string().contains("/dev/no-such-kvm does not exist"), "{error}");
+}
+
+#[test]
+fn a_guest_boots_waits_and_ends_on_request() {
+    let Some(machine) = machine("boots, waits, ends") else { return };
+    let elf = guest("sleeper", &[READY, WAIT]);
+    for vcpus in [1, 4] {
+        let vm = machine.create_vm_from(&config("sleeper", vcpus), &elf).unwrap();
+        assert_eq!(vm.state(), VmState::Created);
+        vm.start().unwrap();
+        vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+        assert_eq!(vm.state(), VmState::Running);
+        assert_eq!(
+            vm.wait_until(Phase::Done, 1, Duration::from_millis(1)),
+            Err(WaitError::TimedOut)
+        );
+        vm.stop();
+        assert_eq!(vm.state(), VmState::Stopped(StopCause::Requested));
+        assert!(vm.cpu_seconds() > 0.0);
+        assert_eq!(vm.exit_times().len(), u64::from(vcpus), "one report of a phase by each vCPU");
+        machine.remove_vm(vm.id());
+    }
+    assert!(machine.vms().is_empty());
+    assert!(machine.cpu_seconds().vcpu > 0.0);
+}
+
+#[test]
+fn a_pause_holds_a_spinning_guest_and_a_stop_ends_it() {
+    let Some(machine) = machine("pause and stop while spinning") else { return };
+    let elf = guest("spinner", &[READY, SPIN]);
+    let vm = machine.create_vm_from(&config("spinner", 2), &elf).unwrap();
+    vm.start().unwrap();
+    vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+    let spins = || vm.status().operations;
+    eventually("spins", || spins() > 1000);
+
+    vm.pause();
+    assert_eq!(vm.state(), VmState::Paused);
+    let held = spins();
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(spins(), held);
+
+    vm.resume();
+    eventually("spins on", || spins() > held);
+    vm.stop();
+    let last = spins();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(spins(), last);
+    assert!(vm.kick_times().len() >= 2, "{:?}", vm.kick_times());
+}
+
+#[test]
+fn a_fault_names_its_function_and_ends_its_own_vm_only() {
+    let Some(machine) = machine("fault") else { return };
+    let spinner = machine.create_vm_from(&config("spinner", 1), &guest("spinner", &[READY, SPIN]));
+    let spinner = spinner.unwrap();
+    spinner.start().unwrap();
+    let elf = guest("reads_null", &[READY, NULL]);
+    let vm = machine.create_vm_from(&config("faulty", 1), &elf).unwrap();
+    vm.start().unwrap();
+    let cause = common::wait_stopped(&vm);
+    let StopCause::Fault { rip, symbol, .. } = &cause else { panic!("{cause}") };
+    // KVM on AMD resets the vCPU before it tells; then the cause says so.
+    if rip.is_some() {
+        assert_eq!(symbol.as_deref(), Some("reads_null+0x13"), "{cause}");
+    }
+    let before = spinner.status().operations;
+    eventually("the other goes on", || spinner.status().operations > before);
+    assert_eq!(spinner.state(), VmState::Running);
+}
+
+#[test]
+fn panics_and_exits_are_reported() {
+    let Some(machine) = machine("panic and exit") else { return };
+    let stops = |name: &str, code: &[u8]| {
+        let vm = machine.create_vm_from(&config(name, 1), &guest(name, &[code])).unwrap();
+        vm.start().unwrap();
+        common::wait_stopped(&vm)
+    };
+    assert!(matches!(stops("panics", PANIC), StopCause::Panicked { .. }));
+    assert_eq!(stops("exits", EXIT), StopCause::Exited(7));
+}
+
+#[test]
+fn a_guest_writes_on_while_its_pages_are_shared() {
+    let Some(machine) = machine("fences") else { return };
+    let vm = machine.create_vm_from(&config("spinner", 1), &guest("spinner", &[READY, SPIN]));
+    let vm = vm.unwrap();
+    vm.start().unwrap();
+    vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+    let pmap = machine.pmap();
+    let frames = pmap.frames().allocate(1, vm.space().group()).unwrap().publish();
+    let before = vm.status().operations;
+    // The page changes all the time, so it never equals the frame, but each try raises the fence.
+    for _ in 0..2000 {
+        let at = mirrorball_pmap::Ppn(2);
+        let candidate = mirrorball_pmap::ShareCandidate { at, frames: &frames };
+        let outcome = vm.space().share(&[candidate], mirrorball_pmap::Mechanism::Content);
+        assert_eq!(outcome.shared, 0);
+    }
+    eventually("spins on", || vm.status().operations > before + 1_000);
+    assert_eq!(vm.state(), VmState::Running);
+}
+
+#[test]
+fn guests_share_their_boot_frames() {
+    let Some(machine) = machine("boot frames") else { return };
+    let elf = guest("sleeper", &[READY, WAIT]);
+    let start = || {
+        let vm = machine.create_vm_from(&config("sleeper", 1), &elf).unwrap();
+        vm.start().unwrap();
+        vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+        machine.pmap().settle_all();
+        machine.pmap().totals()
+    };
+    let (one, two) = (start(), start());
+    assert!(one.mapped > 1);
+    assert_eq!(two.mapped, 2 * one.mapped);
+    assert_eq!(two.frames, one.frames, "the second guest needs no frames of its own");
+    assert_eq!(two.reclaimed, one.mapped, "all that the second maps is saved");
+}
+
+/// Open files and mappings of this process.
+fn held() -> (usize, usize) {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    (files, maps)
+}
+
+#[test]
+fn two_hundred_vms_leave_nothing_behind() {
+    // Another test's threads and machines would be counted too, so this runs in its own process.
+    const CHILD: &str = "MIRRORBALL_LEAK_TEST";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "two_hundred_vms_leave_nothing_behind";
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let Some(machine) = machine("leaks") else { return };
+    let elf = guest("sleeper", &[READY, WAIT]);
+    let round = |count: u32| {
+        let vms: Vec<Arc<_>> = (0..count)
+            .map(|_| {
+                let mut config = config("sleeper", 1);
+                config.console = true;
+                let vm = machine.create_vm_from(&config, &elf).unwrap();
+                vm.start().unwrap();
+                vm
+            })
+            .collect();
+        for vm in vms {
+            vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+            machine.remove_vm(vm.id());
+        }
+    };
+    // The first round fills caches: thread stacks, the allocator's arenas, the boot image.
+    round(50);
+    let (files, maps) = held();
+    (0..4).for_each(|_| round(50));
+    let (files_after, maps_after) = held();
+    assert_eq!(files_after, files);
+    assert!(maps_after <= maps + 8, "{maps} mappings became {maps_after}");
+    assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 2 + 2, "no vCPU threads");
+}
