@@ -15,12 +15,13 @@
 //! rehashes the hinted page at a match).
 
 use super::books::{Books, Mark};
+use super::making::{self, Made};
 use super::stats::ScannerStats;
 use crate::index::{Entry, Hint, Index, Key};
 use crate::page::{Content, PageHasher};
 use crate::runs::RunSet;
 use mirrorball_pmap::{
-    AddressSpace, Mechanism, PAGE_SIZE, Page, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId, WeakFrame,
+    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId, WeakFrame,
 };
 use std::collections::BTreeMap;
 
@@ -92,12 +93,6 @@ impl Open {
         }
         continues
     }
-}
-
-/// Frames made from a VM's pages, and which of them hold what was expected.
-struct Made {
-    frames: PinnedFrames,
-    good: Vec<bool>,
 }
 
 /// The matching part of a pass, over what a slice of pages looked like.
@@ -249,8 +244,8 @@ impl Matcher<'_> {
         }
     }
 
-    /// New frames for `space`'s pages at `start`, with the content of `from`'s
-    /// at `at`. `None` if the frame store is full: they are tried again later.
+    /// New frames for `space`'s pages at `start`, made from `from`'s at `at`;
+    /// if there is no memory for them, they are to be tried again later.
     fn make(
         &mut self,
         (space, start): (&AddressSpace, Ppn),
@@ -258,24 +253,14 @@ impl Matcher<'_> {
         keys: &[Key],
     ) -> Option<Made> {
         let pages = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        let Ok(mut new) = self.pmap.frames().allocate(pages, space.group()) else {
+        let made = making::make(self.pmap, self.hasher, from, PpnRun::new(at, pages), keys);
+        if made.is_none() {
             self.stats.refused += u64::from(pages);
             if let Some(books) = self.books.get_mut(&space.vm()) {
                 books.refuse(&[PpnRun::new(start, pages)]);
             }
-            return None;
-        };
-        let (bytes, _) = new.bytes_mut().as_chunks_mut::<PAGE_SIZE>();
-        let good = (at.0..).map(Ppn).zip(keys).zip(bytes).map(|((ppn, key), frame)| {
-            from.state(ppn) == PageState::Private && self.copy(from, ppn, *key, frame)
-        });
-        let good = good.collect();
-        Some(Made { frames: new.publish(), good })
-    }
-
-    fn copy(&self, from: &AddressSpace, ppn: Ppn, key: Key, frame: &mut Page) -> bool {
-        from.with_page(ppn, |page| frame.copy_from_slice(page));
-        Mark::of(self.hasher.hash(frame)).key(from.group()) == key
+        }
+        made
     }
 
     /// Enters good frames into the index and proposes them to the pages of

@@ -13,6 +13,7 @@
 mod books;
 mod config;
 mod look;
+mod making;
 mod mapped;
 mod matching;
 mod order;
