@@ -164,7 +164,7 @@ pub fn begin_command(number: u64) {
     set_outcome(0);
     // SAFETY: the histogram is plain memory that only one thread of the guest writes at a time.
     unsafe { ptr::write_volatile(status_at(offset_of!(Status, write_ticks)), SampleBuckets::EMPTY) };
-    COMMAND.set(number);
+    COMMAND.cell().store(number, Ordering::Release);
 }
 
 /// Adds one sample to the histogram of first-write costs. Only one thread may sample at a time.

@@ -47,8 +47,9 @@ impl Job {
 /// Runs the newest command, whose number is `command`, to its end.
 pub fn execute(command: u64) {
     let workload = shared::workload();
-    shared::begin_command(command);
+    // The phase first: whoever sees the new number must not see the old command's `Done` with it.
     shared::set_phase(Phase::Running);
+    shared::begin_command(command);
     port::phase_changed();
     let start = port::ticks();
     cache::set_limit(cache::limit_of(workload.cache_percent));
