@@ -1,0 +1,14 @@
+//! The devices as a guest's driver sees them: rings in a real address space, registers, doorbells.
+//!
+//! None of these tests needs KVM or privilege.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod block;
+mod console;
+mod driver;
+mod faults;
+mod image;
+mod malformed;
+mod model;
+mod sharing;
+mod transport;
