@@ -140,7 +140,10 @@ mod tests {
     use super::*;
 
     const fn hint(vm: u32, ppn: u32) -> Hint {
-        Hint { vm: VmId(vm), ppn: Ppn(ppn) }
+        Hint {
+            vm: VmId(vm),
+            ppn: Ppn(ppn),
+        }
     }
 
     #[test]
@@ -154,7 +157,10 @@ mod tests {
         let mut index = Index::default();
         index.insert_hint(Key::new(GroupId(1), 99), hint(1, 2));
         assert_eq!(index.find(Key::new(GroupId(2), 99)), None);
-        assert_eq!(index.find(Key::new(GroupId(1), 99)), Some(Entry::Hint(hint(1, 2))));
+        assert_eq!(
+            index.find(Key::new(GroupId(1), 99)),
+            Some(Entry::Hint(hint(1, 2)))
+        );
     }
 
     #[test]

@@ -39,8 +39,12 @@ const PIECE: u32 = 1024;
 pub fn count(pmap: &Pmap) -> OracleReport {
     pmap.settle_all();
     let spaces = pmap.spaces();
-    let pieces: Vec<(&AddressSpace, PpnRun)> = spaces.iter().flat_map(|space| pieces(space)).collect();
-    let seen: Vec<Piece> = pieces.par_iter().map(|(space, run)| look(space, *run)).collect();
+    let pieces: Vec<(&AddressSpace, PpnRun)> =
+        spaces.iter().flat_map(|space| pieces(space)).collect();
+    let seen: Vec<Piece> = pieces
+        .par_iter()
+        .map(|(space, run)| look(space, *run))
+        .collect();
     let mut report = OracleReport::default();
     let mut contents = HashSet::new();
     for piece in seen {
@@ -62,11 +66,16 @@ struct Piece {
 
 fn pieces(space: &AddressSpace) -> impl Iterator<Item = (&AddressSpace, PpnRun)> {
     let pages = space.pages();
-    (0..pages).step_by(PIECE as usize).map(move |from| (space, PpnRun::new(Ppn(from), (pages - from).min(PIECE))))
+    (0..pages)
+        .step_by(PIECE as usize)
+        .map(move |from| (space, PpnRun::new(Ppn(from), (pages - from).min(PIECE))))
 }
 
 fn look(space: &AddressSpace, run: PpnRun) -> Piece {
-    let mut piece = Piece { zero: 0, contents: Vec::new() };
+    let mut piece = Piece {
+        zero: 0,
+        contents: Vec::new(),
+    };
     for (ppn, state) in run.iter().zip(space.states(run)) {
         match state {
             PageState::Untouched => {}

@@ -56,7 +56,11 @@ impl PageHasher {
     /// Zero, or the hash: one pass over the page's memory.
     #[must_use]
     pub fn look(&self, page: &Page) -> Content {
-        if is_zero(page) { Content::Zero } else { Content::Hash(self.hash(page)) }
+        if is_zero(page) {
+            Content::Zero
+        } else {
+            Content::Hash(self.hash(page))
+        }
     }
 
     /// XXH3-64 of the page.
@@ -70,7 +74,10 @@ impl PageHasher {
 pub(crate) fn is_zero(page: &Page) -> bool {
     // The ends first: pages with data but a zero start (page tables, sparse
     // tables) often have something in their last words.
-    let ends = page[..16].iter().chain(&page[PAGE_SIZE - 16..]).fold(0, |acc, byte| acc | byte);
+    let ends = page[..16]
+        .iter()
+        .chain(&page[PAGE_SIZE - 16..])
+        .fold(0, |acc, byte| acc | byte);
     ends == 0
         && page
             .as_chunks::<ZERO_STEP>()
@@ -83,10 +90,12 @@ pub(crate) fn is_zero(page: &Page) -> bool {
 /// part of a pass alone, to be timed against a plain read of the same pages.
 #[must_use]
 pub fn hash_pages<'a>(hasher: &PageHasher, pages: impl IntoIterator<Item = &'a Page>) -> u64 {
-    pages.into_iter().fold(0, |acc: u64, page| match hasher.look(page) {
-        Content::Zero => acc.rotate_left(1),
-        Content::Hash(hash) => acc.rotate_left(1) ^ hash,
-    })
+    pages
+        .into_iter()
+        .fold(0, |acc: u64, page| match hasher.look(page) {
+            Content::Zero => acc.rotate_left(1),
+            Content::Hash(hash) => acc.rotate_left(1) ^ hash,
+        })
 }
 
 /// Vigna's SplitMix64: enough randomness for a secret and for picking pages.
@@ -146,8 +155,14 @@ mod tests {
     #[test]
     fn seeds_give_other_hashes_and_equal_seeds_the_same() {
         let page = [3; PAGE_SIZE];
-        assert_ne!(PageHasher::new(1).hash(&page), PageHasher::new(2).hash(&page));
-        assert_eq!(PageHasher::new(1).hash(&page), PageHasher::new(1).hash(&page));
+        assert_ne!(
+            PageHasher::new(1).hash(&page),
+            PageHasher::new(2).hash(&page)
+        );
+        assert_eq!(
+            PageHasher::new(1).hash(&page),
+            PageHasher::new(1).hash(&page)
+        );
     }
 
     #[test]

@@ -130,7 +130,10 @@ mod tests {
     }
 
     fn model(runs: &[PpnRun]) -> BTreeSet<u32> {
-        runs.iter().flat_map(|run| run.iter()).map(|p| p.0).collect()
+        runs.iter()
+            .flat_map(|run| run.iter())
+            .map(|p| p.0)
+            .collect()
     }
 
     fn maximal(set: &RunSet) -> bool {
@@ -161,7 +164,10 @@ mod tests {
 
     #[test]
     fn pages_past_the_end_of_memory_are_cut_off() {
-        let set = RunSet::new(vec![PpnRun::new(Ppn(u32::MAX - 1), 1), PpnRun::new(Ppn(8), 10)], 10);
+        let set = RunSet::new(
+            vec![PpnRun::new(Ppn(u32::MAX - 1), 1), PpnRun::new(Ppn(8), 10)],
+            10,
+        );
         assert_eq!(set.runs(), [PpnRun::new(Ppn(8), 2)]);
     }
 }

@@ -1,5 +1,9 @@
 //! The KSM baseline on a host made of files, and on the real one where that
 //! can be used.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod guest;
 
@@ -29,15 +33,27 @@ fn host(root: &Path) -> KsmHost {
     fs::create_dir_all(root.join("proc/37")).unwrap();
     fs::write(root.join("proc/37/comm"), "ksmd\n").unwrap();
     fs::write(root.join("proc/37/schedstat"), "2000000000 5 6\n").unwrap();
-    KsmHost { sysfs, proc: root.join("proc"), lock: root.join("lock"), journal: root.join("journal") }
+    KsmHost {
+        sysfs,
+        proc: root.join("proc"),
+        lock: root.join("lock"),
+        journal: root.join("journal"),
+    }
 }
 
 fn read(host: &KsmHost, name: &str) -> String {
-    fs::read_to_string(host.sysfs.join(name)).unwrap().trim().to_owned()
+    fs::read_to_string(host.sysfs.join(name))
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn settings() -> KsmSettings {
-    KsmSettings { smart_scan: Some(true), max_page_sharing: Some(1000), ..KsmSettings::default() }
+    KsmSettings {
+        smart_scan: Some(true),
+        max_page_sharing: Some(1000),
+        ..KsmSettings::default()
+    }
 }
 
 #[test]
@@ -45,9 +61,15 @@ fn settings_are_made_and_restored() {
     let root = tempfile::tempdir().unwrap();
     let host = host(root.path());
     let ksm = Ksm::start_on(host.clone(), &settings()).unwrap();
-    assert_eq!((read(&host, "run"), read(&host, "pages_to_scan")), ("1".into(), "4000".into()));
+    assert_eq!(
+        (read(&host, "run"), read(&host, "pages_to_scan")),
+        ("1".into(), "4000".into())
+    );
     assert_eq!(read(&host, "max_page_sharing"), "1000");
-    assert!(!host.sysfs.join("smart_scan").exists(), "what the kernel does not know is not made up");
+    assert!(
+        !host.sysfs.join("smart_scan").exists(),
+        "what the kernel does not know is not made up"
+    );
     assert!(host.journal.exists());
     fs::write(root.path().join("proc/37/schedstat"), "3500000000 5 6\n").unwrap();
     fs::write(host.sysfs.join("pages_sharing"), "12\n").unwrap();
@@ -55,8 +77,17 @@ fn settings_are_made_and_restored() {
     assert!((counters.cpu_seconds - 1.5).abs() < 1e-9);
     assert_eq!((counters.reclaimed(), counters.full_scans), (12, 3));
     drop(ksm);
-    assert_eq!((read(&host, "run"), read(&host, "pages_to_scan")), ("0".into(), "100".into()));
-    assert_eq!((read(&host, "max_page_sharing"), read(&host, "use_zero_pages")), ("256".into(), "0".into()));
+    assert_eq!(
+        (read(&host, "run"), read(&host, "pages_to_scan")),
+        ("0".into(), "100".into())
+    );
+    assert_eq!(
+        (
+            read(&host, "max_page_sharing"),
+            read(&host, "use_zero_pages")
+        ),
+        ("256".into(), "0".into())
+    );
     assert!(!host.journal.exists());
 }
 
@@ -66,8 +97,14 @@ fn one_run_at_a_time() {
     let host = host(root.path());
     let first = Ksm::start_on(host.clone(), &settings()).unwrap();
     let second = Ksm::start_on(host.clone(), &settings());
-    assert!(matches!(second, Err(KsmUnavailable::InUse(_))), "{second:?}");
-    assert!(matches!(restore_on(&host), Err(KsmUnavailable::InUse(_))), "not under a run's feet");
+    assert!(
+        matches!(second, Err(KsmUnavailable::InUse(_))),
+        "{second:?}"
+    );
+    assert!(
+        matches!(restore_on(&host), Err(KsmUnavailable::InUse(_))),
+        "not under a run's feet"
+    );
     assert_eq!(read(&host, "run"), "1", "the first goes on");
     first.stop().unwrap();
     Ksm::start_on(host, &settings()).unwrap();
@@ -79,14 +116,21 @@ fn what_a_killed_run_left_is_restored() {
     let host = host(root.path());
     assert!(!restore_on(&host).unwrap());
     // As after SIGKILL: settings changed, the journal there, the lock free.
-    for (name, value) in [("run", "1"), ("pages_to_scan", "4000"), ("max_page_sharing", "1000")] {
+    for (name, value) in [
+        ("run", "1"),
+        ("pages_to_scan", "4000"),
+        ("max_page_sharing", "1000"),
+    ] {
         fs::write(host.sysfs.join(name), value).unwrap();
     }
     let journal = "pages_to_scan 100\nmax_page_sharing 256\n../evil 1\nrun 0\n";
     fs::write(&host.journal, journal).unwrap();
     // The next run does it before it writes down the settings itself.
     drop(Ksm::start_on(host.clone(), &settings()).unwrap());
-    assert_eq!((read(&host, "run"), read(&host, "pages_to_scan")), ("0".into(), "100".into()));
+    assert_eq!(
+        (read(&host, "run"), read(&host, "pages_to_scan")),
+        ("0".into(), "100".into())
+    );
     assert!(!root.path().join("evil").exists());
     // So does the doctor.
     fs::write(host.sysfs.join("run"), "1").unwrap();
@@ -100,10 +144,22 @@ fn what_a_killed_run_left_is_restored() {
 fn unusable_hosts_are_told_apart() {
     let root = tempfile::tempdir().unwrap();
     let good = host(root.path());
-    let none = KsmHost { sysfs: root.path().join("nothing"), ..good.clone() };
-    assert!(matches!(Ksm::start_on(none, &settings()), Err(KsmUnavailable::NotInKernel(_))));
-    let blind = KsmHost { proc: root.path().join("ksm"), ..good.clone() };
-    assert!(matches!(Ksm::start_on(blind, &settings()), Err(KsmUnavailable::NoDaemon(_))));
+    let none = KsmHost {
+        sysfs: root.path().join("nothing"),
+        ..good.clone()
+    };
+    assert!(matches!(
+        Ksm::start_on(none, &settings()),
+        Err(KsmUnavailable::NotInKernel(_))
+    ));
+    let blind = KsmHost {
+        proc: root.path().join("ksm"),
+        ..good.clone()
+    };
+    assert!(matches!(
+        Ksm::start_on(blind, &settings()),
+        Err(KsmUnavailable::NoDaemon(_))
+    ));
     fs::write(good.sysfs.join("run"), "1").unwrap();
     let busy = Ksm::start_on(good.clone(), &settings());
     assert!(matches!(busy, Err(KsmUnavailable::InUse(_))));
@@ -128,13 +184,27 @@ fn the_real_ksm_merges_equal_pages_of_two_vms() {
         println!("skipped 1 of 1 tests with the real KSM: {why}");
         return;
     }
-    let machine = Machine::of(&[64, 64], PmapConfig { tracking: false, frame_capacity: 1 << 20, ..PmapConfig::default() });
+    let machine = Machine::of(
+        &[64, 64],
+        PmapConfig {
+            tracking: false,
+            frame_capacity: 1 << 20,
+            ..PmapConfig::default()
+        },
+    );
     for vm in 0..2 {
         machine.fill(vm, 0..64, |n| page(n.into()));
     }
-    let before: Vec<_> = ["run", "pages_to_scan", "advisor_mode"].map(|name| fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).ok()).into();
-    let ksm = match Ksm::start(&KsmSettings { sleep_millisecs: 1, ..KsmSettings::default() }) {
-        Err(KsmUnavailable::InUse(whom)) => return println!("skipped 1 of 1 tests with the real KSM: in use by {whom}"),
+    let before: Vec<_> = ["run", "pages_to_scan", "advisor_mode"]
+        .map(|name| fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).ok())
+        .into();
+    let ksm = match Ksm::start(&KsmSettings {
+        sleep_millisecs: 1,
+        ..KsmSettings::default()
+    }) {
+        Err(KsmUnavailable::InUse(whom)) => {
+            return println!("skipped 1 of 1 tests with the real KSM: in use by {whom}");
+        }
         other => other.unwrap(),
     };
     for space in machine.pmap.spaces() {
@@ -148,7 +218,9 @@ fn the_real_ksm_merges_equal_pages_of_two_vms() {
     assert!(ksm.counters().unwrap().cpu_seconds > 0.0);
     machine.verify();
     ksm.stop().unwrap();
-    let after: Vec<_> = ["run", "pages_to_scan", "advisor_mode"].map(|name| fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).ok()).into();
+    let after: Vec<_> = ["run", "pages_to_scan", "advisor_mode"]
+        .map(|name| fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).ok())
+        .into();
     assert_eq!(after, before);
     assert!(!Path::new("/run/mirrorball-ksm.journal").exists());
     machine.verify();

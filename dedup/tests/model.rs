@@ -1,4 +1,8 @@
 //! Scanner and oracle against brute force over generated histories.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod guest;
 
@@ -14,18 +18,28 @@ const PAGES: u32 = 24;
 #[derive(Clone, Debug)]
 enum Event {
     /// A VM writes `contents` to its pages from `at` on; content 0 is zeros.
-    Write { vm: u32, at: u32, contents: Vec<u8> },
+    Write {
+        vm: u32,
+        at: u32,
+        contents: Vec<u8>,
+    },
     /// A VM goes, and one without memory of it comes in its place.
-    Replace { vm: u32 },
+    Replace {
+        vm: u32,
+    },
     Pass,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let write = (0..3_u32, 0..PAGES, prop_oneof![
-        proptest::collection::vec(0..5_u8, 1..8),
-        // The same run in several VMs.
-        (10..14_u8, 1..10_u8).prop_map(|(start, n)| (start..start + n).collect()),
-    ]);
+    let write = (
+        0..3_u32,
+        0..PAGES,
+        prop_oneof![
+            proptest::collection::vec(0..5_u8, 1..8),
+            // The same run in several VMs.
+            (10..14_u8, 1..10_u8).prop_map(|(start, n)| (start..start + n).collect()),
+        ],
+    );
     let event = prop_oneof![
         6 => write.prop_map(|(vm, at, contents)| Event::Write { vm, at, contents }),
         1 => (0..3_u32).prop_map(|vm| Event::Replace { vm }),
@@ -35,18 +49,38 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn configs() -> impl Strategy<Value = ScannerConfig> {
-    let order = prop_oneof![Just(Order::DirtyAware), Just(Order::Sequential), Just(Order::EsxRandom)];
+    let order = prop_oneof![
+        Just(Order::DirtyAware),
+        Just(Order::Sequential),
+        Just(Order::EsxRandom)
+    ];
     (order, 0..3_u32, 1..3_usize, any::<u64>()).prop_map(|(order, settle, threads, seed)| {
-        ScannerConfig { order, settle, threads, seed, ..config() }
+        ScannerConfig {
+            order,
+            settle,
+            threads,
+            seed,
+            ..config()
+        }
     })
 }
 
 /// Zero pages and surplus duplicates, by going through all of them.
 fn brute_force(contents: &BTreeMap<(u32, u32), u8>, group: impl Fn(u32) -> u32) -> (u64, u64, u64) {
-    let data: Vec<_> = contents.iter().filter(|(_, content)| **content != 0).collect();
-    let distinct: BTreeSet<_> = data.iter().map(|((vm, _), content)| (group(*vm), **content)).collect();
+    let data: Vec<_> = contents
+        .iter()
+        .filter(|(_, content)| **content != 0)
+        .collect();
+    let distinct: BTreeSet<_> = data
+        .iter()
+        .map(|((vm, _), content)| (group(*vm), **content))
+        .collect();
     let zero = contents.len() - data.len();
-    (zero as u64, distinct.len() as u64, (data.len() - distinct.len()) as u64)
+    (
+        zero as u64,
+        distinct.len() as u64,
+        (data.len() - distinct.len()) as u64,
+    )
 }
 
 proptest! {

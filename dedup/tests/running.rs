@@ -1,5 +1,9 @@
 //! Scanners that run beside guests: threads write while pages are shared, and
 //! every byte is checked.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod guest;
 
@@ -53,7 +57,10 @@ fn a_paused_scanner_stands_still() {
     let passes = thread.stats().passes;
     duplicates(&machine, 2, 64);
     std::thread::sleep(Duration::from_millis(20));
-    assert_eq!((thread.stats().passes, machine.pmap.totals().mapped), (passes, 0));
+    assert_eq!(
+        (thread.stats().passes, machine.pmap.totals().mapped),
+        (passes, 0)
+    );
     thread.resume();
     assert!(eventually(|| machine.pmap.totals().mapped == 128));
     // Paused threads stop, too.
@@ -64,10 +71,18 @@ fn a_paused_scanner_stands_still() {
 #[test]
 fn mechanisms_are_switched_while_it_runs() {
     let machine = Machine::new(&[64, 64]);
-    let off = ScannerConfig { content: false, zero: false, ..config() };
+    let off = ScannerConfig {
+        content: false,
+        zero: false,
+        ..config()
+    };
     let thread = ScannerThread::start(Scanner::new(machine.pmap.clone(), &off)).unwrap();
     for vm in 0..2 {
-        machine.fill(vm, 0..64, |n| if n < 8 { [0; 4096] } else { page(n.into()) });
+        machine.fill(
+            vm,
+            0..64,
+            |n| if n < 8 { [0; 4096] } else { page(n.into()) },
+        );
     }
     assert!(eventually(|| thread.stats().hashed == 128));
     assert_eq!(machine.pmap.totals().reclaimed, 0);
@@ -84,10 +99,23 @@ fn mechanisms_are_switched_while_it_runs() {
 #[test]
 fn a_slow_pass_is_left_when_told_to_stop() {
     for limit in [
-        ScannerConfig { pages_per_second: Some(1), ..config() },
-        ScannerConfig { cpu_percent: Some(0.0001), ..config() },
-        ScannerConfig { interval: Duration::from_secs(100_000), ..config() },
-        ScannerConfig { order: Order::EsxRandom, pages_per_second: Some(1), ..config() },
+        ScannerConfig {
+            pages_per_second: Some(1),
+            ..config()
+        },
+        ScannerConfig {
+            cpu_percent: Some(0.0001),
+            ..config()
+        },
+        ScannerConfig {
+            interval: Duration::from_secs(100_000),
+            ..config()
+        },
+        ScannerConfig {
+            order: Order::EsxRandom,
+            pages_per_second: Some(1),
+            ..config()
+        },
     ] {
         let machine = Machine::new(&[2048]);
         duplicates(&machine, 1, 2048);
@@ -118,15 +146,29 @@ fn live(machine: &Machine, vm: u32, pages: u32, quit: &AtomicBool) -> u64 {
     while !quit.load(Ordering::Relaxed) {
         turn += 1;
         for _ in 0..pages / 8 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let ppn = u32::try_from(random >> 33).unwrap() % pages;
             turns[ppn as usize] = turn;
-            space.access().memory().write_slice(&scripted(vm, ppn, turn), access(ppn)).unwrap();
+            space
+                .access()
+                .memory()
+                .write_slice(&scripted(vm, ppn, turn), access(ppn))
+                .unwrap();
         }
         for (ppn, turn) in (0..).zip(&turns) {
             let mut found = [0; 4096];
-            space.access().memory().read_slice(&mut found, access(ppn)).unwrap();
-            let expected = if *turn == 0 { [0; 4096] } else { scripted(vm, ppn, *turn) };
+            space
+                .access()
+                .memory()
+                .read_slice(&mut found, access(ppn))
+                .unwrap();
+            let expected = if *turn == 0 {
+                [0; 4096]
+            } else {
+                scripted(vm, ppn, *turn)
+            };
             assert!(found == expected, "vm {vm} page {ppn} turn {turn}");
             verified += 1;
         }
@@ -140,13 +182,22 @@ fn torture(order: Order, threads: usize) {
     let machine = Machine::new(&[u64::from(PAGES); 3]);
     let quit = AtomicBool::new(false);
     // No settling: pages are hashed while they are being written.
-    let config = ScannerConfig { order, threads, settle: 0, ..config() };
+    let config = ScannerConfig {
+        order,
+        threads,
+        settle: 0,
+        ..config()
+    };
     let thread = ScannerThread::start(Scanner::new(machine.pmap.clone(), &config)).unwrap();
     let verified: u64 = std::thread::scope(|scope| {
-        let guests: Vec<_> = (0..3).map(|vm| scope.spawn({
-            let (machine, quit) = (&machine, &quit);
-            move || live(machine, vm, PAGES, quit)
-        })).collect();
+        let guests: Vec<_> = (0..3)
+            .map(|vm| {
+                scope.spawn({
+                    let (machine, quit) = (&machine, &quit);
+                    move || live(machine, vm, PAGES, quit)
+                })
+            })
+            .collect();
         // A guest that comes and goes, and mechanisms that are switched.
         for round in 0..12 {
             machine.add(100 + round, GroupId(0), 64);
@@ -167,7 +218,11 @@ fn torture(order: Order, threads: usize) {
     let totals = machine.pmap.totals();
     assert_eq!(totals.touched, totals.private + totals.mapped + totals.zero);
     let account = machine.pmap.kernel_account().unwrap();
-    assert_eq!(account.total(), totals.used() * 4096, "{totals:?} {account:?}");
+    assert_eq!(
+        account.total(),
+        totals.used() * 4096,
+        "{totals:?} {account:?}"
+    );
 }
 
 #[test]
@@ -194,12 +249,27 @@ fn nothing_is_mixed_up_under_writers_random() {
 fn hashing_in_parallel_finds_the_same() {
     let machine = Machine::new(&[4096, 4096]);
     for vm in 0..2_u32 {
-        machine.fill(vm, 0..4000, |n| page(if n % 7 == 0 { u64::from(n) << 20 | u64::from(vm) } else { n.into() }));
+        machine.fill(vm, 0..4000, |n| {
+            page(if n % 7 == 0 {
+                u64::from(n) << 20 | u64::from(vm)
+            } else {
+                n.into()
+            })
+        });
     }
-    let mut scanner = Scanner::new(machine.pmap.clone(), &ScannerConfig { threads: 3, ..config() });
+    let mut scanner = Scanner::new(
+        machine.pmap.clone(),
+        &ScannerConfig {
+            threads: 3,
+            ..config()
+        },
+    );
     scanner.pass();
     let report = scanner.pass();
     assert_eq!(report.work.hashed, 8000);
-    assert_eq!(machine.pmap.totals().reclaimed, oracle::count(&machine.pmap).reclaimable);
+    assert_eq!(
+        machine.pmap.totals().reclaimed,
+        oracle::count(&machine.pmap).reclaimable
+    );
     machine.verify();
 }

@@ -1,5 +1,9 @@
 //! What scanners do to real address spaces: the test is the guest and writes
 //! through the monitor's access, as a device would.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod guest;
 
@@ -41,7 +45,11 @@ fn a_run_is_one_mapping_and_later_guests_join_it() {
     scanner.pass();
     scanner.pass();
     assert_eq!(machine.pmap.totals().shared, 600);
-    assert_eq!(machine.pmap.totals().vmas, before + 4, "a run and the rest behind it, in each VM");
+    assert_eq!(
+        machine.pmap.totals().vmas,
+        before + 4,
+        "a run and the rest behind it, in each VM"
+    );
     // The third guest has the same run at another place.
     machine.fill(2, 7..307, |n| page(u64::from(n) + 93));
     scanner.pass();
@@ -60,7 +68,10 @@ fn duplicates_inside_one_vm_are_shared() {
     scanner.pass();
     scanner.pass();
     let totals = machine.pmap.totals();
-    assert_eq!((totals.shared, totals.frames, totals.reclaimed), (64, 4, 60));
+    assert_eq!(
+        (totals.shared, totals.frames, totals.reclaimed),
+        (64, 4, 60)
+    );
     machine.verify();
 }
 
@@ -74,7 +85,10 @@ fn zero_pages_are_given_back_and_read_as_zero() {
     let report = scanner.pass();
     assert_eq!(report.work.zero_released, 20);
     let totals = machine.pmap.totals();
-    assert_eq!((totals.zero, totals.reclaimed, totals.private, totals.frames), (20, 20, 20, 0));
+    assert_eq!(
+        (totals.zero, totals.reclaimed, totals.private, totals.frames),
+        (20, 20, 20, 0)
+    );
     machine.verify();
 }
 
@@ -89,7 +103,11 @@ fn groups_never_share() {
     scanner.pass();
     scanner.pass();
     let totals = machine.pmap.totals();
-    assert_eq!((totals.shared, totals.frames), (128, 64), "two copies: one per group");
+    assert_eq!(
+        (totals.shared, totals.frames),
+        (128, 64),
+        "two copies: one per group"
+    );
     for ppn in 0..32 {
         let frame = |vm| match machine.space(vm).state(Ppn(ppn)) {
             PageState::Mapped(mpn, _) => mpn,
@@ -122,7 +140,11 @@ fn without_tracking_a_changed_hint_is_found_at_the_match() {
     for order in [Order::EsxRandom, Order::Sequential] {
         let machine = Machine::new(&[16, 16]);
         machine.fill(0, 0..8, |n| page(n.into()));
-        let config = ScannerConfig { order, settle: 0, ..config() };
+        let config = ScannerConfig {
+            order,
+            settle: 0,
+            ..config()
+        };
         let mut scanner = Scanner::new(machine.pmap.clone(), &config);
         for _ in 0..12 {
             scanner.pass();
@@ -159,7 +181,10 @@ fn a_broken_page_is_shared_again_when_its_content_returns() {
     scanner.pass();
     scanner.pass();
     let totals = machine.pmap.totals();
-    assert_eq!((totals.reclaimed, totals.frames, totals.vmas), (64, 64, vmas));
+    assert_eq!(
+        (totals.reclaimed, totals.frames, totals.vmas),
+        (64, 64, vmas)
+    );
     machine.verify();
 }
 
@@ -182,7 +207,13 @@ fn all_orders_reach_the_same_state() {
             scanner.pass();
         }
         let totals = machine.pmap.totals();
-        states.push((totals.shared, totals.reclaimed, totals.private, totals.frames, totals.zero));
+        states.push((
+            totals.shared,
+            totals.reclaimed,
+            totals.private,
+            totals.frames,
+            totals.zero,
+        ));
         assert_eq!(totals.reclaimed, oracle::count(&machine.pmap).reclaimable);
         machine.verify();
     }
@@ -240,9 +271,17 @@ fn vms_come_and_go() {
 fn switched_off_mechanisms_catch_up_when_switched_on() {
     let machine = Machine::new(&[64, 64]);
     for vm in 0..2 {
-        machine.fill(vm, 0..64, |n| if n < 10 { [0; 4096] } else { page(n.into()) });
+        machine.fill(
+            vm,
+            0..64,
+            |n| if n < 10 { [0; 4096] } else { page(n.into()) },
+        );
     }
-    let off = ScannerConfig { zero: false, content: false, ..config() };
+    let off = ScannerConfig {
+        zero: false,
+        content: false,
+        ..config()
+    };
     let mut scanner = Scanner::new(machine.pmap.clone(), &off);
     scanner.pass();
     scanner.pass();
@@ -262,7 +301,13 @@ fn without_hints_every_page_gets_a_frame_and_equal_ones_the_same() {
     for vm in 0..2 {
         machine.fill(vm, 0..60, |n| page(u64::from(n / 2)));
     }
-    let mut scanner = Scanner::new(machine.pmap.clone(), &ScannerConfig { hints: false, ..config() });
+    let mut scanner = Scanner::new(
+        machine.pmap.clone(),
+        &ScannerConfig {
+            hints: false,
+            ..config()
+        },
+    );
     scanner.pass();
     scanner.pass();
     let totals = machine.pmap.totals();
@@ -275,7 +320,13 @@ fn used_up_mappings_are_no_error_and_tried_again() {
     let machine = Machine::with_budget(&[256; 4], 40);
     let scatter = |vm: u32| {
         // Every other page is a duplicate: each takes two mappings.
-        machine.fill(vm, 0..256, |n| page(if n % 2 == 0 { n.into() } else { u64::from(n) << 8 | u64::from(vm) }));
+        machine.fill(vm, 0..256, |n| {
+            page(if n % 2 == 0 {
+                n.into()
+            } else {
+                u64::from(n) << 8 | u64::from(vm)
+            })
+        });
     };
     let mut scanner = Scanner::new(machine.pmap.clone(), &config());
     for vm in 0..4 {
@@ -310,7 +361,10 @@ fn a_quiet_machine_is_not_looked_at() {
     }
     let report = scanner.pass();
     assert!(report.complete);
-    assert_eq!((report.work.seen, report.work.hashed, report.work.compared), (0, 0, 0));
+    assert_eq!(
+        (report.work.seen, report.work.hashed, report.work.compared),
+        (0, 0, 0)
+    );
 }
 
 /// Frames that a device mapped, as a disk cache does.
@@ -334,7 +388,11 @@ fn private_copies_of_what_a_disk_mapped_share_its_frames() {
             scanner.pass();
         }
         let frames = disk(&machine, 10..110);
-        machine.space(0).access().map_frames(Ppn(0), &frames, Mechanism::Disk).unwrap();
+        machine
+            .space(0)
+            .access()
+            .map_frames(Ppn(0), &frames, Mechanism::Disk)
+            .unwrap();
         drop(frames);
         if !private_first {
             copy();
@@ -342,7 +400,11 @@ fn private_copies_of_what_a_disk_mapped_share_its_frames() {
         scanner.pass();
         scanner.pass();
         let totals = machine.pmap.totals();
-        assert_eq!((totals.frames, totals.private, totals.reclaimed), (100, 0, 40), "{private_first}");
+        assert_eq!(
+            (totals.frames, totals.private, totals.reclaimed),
+            (100, 0, 40),
+            "{private_first}"
+        );
         assert!(totals.vmas <= 6, "runs stay runs: {}", totals.vmas);
         machine.verify();
         assert_eq!(scanner.pass().work.seen, 0);
@@ -353,14 +415,29 @@ fn private_copies_of_what_a_disk_mapped_share_its_frames() {
 fn equal_frames_of_a_disk_become_one() {
     let machine = Machine::new(&[128, 128]);
     let (first, second) = (disk(&machine, 0..50), disk(&machine, 0..50));
-    machine.space(0).access().map_frames(Ppn(0), &first, Mechanism::Disk).unwrap();
-    machine.space(1).access().map_frames(Ppn(50), &second, Mechanism::Disk).unwrap();
+    machine
+        .space(0)
+        .access()
+        .map_frames(Ppn(0), &first, Mechanism::Disk)
+        .unwrap();
+    machine
+        .space(1)
+        .access()
+        .map_frames(Ppn(50), &second, Mechanism::Disk)
+        .unwrap();
     drop((first, second));
     let mut scanner = Scanner::new(machine.pmap.clone(), &config());
     scanner.pass();
     let totals = machine.pmap.totals();
-    assert_eq!((totals.frames, totals.shared, totals.reclaimed), (50, 100, 50));
+    assert_eq!(
+        (totals.frames, totals.shared, totals.reclaimed),
+        (50, 100, 50)
+    );
     for ppn in 0..50 {
-        assert!(machine.space(1).with_page(Ppn(50 + ppn), |found| *found == page(ppn.into())));
+        assert!(
+            machine
+                .space(1)
+                .with_page(Ppn(50 + ppn), |found| *found == page(ppn.into()))
+        );
     }
 }

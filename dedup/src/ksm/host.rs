@@ -43,7 +43,10 @@ impl KsmHost {
         if !run.exists() {
             return Err(KsmUnavailable::NotInKernel(self.sysfs.clone()));
         }
-        OpenOptions::new().write(true).open(&run).map_err(|source| KsmUnavailable::NotWritable { path: run, source })?;
+        OpenOptions::new()
+            .write(true)
+            .open(&run)
+            .map_err(|source| KsmUnavailable::NotWritable { path: run, source })?;
         Ok(())
     }
 
@@ -54,13 +57,20 @@ impl KsmHost {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-        Ok(Some(chosen.map_or(text.trim(), |(value, _)| value).to_owned()))
+        let chosen = text
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        Ok(Some(
+            chosen.map_or(text.trim(), |(value, _)| value).to_owned(),
+        ))
     }
 
     /// A counter; 0 if this kernel has none such.
     pub(super) fn count<T: std::str::FromStr + Default>(&self, name: &str) -> io::Result<T> {
-        Ok(self.read(name)?.and_then(|text| text.parse().ok()).unwrap_or_default())
+        Ok(self
+            .read(name)?
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default())
     }
 
     /// Writes a value unless it is there already: some files refuse any write
@@ -75,12 +85,17 @@ impl KsmHost {
     /// Takes the lock; it is given back when the file is closed, whatever
     /// ends the process.
     pub(super) fn lock(&self) -> Result<OwnedFd, KsmUnavailable> {
-        let failed = |source: rustix::io::Errno| KsmUnavailable::NotWritable { path: self.lock.clone(), source: source.into() };
+        let failed = |source: rustix::io::Errno| KsmUnavailable::NotWritable {
+            path: self.lock.clone(),
+            source: source.into(),
+        };
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(&self.lock, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(KsmUnavailable::InUse("another run of this tool".into())),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(KsmUnavailable::InUse("another run of this tool".into()))
+            }
             Err(error) => Err(failed(error)),
         }
     }

@@ -33,11 +33,19 @@ impl Journal {
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         // Only names that this tool writes: the file says what is written to sysfs.
         let known = lines.filter(|(name, _)| TUNABLES.contains(name) || *name == "run");
-        Ok(Some(Self(known.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())))
+        Ok(Some(Self(
+            known
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )))
     }
 
     pub(super) fn save(&self, host: &KsmHost) -> io::Result<()> {
-        let text: String = self.0.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+        let text: String = self
+            .0
+            .iter()
+            .map(|(name, value)| format!("{name} {value}\n"))
+            .collect();
         write_whole(&host.journal, &text)
     }
 
@@ -58,6 +66,8 @@ impl Journal {
 
     fn settings(&self, host: &KsmHost) -> io::Result<()> {
         let settings = self.0.iter().filter(|(name, _)| name != "run");
-        settings.map(|(name, value)| host.write(name, value)).fold(Ok(()), io::Result::and)
+        settings
+            .map(|(name, value)| host.write(name, value))
+            .fold(Ok(()), io::Result::and)
     }
 }

@@ -101,7 +101,9 @@ impl Ksm {
         if !host.journal.exists() {
             idle(&host)?;
         }
-        Ksmd::find(&host)?.map(|_| ()).ok_or(KsmUnavailable::NoDaemon(host.proc))
+        Ksmd::find(&host)?
+            .map(|_| ())
+            .ok_or(KsmUnavailable::NoDaemon(host.proc))
     }
 
     /// Starts KSM with these settings. Restores first what a killed run left.
@@ -128,7 +130,14 @@ impl Ksm {
         before.save(&host)?;
         let cpu_at_start = ksmd.cpu_seconds(&host)?;
         // From here on, whatever fails, dropping this restores.
-        let ksm = Self { host, before, ksmd, cpu_at_start, restored: false, _lock: lock };
+        let ksm = Self {
+            host,
+            before,
+            ksmd,
+            cpu_at_start,
+            restored: false,
+            _lock: lock,
+        };
         for name in TUNABLES {
             if let (Some(value), Some(_)) = (settings.value(name), ksm.host.read(name)?) {
                 ksm.host.write(name, &value)?;
@@ -212,7 +221,9 @@ fn idle(host: &KsmHost) -> Result<(), KsmUnavailable> {
     let run: u32 = host.count("run")?;
     let merged: u64 = host.count("pages_shared")?;
     if run == 1 || merged > 0 {
-        return Err(KsmUnavailable::InUse(format!("others (run is {run}, {merged} pages are merged)")));
+        return Err(KsmUnavailable::InUse(format!(
+            "others (run is {run}, {merged} pages are merged)"
+        )));
     }
     Ok(())
 }

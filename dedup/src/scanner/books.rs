@@ -22,7 +22,11 @@ impl Mark {
 
     /// The mark of a hash.
     pub(super) const fn of(hash: u64) -> Self {
-        if hash > Self::DATA.0 { Self(hash) } else { Self(!hash) }
+        if hash > Self::DATA.0 {
+            Self(hash)
+        } else {
+            Self(!hash)
+        }
     }
 
     const fn is_hash(self) -> bool {
@@ -76,7 +80,9 @@ impl Books {
     /// Sets the page's mark. If another hash was known, a hint that named
     /// this page for it is taken back; tells whether there was one.
     pub(super) fn set(&mut self, ppn: Ppn, mark: Mark, index: &mut Index) -> bool {
-        let Some(slot) = self.marks.get_mut(ppn.index()) else { return false };
+        let Some(slot) = self.marks.get_mut(ppn.index()) else {
+            return false;
+        };
         let old = Mark(*slot);
         if old == mark {
             return false;
@@ -148,7 +154,11 @@ impl Books {
 }
 
 /// The pages of `run` that are in a state the caller wants.
-pub(super) fn pages_in(space: &AddressSpace, run: PpnRun, wanted: impl Fn(PageState) -> bool) -> RunSet {
+pub(super) fn pages_in(
+    space: &AddressSpace,
+    run: PpnRun,
+    wanted: impl Fn(PageState) -> bool,
+) -> RunSet {
     /// Bounds how long the VM's books are locked.
     const STEP: u32 = 4096;
     let mut set = RunSet::default();

@@ -52,9 +52,16 @@ impl Lookers {
             builder.thread_name(|n| format!("scan-hash-{n}")).build()
         });
         let pool = pool.and_then(|built| {
-            built.inspect_err(|error| tracing::warn!(%error, "no hashing threads")).ok()
+            built
+                .inspect_err(|error| tracing::warn!(%error, "no hashing threads"))
+                .ok()
         });
-        Self { pool, hasher, cpu: Duration::ZERO, worked: false }
+        Self {
+            pool,
+            hasher,
+            cpu: Duration::ZERO,
+            worked: false,
+        }
     }
 
     pub(super) fn hasher(&self) -> &PageHasher {
@@ -68,11 +75,25 @@ impl Lookers {
         match &self.pool {
             Some(pool) if slice.pages() >= WORTH_THREADS => {
                 self.worked = true;
-                pool.install(|| slice.parts.par_iter().map(|part| look_in_parallel(hasher, part)).collect())
+                pool.install(|| {
+                    slice
+                        .parts
+                        .par_iter()
+                        .map(|part| look_in_parallel(hasher, part))
+                        .collect()
+                })
             }
-            _ => slice.parts.iter().map(|(space, pages)| {
-                pages.runs().iter().flat_map(|run| look_at(hasher, space, *run)).collect()
-            }).collect(),
+            _ => slice
+                .parts
+                .iter()
+                .map(|(space, pages)| {
+                    pages
+                        .runs()
+                        .iter()
+                        .flat_map(|run| look_at(hasher, space, *run))
+                        .collect()
+                })
+                .collect(),
         }
     }
 
@@ -88,10 +109,17 @@ impl Lookers {
 
 fn look_in_parallel(hasher: &PageHasher, (space, pages): &(Arc<AddressSpace>, RunSet)) -> Seen {
     let pieces: Vec<PpnRun> = pages.runs().iter().flat_map(|run| pieces(*run)).collect();
-    pieces.par_iter().flat_map_iter(|piece| look_at(hasher, space, *piece)).collect()
+    pieces
+        .par_iter()
+        .flat_map_iter(|piece| look_at(hasher, space, *piece))
+        .collect()
 }
 
-fn look_at<'a>(hasher: &'a PageHasher, space: &'a AddressSpace, run: PpnRun) -> impl Iterator<Item = (Ppn, Content)> + 'a {
+fn look_at<'a>(
+    hasher: &'a PageHasher,
+    space: &'a AddressSpace,
+    run: PpnRun,
+) -> impl Iterator<Item = (Ppn, Content)> + 'a {
     run.iter()
         .zip(space.states(run))
         .filter(|(_, state)| *state == PageState::Private)
@@ -100,7 +128,7 @@ fn look_at<'a>(hasher: &'a PageHasher, space: &'a AddressSpace, run: PpnRun) -> 
 
 /// The run cut into pieces of at most [`PIECE`] pages.
 fn pieces(run: PpnRun) -> impl Iterator<Item = PpnRun> {
-    (0..run.pages).step_by(PIECE as usize).map(move |from| {
-        PpnRun::new(run.start.plus(from), (run.pages - from).min(PIECE))
-    })
+    (0..run.pages)
+        .step_by(PIECE as usize)
+        .map(move |from| PpnRun::new(run.start.plus(from), (run.pages - from).min(PIECE)))
 }

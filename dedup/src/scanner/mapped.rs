@@ -22,7 +22,11 @@ impl Matcher<'_> {
         let (mut zeros, mut target) = (RunSet::default(), None);
         for run in pages.runs() {
             for (run, first) in frame_runs(space, *run) {
-                let Some(pinned) = self.pmap.frames().pin_following(first, run.pages, space.group()) else {
+                let Some(pinned) =
+                    self.pmap
+                        .frames()
+                        .pin_following(first, run.pages, space.group())
+                else {
                     continue;
                 };
                 for ((n, ppn), frame) in (0..).zip(run.iter()).zip(pinned.weak_all()) {
@@ -46,11 +50,20 @@ impl Matcher<'_> {
         }
     }
 
-    fn mapped_page(&mut self, space: &AddressSpace, ppn: Ppn, frame: WeakFrame, key: Key, target: &mut Target) {
+    fn mapped_page(
+        &mut self,
+        space: &AddressSpace,
+        ppn: Ppn,
+        frame: WeakFrame,
+        key: Key,
+        target: &mut Target,
+    ) {
         self.index.remember(frame, key);
         let (vm, at, frame) = match self.index.find(key) {
             Some(Entry::Frame(known)) if known == frame => return,
-            Some(Entry::Frame(known)) if self.pmap.frames().pin(known).is_some() => (space.vm(), ppn, known),
+            Some(Entry::Frame(known)) if self.pmap.frames().pin(known).is_some() => {
+                (space.vm(), ppn, known)
+            }
             Some(Entry::Hint(hint)) => {
                 self.index.insert_frame(key, frame);
                 (hint.vm, hint.ppn, frame)
@@ -81,9 +94,13 @@ impl Matcher<'_> {
 fn frame_runs(space: &AddressSpace, run: PpnRun) -> Vec<(PpnRun, Mpn)> {
     let mut runs: Vec<(PpnRun, Mpn)> = Vec::new();
     for (ppn, state) in run.iter().zip(space.states(run)) {
-        let PageState::Mapped(mpn, _) = state else { continue };
+        let PageState::Mapped(mpn, _) = state else {
+            continue;
+        };
         match runs.last_mut() {
-            Some((last, first)) if last.end() == ppn && first.plus(last.pages) == mpn => last.pages += 1,
+            Some((last, first)) if last.end() == ppn && first.plus(last.pages) == mpn => {
+                last.pages += 1
+            }
             _ => runs.push((PpnRun::new(ppn, 1), mpn)),
         }
     }

@@ -21,7 +21,8 @@ use crate::index::{Entry, Hint, Index, Key};
 use crate::page::{Content, PageHasher};
 use crate::runs::RunSet;
 use mirrorball_pmap::{
-    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId, WeakFrame,
+    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId,
+    WeakFrame,
 };
 use std::collections::BTreeMap;
 
@@ -64,7 +65,11 @@ pub(super) struct Open {
 impl Open {
     /// A run that begins with a page whose content is in a frame.
     pub(super) fn in_frame(start: Ppn, key: Key, frame: WeakFrame) -> Self {
-        Self { start, keys: vec![key], source: Source::Frames(vec![frame]) }
+        Self {
+            start,
+            keys: vec![key],
+            source: Source::Frames(vec![frame]),
+        }
     }
 
     /// Takes the page in if it continues the run.
@@ -75,7 +80,9 @@ impl Open {
         }
         let continues = match (&mut self.source, found) {
             (Source::Frames(frames), Some(Entry::Frame(frame))) => {
-                let next = frames.first().is_some_and(|first| first.mpn().plus(pages) == frame.mpn());
+                let next = frames
+                    .first()
+                    .is_some_and(|first| first.mpn().plus(pages) == frame.mpn());
                 if next {
                     frames.push(frame);
                 }
@@ -144,14 +151,19 @@ impl Matcher<'_> {
     }
 
     fn page(&mut self, space: &AddressSpace, ppn: Ppn, mark: Mark, open: &mut Option<Open>) {
-        let Some(books) = self.books.get(&space.vm()) else { return };
+        let Some(books) = self.books.get(&space.vm()) else {
+            return;
+        };
         let steady = books.mark(ppn) == mark;
         let key = mark.key(books.group());
         self.mark(space, ppn, mark);
         if self.rules.steady && !steady {
             return;
         }
-        let own = Hint { vm: space.vm(), ppn };
+        let own = Hint {
+            vm: space.vm(),
+            ppn,
+        };
         let mut found = self.index.find(key);
         if found == Some(Entry::Hint(own)) {
             return;
@@ -179,7 +191,11 @@ impl Matcher<'_> {
             None if self.rules.hints => return self.index.insert_hint(key, own),
             None => Source::Fresh,
         };
-        *open = Some(Open { start: ppn, keys: vec![key], source });
+        *open = Some(Open {
+            start: ppn,
+            keys: vec![key],
+            source,
+        });
     }
 
     /// Shares the pages of a run that is at its end.
@@ -196,7 +212,13 @@ impl Matcher<'_> {
     }
 
     /// Pages whose content is in consecutive frames, as far as these live.
-    fn join_frames(&mut self, space: &AddressSpace, start: Ppn, keys: &[Key], frames: &[WeakFrame]) {
+    fn join_frames(
+        &mut self,
+        space: &AddressSpace,
+        start: Ppn,
+        keys: &[Key],
+        frames: &[WeakFrame],
+    ) {
         let mut done = 0;
         while let Some(rest) = frames.get(done..).filter(|rest| !rest.is_empty()) {
             let at = start.plus(u32::try_from(done).unwrap_or(u32::MAX));
@@ -206,7 +228,13 @@ impl Matcher<'_> {
             } else {
                 if let Some(key) = keys.get(done) {
                     self.index.remove_frame(*key);
-                    self.index.insert_hint(*key, Hint { vm: space.vm(), ppn: at });
+                    self.index.insert_hint(
+                        *key,
+                        Hint {
+                            vm: space.vm(),
+                            ppn: at,
+                        },
+                    );
                 }
                 done += 1;
             }
@@ -215,9 +243,14 @@ impl Matcher<'_> {
 
     /// Pages whose content was seen in other private pages: both get frames.
     fn join_hinted(&mut self, space: &AddressSpace, start: Ppn, keys: &[Key], first: Hint) {
-        let other = self.pmap.space(first.vm).filter(|other| other.group() == space.group());
+        let other = self
+            .pmap
+            .space(first.vm)
+            .filter(|other| other.group() == space.group());
         let made = match &other {
-            Some(other) => self.make((space, start), (other, first.ppn), keys).map(|made| (other, made)),
+            Some(other) => self
+                .make((space, start), (other, first.ppn), keys)
+                .map(|made| (other, made)),
             None => None,
         };
         let Some((other, made)) = made else {
@@ -240,7 +273,13 @@ impl Matcher<'_> {
     /// The pages become the hints for their content.
     fn adopt(&mut self, space: &AddressSpace, start: Ppn, keys: &[Key]) {
         for (ppn, key) in (start.0..).map(Ppn).zip(keys) {
-            self.index.insert_hint(*key, Hint { vm: space.vm(), ppn });
+            self.index.insert_hint(
+                *key,
+                Hint {
+                    vm: space.vm(),
+                    ppn,
+                },
+            );
         }
     }
 
@@ -298,7 +337,9 @@ impl Matcher<'_> {
         let run = PpnRun::new(at, frames.pages());
         let outcome = space.share(&[ShareCandidate { at, frames }], Mechanism::Content);
         self.stats.count_share(&outcome);
-        let Some(books) = self.books.get_mut(&space.vm()) else { return };
+        let Some(books) = self.books.get_mut(&space.vm()) else {
+            return;
+        };
         for ppn in run.iter() {
             books.set(ppn, Mark::NONE, self.index);
         }

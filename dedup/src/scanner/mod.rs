@@ -94,7 +94,9 @@ impl Scanner {
     /// forgotten.
     pub fn set_zero(&mut self, on: bool) {
         if on && !self.config.zero {
-            self.books.values_mut().for_each(|books| books.revisit(Mark::ZERO));
+            self.books
+                .values_mut()
+                .for_each(|books| books.revisit(Mark::ZERO));
         }
         self.config.zero = on;
     }
@@ -103,7 +105,9 @@ impl Scanner {
     /// was written meanwhile is looked at when it is switched on again.
     pub fn set_content(&mut self, on: bool) {
         if on && !self.config.content {
-            self.books.values_mut().for_each(|books| books.revisit(Mark::DATA));
+            self.books
+                .values_mut()
+                .for_each(|books| books.revisit(Mark::DATA));
         }
         self.config.content = on;
     }
@@ -115,9 +119,9 @@ impl Scanner {
         let mut complete = self.plan(&spaces, pace, &mut clock);
         complete = complete && self.mapped(&spaces, pace, &mut clock);
         let mut plan = match self.order() {
-            Order::EsxRandom => {
-                Plan::Random { left: spaces.iter().map(|space| u64::from(space.pages())).sum() }
-            }
+            Order::EsxRandom => Plan::Random {
+                left: spaces.iter().map(|space| u64::from(space.pages())).sum(),
+            },
             Order::DirtyAware | Order::Sequential => Plan::Due { next: 0 },
         };
         while complete {
@@ -130,12 +134,17 @@ impl Scanner {
             complete = self.charge(pace, self.stats.hashed - hashed, &mut clock);
         }
         let frames = self.pmap.frames();
-        self.index.purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
+        self.index
+            .purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
         self.stats.passes += 1;
         self.stats.index_bytes =
             self.index.bytes() + self.books.values().map(Books::bytes).sum::<u64>();
         self.charge(pace, 0, &mut clock);
-        PassReport { work: self.stats - before, elapsed: start.elapsed(), complete }
+        PassReport {
+            work: self.stats - before,
+            elapsed: start.elapsed(),
+            complete,
+        }
     }
 
     /// The order that is followed: without write tracking every page has to
@@ -148,16 +157,26 @@ impl Scanner {
     }
 
     /// Brings the books up to date and decides what is due; false if stopped.
-    fn plan(&mut self, spaces: &[Arc<AddressSpace>], pace: &mut dyn Pace, clock: &mut Duration) -> bool {
+    fn plan(
+        &mut self,
+        spaces: &[Arc<AddressSpace>],
+        pace: &mut dyn Pace,
+        clock: &mut Duration,
+    ) -> bool {
         self.forget_gone(spaces);
         let retry = self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1;
         for space in spaces {
             let known = self.books.contains_key(&space.vm());
-            let books = self.books.entry(space.vm()).or_insert_with(|| Books::new(space));
+            let books = self
+                .books
+                .entry(space.vm())
+                .or_insert_with(|| Books::new(space));
             let whole = PpnRun::new(Ppn(0), space.pages());
             let mut mapped = RunSet::new(space.take_mapped(), space.pages());
             if !known {
-                mapped.union(&pages_in(space, whole, |state| matches!(state, PageState::Mapped(..))));
+                mapped.union(&pages_in(space, whole, |state| {
+                    matches!(state, PageState::Mapped(..))
+                }));
             }
             books.mapped.union(&mapped);
             match self.config.order {
@@ -167,7 +186,8 @@ impl Scanner {
                         // Another scanner may have taken what was written before.
                         written.union(&pages_in(space, whole, |state| state == PageState::Private));
                     }
-                    self.stats.stale_hints += books.written(written, self.config.settle, &mut self.index);
+                    self.stats.stale_hints +=
+                        books.written(written, self.config.settle, &mut self.index);
                     if retry {
                         books.retry();
                     }
@@ -187,7 +207,12 @@ impl Scanner {
 
     fn forget_gone(&mut self, spaces: &[Arc<AddressSpace>]) {
         let here: std::collections::BTreeSet<_> = spaces.iter().map(|space| space.vm()).collect();
-        let gone: Vec<_> = self.books.keys().filter(|vm| !here.contains(vm)).copied().collect();
+        let gone: Vec<_> = self
+            .books
+            .keys()
+            .filter(|vm| !here.contains(vm))
+            .copied()
+            .collect();
         for vm in gone {
             if let Some(books) = self.books.remove(&vm) {
                 books.leave(&mut self.index);
@@ -196,12 +221,21 @@ impl Scanner {
     }
 
     /// Looks at what devices mapped; false if stopped.
-    fn mapped(&mut self, spaces: &[Arc<AddressSpace>], pace: &mut dyn Pace, clock: &mut Duration) -> bool {
+    fn mapped(
+        &mut self,
+        spaces: &[Arc<AddressSpace>],
+        pace: &mut dyn Pace,
+        clock: &mut Duration,
+    ) -> bool {
         if !self.config.content {
             return true;
         }
         for space in spaces {
-            while let Some(books) = self.books.get_mut(&space.vm()).filter(|books| !books.mapped.is_empty()) {
+            while let Some(books) = self
+                .books
+                .get_mut(&space.vm())
+                .filter(|books| !books.mapped.is_empty())
+            {
                 let pages = books.mapped.take_front(pace.slice());
                 let hashed = self.stats.hashed;
                 self.matcher().mapped(space, &pages);

@@ -36,11 +36,19 @@ impl Plan {
     }
 }
 
-fn due(next: &mut usize, limit: u32, spaces: &[Arc<AddressSpace>], books: &mut BTreeMap<VmId, Books>) -> Slice {
+fn due(
+    next: &mut usize,
+    limit: u32,
+    spaces: &[Arc<AddressSpace>],
+    books: &mut BTreeMap<VmId, Books>,
+) -> Slice {
     let mut slice = Slice::default();
     let mut room = limit;
     while let (true, Some(space)) = (room > 0, spaces.get(*next)) {
-        let pages = books.get_mut(&space.vm()).map(|books| books.due.take_front(room)).unwrap_or_default();
+        let pages = books
+            .get_mut(&space.vm())
+            .map(|books| books.due.take_front(room))
+            .unwrap_or_default();
         let taken = u32::try_from(pages.pages()).unwrap_or(room);
         if taken > 0 {
             slice.parts.push((Arc::clone(space), pages));
@@ -68,7 +76,11 @@ fn pick(left: &mut u64, limit: u32, spaces: &[Arc<AddressSpace>], random: &mut S
     for _ in 0..if total == 0 { 0 } else { count } {
         let at = random.below(total);
         let which = ends.partition_point(|end| *end <= at);
-        let start = which.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+        let start = which
+            .checked_sub(1)
+            .and_then(|before| ends.get(before))
+            .copied()
+            .unwrap_or(0);
         let ppn = Ppn(u32::try_from(at - start).unwrap_or(0));
         picked.entry(which).or_default().push(PpnRun::new(ppn, 1));
     }
@@ -76,5 +88,7 @@ fn pick(left: &mut u64, limit: u32, spaces: &[Arc<AddressSpace>], random: &mut S
         let space = spaces.get(which)?;
         Some((Arc::clone(space), RunSet::new(runs, space.pages())))
     });
-    Slice { parts: parts.collect() }
+    Slice {
+        parts: parts.collect(),
+    }
 }

@@ -60,7 +60,9 @@ impl Budget {
 
     /// Pages that a slice may have.
     pub(super) fn slice(&self) -> u32 {
-        let by_rate = self.pages_per_second.map_or(SLICE, |rate| (rate / SLICES_PER_SECOND).max(16));
+        let by_rate = self
+            .pages_per_second
+            .map_or(SLICE, |rate| (rate / SLICES_PER_SECOND).max(16));
         // A slice of 256 pages takes some 0.3 ms: a pause of 30 ms at 1 %.
         let by_cpu = self.cpu_fraction.map_or(SLICE, |_| 256);
         by_rate.min(by_cpu).min(SLICE)
@@ -70,7 +72,8 @@ impl Budget {
     pub(super) fn charge(&mut self, pages: u64, cpu: Duration, now: Instant) -> Duration {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let cost = [
-            self.pages_per_second.map(|rate| Duration::from_secs(1) * pages / rate),
+            self.pages_per_second
+                .map(|rate| Duration::from_secs(1) * pages / rate),
             self.cpu_fraction.map(|fraction| cpu.div_f64(fraction)),
         ];
         let mut wait = Duration::ZERO;
@@ -89,7 +92,11 @@ mod tests {
     use super::*;
 
     fn budget(rate: Option<u32>, percent: Option<f64>, now: Instant) -> Budget {
-        let config = ScannerConfig { pages_per_second: rate, cpu_percent: percent, ..Default::default() };
+        let config = ScannerConfig {
+            pages_per_second: rate,
+            cpu_percent: percent,
+            ..Default::default()
+        };
         Budget::new(&config, now)
     }
 
@@ -118,7 +125,10 @@ mod tests {
         let (_, cpu) = simulate(None, Some(2.0));
         assert!((cpu - 0.02).abs() < 0.001, "{cpu}");
         let (pages, cpu) = simulate(Some(10_000), Some(0.5));
-        assert!(cpu < 0.0052 && pages < 10_000.0, "the tighter limit counts: {cpu} {pages}");
+        assert!(
+            cpu < 0.0052 && pages < 10_000.0,
+            "the tighter limit counts: {cpu} {pages}"
+        );
     }
 
     #[test]
@@ -133,7 +143,10 @@ mod tests {
     #[test]
     fn without_limits_nothing_waits() {
         let now = Instant::now();
-        assert_eq!(budget(None, None, now).charge(1 << 30, Duration::from_secs(9), now), Duration::ZERO);
+        assert_eq!(
+            budget(None, None, now).charge(1 << 30, Duration::from_secs(9), now),
+            Duration::ZERO
+        );
         assert_eq!(budget(None, None, now).slice(), SLICE);
     }
 }

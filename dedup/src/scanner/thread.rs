@@ -47,16 +47,27 @@ impl ScannerThread {
     /// The system gives no thread.
     pub fn start(scanner: Scanner) -> io::Result<Self> {
         let desk = Desk {
-            switches: Switches { zero: scanner.config.zero, content: scanner.config.content },
+            switches: Switches {
+                zero: scanner.config.zero,
+                content: scanner.config.content,
+            },
             paused: false,
             stop: false,
             resting: false,
             stats: scanner.stats,
         };
-        let shared = Arc::new(Shared { desk: Mutex::new(desk), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            desk: Mutex::new(desk),
+            changed: Condvar::new(),
+        });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("scanner".into()).spawn(move || run(scanner, &theirs))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("scanner".into())
+            .spawn(move || run(scanner, &theirs))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Switches the release of zero pages; a pass under way ends early.
@@ -80,8 +91,16 @@ impl ScannerThread {
     pub fn pause(&self) {
         self.change(|desk| desk.paused = true);
         let mut desk = self.shared.desk.lock();
-        while desk.paused && !desk.resting && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            self.shared.changed.wait_for(&mut desk, Duration::from_millis(100));
+        while desk.paused
+            && !desk.resting
+            && self
+                .thread
+                .as_ref()
+                .is_some_and(|thread| !thread.is_finished())
+        {
+            self.shared
+                .changed
+                .wait_for(&mut desk, Duration::from_millis(100));
         }
     }
 
@@ -125,11 +144,19 @@ fn run(mut scanner: Scanner, shared: &Shared) {
         let switches = shared.desk.lock().switches;
         scanner.set_zero(switches.zero);
         scanner.set_content(switches.content);
-        let mut limits = Limits { shared, switches, budget };
+        let mut limits = Limits {
+            shared,
+            switches,
+            budget,
+        };
         let complete = scanner.pass_at(&mut limits).complete;
         budget = limits.budget;
         let mut desk = shared.desk.lock();
-        let pause = if complete { scanner.config.interval } else { Duration::ZERO };
+        let pause = if complete {
+            scanner.config.interval
+        } else {
+            Duration::ZERO
+        };
         if !rest(shared, &mut desk, pause) {
             break;
         }
@@ -170,7 +197,11 @@ impl Pace for Limits<'_> {
         let wait = self.budget.charge(pages, cpu, Instant::now());
         let mut desk = self.shared.desk.lock();
         desk.stats = *stats;
-        let on = if wait.is_zero() && !desk.paused { !desk.stop } else { rest(self.shared, &mut desk, wait) };
+        let on = if wait.is_zero() && !desk.paused {
+            !desk.stop
+        } else {
+            rest(self.shared, &mut desk, wait)
+        };
         on && desk.switches == self.switches
     }
 }

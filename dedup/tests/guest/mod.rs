@@ -11,7 +11,11 @@ use vm_memory::{Bytes, GuestAddress};
 
 /// Settings for tests: one thread, no waiting.
 pub fn config() -> ScannerConfig {
-    ScannerConfig { threads: 1, interval: std::time::Duration::ZERO, ..ScannerConfig::default() }
+    ScannerConfig {
+        threads: 1,
+        interval: std::time::Duration::ZERO,
+        ..ScannerConfig::default()
+    }
 }
 
 /// A page of content number `seed`; different for different numbers.
@@ -31,15 +35,31 @@ pub struct Machine {
 impl Machine {
     /// VMs 0.. of these sizes in pages, all of group 0.
     pub fn new(pages: &[u64]) -> Self {
-        Self::of(pages, PmapConfig { frame_capacity: 1 << 30, ..PmapConfig::default() })
+        Self::of(
+            pages,
+            PmapConfig {
+                frame_capacity: 1 << 30,
+                ..PmapConfig::default()
+            },
+        )
     }
 
     pub fn with_budget(pages: &[u64], vmas: usize) -> Self {
-        Self::of(pages, PmapConfig { vma_budget: Some(vmas), frame_capacity: 1 << 30, ..PmapConfig::default() })
+        Self::of(
+            pages,
+            PmapConfig {
+                vma_budget: Some(vmas),
+                frame_capacity: 1 << 30,
+                ..PmapConfig::default()
+            },
+        )
     }
 
     pub fn of(pages: &[u64], config: PmapConfig) -> Self {
-        let machine = Self { pmap: Pmap::new(&config).unwrap(), expected: Mutex::default() };
+        let machine = Self {
+            pmap: Pmap::new(&config).unwrap(),
+            expected: Mutex::default(),
+        };
         for (vm, pages) in (0..).zip(pages) {
             machine.add(vm, GroupId(0), *pages);
         }
@@ -47,12 +67,17 @@ impl Machine {
     }
 
     pub fn add(&self, vm: u32, group: GroupId, pages: u64) {
-        self.pmap.create_space(VmId(vm), group, pages * 4096).unwrap();
+        self.pmap
+            .create_space(VmId(vm), group, pages * 4096)
+            .unwrap();
     }
 
     pub fn remove(&self, vm: u32) {
         self.pmap.remove_space(VmId(vm));
-        self.expected.lock().unwrap().retain(|(owner, _), _| *owner != vm);
+        self.expected
+            .lock()
+            .unwrap()
+            .retain(|(owner, _), _| *owner != vm);
     }
 
     pub fn space(&self, vm: u32) -> Arc<AddressSpace> {
@@ -64,7 +89,11 @@ impl Machine {
         let space = self.space(vm);
         for ppn in pages {
             let page = content(ppn);
-            space.access().memory().write_slice(&page, GuestAddress(Ppn(ppn).address())).unwrap();
+            space
+                .access()
+                .memory()
+                .write_slice(&page, GuestAddress(Ppn(ppn).address()))
+                .unwrap();
             self.expected.lock().unwrap().insert((vm, ppn), page);
         }
     }
@@ -73,7 +102,11 @@ impl Machine {
     pub fn verify(&self) {
         for ((vm, ppn), expected) in self.expected.lock().unwrap().iter() {
             let mut page = [0; 4096];
-            self.space(*vm).access().memory().read_slice(&mut page, GuestAddress(Ppn(*ppn).address())).unwrap();
+            self.space(*vm)
+                .access()
+                .memory()
+                .read_slice(&mut page, GuestAddress(Ppn(*ppn).address()))
+                .unwrap();
             assert!(page == *expected, "vm {vm} page {ppn}");
         }
     }
