@@ -1,5 +1,122 @@
+//! Disco's parallel make: read a source tree, do real work on each file, write objects.
+//!
+//! Jobs are threads over all vCPUs that take files from one list. Each file is read through the
+//! buffer cache, tokenised, compressed, decompressed again and compared, and the object is written
+//! to the disk's scratch area; some objects are read back from there and compared.
+
+mod tokens;
+
 use super::Job;
+use crate::console;
+use crate::fs::{self, Entry};
+use crate::hash::{self, mix};
+use crate::lz::{self, Compressor};
+use crate::objects::{self, ObjectLog};
+use crate::sched;
+use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES, usize_of};
+use crate::sync::Spin;
+use alloc::format;
 use alloc::string::String;
-pub(super) fn run(_job: &Job) -> Result<(), String> {
-    Err("not there".into())
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use mirrorball_abi::layout::PAGE_SIZE;
+
+const DISK: usize = 0;
+/// One object in this many is read back.
+const READ_BACK: u64 = 8;
+
+#[derive(Debug)]
+struct Make {
+    files: Vec<Entry>,
+    next: AtomicUsize,
+    log: Option<ObjectLog>,
+    pause: u64,
+    failure: Spin<Option<String>>,
+}
+
+pub(super) fn run(job: &Job) -> Result<(), String> {
+    let jobs = job.count(0, shared::vcpus() * 2).clamp(1, 64);
+    let passes = job.param(1, 1);
+    let most = job.count(2, usize::MAX);
+    let pause = job.params[3].saturating_mul(shared::ticks_per_ms()) / 1000;
+    let mut files = fs::files(&fs::open(DISK)?)?;
+    files.truncate(most);
+    let log = objects::scratch(DISK)?.map(|area| ObjectLog::new(DISK, area));
+    let make = Arc::new(Make { files, next: AtomicUsize::new(0), log, pause, failure: Spin::new(None) });
+    for _ in 0..passes {
+        make.next.store(0, Ordering::Relaxed);
+        let work = make.clone();
+        let complete = sched::on_all_vcpus(jobs, move |_| {
+            if let Err(reason) = work.job() {
+                work.failure.lock().get_or_insert(reason);
+            }
+        });
+        if let Some(reason) = make.failure.lock().take() {
+            return Err(reason);
+        }
+        if !complete {
+            return Err("no memory for all jobs".into());
+        }
+    }
+    console::line(format_args!("pmake: {} files, {} bytes", OPERATIONS.get(), BYTES.get()));
+    Ok(())
+}
+
+/// What one job keeps from file to file.
+struct Bench {
+    compressor: Compressor,
+    packed: Vec<u8>,
+    unpacked: Vec<u8>,
+}
+
+impl Make {
+    fn job(&self) -> Result<(), String> {
+        let view = fs::open(DISK)?;
+        let mut bench = Bench { compressor: Compressor::new(), packed: Vec::new(), unpacked: Vec::new() };
+        while !shared::stop_requested() {
+            let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            let source = view.read(&file.path).map_err(|error| format!("{}: {error}", file.path.display()))?;
+            self.compile(file, &source, &mut bench)?;
+            if self.pause > 0 {
+                sched::sleep(self.pause);
+            } else {
+                sched::yield_now();
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&self, file: &Entry, source: &[u8], bench: &mut Bench) -> Result<(), String> {
+        let name = hash::bytes(fs::path_bytes(file));
+        let tokens = tokens::count(source);
+        bench.compressor.compress(source, &mut bench.packed);
+        let good = lz::decompress(&bench.packed, &mut bench.unpacked).is_some() && bench.unpacked == source;
+        verified(source.len(), good, file);
+        let result = tokens.object(name, &bench.packed);
+        if let Some(log) = &self.log
+            && let Some(object) = log.append(&result)?
+            && name.is_multiple_of(READ_BACK)
+            && let Some(back) = log.read(&object)?
+        {
+            verified(back.len(), back == result, file);
+        }
+        // A sum, so that the order in which jobs finish does not matter.
+        CHECKSUM.add(mix(name ^ hash::bytes(&result)));
+        OPERATIONS.add(1);
+        BYTES.add(source.len() as u64);
+        Ok(())
+    }
+}
+
+fn verified(bytes: usize, good: bool, file: &Entry) {
+    VERIFIED_PAGES.add(bytes.div_ceil(PAGE_SIZE) as u64);
+    if !good {
+        if MISMATCHES.add(1) == 0 {
+            super::say(format_args!("vm {}: {} did not come back as it was", shared::vm(), file.path.display()));
+        }
+        console::line(format_args!("{} ({} bytes) did not come back as it was", file.path.display(), usize_of(file.size)));
+    }
 }
