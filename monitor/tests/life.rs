@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{EXIT, LONG, NULL, PANIC, READY, SPIN, WAIT, config, eventually, guest, machine};
+use common::{EXIT, LONG, NULL, PANIC, READY, SPIN, WAIT, config, eventually, guest, held, machine};
 use mirrorball_abi::Phase;
 use mirrorball_monitor::{Machine, MachineConfig, MonitorError, StopCause, VmState, WaitError};
 
@@ -135,13 +135,6 @@ fn guests_share_their_boot_frames() {
     assert_eq!(two.mapped, 2 * one.mapped);
     assert_eq!(two.frames, one.frames, "the second guest needs no frames of its own");
     assert_eq!(two.reclaimed, one.mapped, "all that the second maps is saved");
-}
-
-/// Open files and mappings of this process.
-fn held() -> (usize, usize) {
-    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-    (files, maps)
 }
 
 #[test]

@@ -78,12 +78,17 @@ pub(crate) fn panic_message(space: &AddressSpace) -> (String, String) {
     split_message(&String::from_utf8_lossy(bytes))
 }
 
-/// Splits "panicked at place:\nmessage", the form of Rust's own panic messages, where it is one.
+/// The first line is the place, as `file:line:column`; the message follows. A guest that panics
+/// otherwise has no place.
 fn split_message(text: &str) -> (String, String) {
-    let trimmed = text.trim();
-    match trimmed.strip_prefix("panicked at ").and_then(|rest| rest.split_once(":\n")) {
-        Some((place, message)) => (message.trim().into(), place.into()),
-        None => (trimmed.into(), String::new()),
+    let is_place = |line: &str| {
+        let mut parts = line.rsplitn(3, ':');
+        let mut number = || parts.next().is_some_and(|part| part.parse::<u32>().is_ok());
+        number() && number()
+    };
+    match text.split_once('\n') {
+        Some((place, message)) if is_place(place) => (message.trim().into(), place.into()),
+        _ => (text.trim().into(), String::new()),
     }
 }
 
@@ -93,14 +98,12 @@ mod tests {
 
     #[test]
     fn panic_messages_are_split_where_they_name_a_place() {
-        let split = |text| {
-            let (message, place) = split_message(text);
-            (message, place)
-        };
+        let split = |text: &str| split_message(text);
         assert_eq!(
-            split("panicked at src/heap.rs:12:3:\nno memory\n"),
+            split("src/heap.rs:12:3\nno memory\n"),
             ("no memory".into(), "src/heap.rs:12:3".into())
         );
         assert_eq!(split("no disk"), ("no disk".into(), String::new()));
+        assert_eq!(split("two\nlines"), ("two\nlines".into(), String::new()));
     }
 }

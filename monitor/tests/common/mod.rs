@@ -1,5 +1,6 @@
 //! Little guests assembled by hand, and machines to run them on.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,6 +50,13 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < LONG, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Open files and mappings of this process.
+pub fn held() -> (usize, usize) {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    (files, maps)
 }
 
 /// Waits until a VM has stopped by itself.
