@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 use core::error::Error;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, PathBuf};
 
+/// The table file of the `scan` workload, in images that have one.
+pub const TABLE: &[u8] = b"/table.dat";
+
 /// Offset of the superblock (Linux Documentation/filesystems/ext4, "Super Block").
 const SUPERBLOCK: u64 = 1024;
 /// Offset of `s_log_block_size` and friends inside of the superblock.

@@ -32,4 +32,4 @@ pub mod shared;
 mod sync;
 mod workload;
 
-pub use port::{exit, panic_exit};
+pub use port::panic_exit;

@@ -27,14 +27,6 @@ pub fn phase_changed() {
     out(port::PHASE, 0);
 }
 
-/// Ends this VM in good order.
-pub fn exit(code: u32) -> ! {
-    out(port::EXIT, code);
-    loop {
-        wait(0);
-    }
-}
-
 /// Ends this VM after a panic whose message is in the status page.
 pub fn panic_exit() -> ! {
     out(port::PANIC, 0);

@@ -13,18 +13,22 @@ use crate::hash::{self, mix};
 use crate::lz::{self, Compressor};
 use crate::objects::{self, ObjectLog};
 use crate::sched;
-use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES, usize_of};
+use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES};
 use crate::sync::Spin;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use ext4_view::Ext4;
 use mirrorball_abi::layout::PAGE_SIZE;
 
 const DISK: usize = 0;
 /// One object in this many is read back.
 const READ_BACK: u64 = 8;
+/// Longer files are worked on piece by piece, so that a job's memory is bounded.
+const PIECE: usize = 128 << 10;
 
 #[derive(Debug)]
 struct Make {
@@ -41,6 +45,7 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     let most = job.count(2, usize::MAX);
     let pause = job.params[3].saturating_mul(shared::ticks_per_ms()) / 1000;
     let mut files = fs::files(&fs::open(DISK)?)?;
+    files.retain(|file| fs::path_bytes(file) != fs::TABLE);
     files.truncate(most);
     let log = objects::scratch(DISK)?.map(|area| ObjectLog::new(DISK, area));
     let make = Arc::new(Make { files, next: AtomicUsize::new(0), log, pause, failure: Spin::new(None) });
@@ -66,6 +71,7 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
 /// What one job keeps from file to file.
 struct Bench {
     compressor: Compressor,
+    source: Vec<u8>,
     packed: Vec<u8>,
     unpacked: Vec<u8>,
 }
@@ -73,28 +79,52 @@ struct Bench {
 impl Make {
     fn job(&self) -> Result<(), String> {
         let view = fs::open(DISK)?;
-        let mut bench = Bench { compressor: Compressor::new(), packed: Vec::new(), unpacked: Vec::new() };
+        let mut bench = Bench {
+            compressor: Compressor::new(),
+            source: vec![0; PIECE],
+            packed: Vec::new(),
+            unpacked: Vec::new(),
+        };
         while !shared::stop_requested() {
             let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
                 break;
             };
-            let source = view.read(&file.path).map_err(|error| format!("{}: {error}", file.path.display()))?;
-            self.compile(file, &source, &mut bench)?;
+            self.compile(file, &view, &mut bench)?;
+            OPERATIONS.add(1);
             if self.pause > 0 {
                 sched::sleep(self.pause);
-            } else {
-                sched::yield_now();
             }
         }
         Ok(())
     }
 
-    fn compile(&self, file: &Entry, source: &[u8], bench: &mut Bench) -> Result<(), String> {
-        let name = hash::bytes(fs::path_bytes(file));
+    fn compile(&self, file: &Entry, view: &Ext4, bench: &mut Bench) -> Result<(), String> {
+        let failed = |error| format!("{}: {}", file.path.display(), fs::describe(&error));
+        let mut reader = view.open(&file.path).map_err(failed)?;
+        let mut name = hash::bytes(fs::path_bytes(file));
+        loop {
+            let mut length = 0;
+            while length < PIECE {
+                match reader.read_bytes(&mut bench.source[length..]).map_err(failed)? {
+                    0 => break,
+                    more => length += more,
+                }
+            }
+            if length == 0 {
+                return Ok(());
+            }
+            self.compile_piece(file, name, length, bench)?;
+            name = mix(name);
+            sched::yield_now();
+        }
+    }
+
+    fn compile_piece(&self, file: &Entry, name: u64, length: usize, bench: &mut Bench) -> Result<(), String> {
+        let source = &bench.source[..length];
         let tokens = tokens::count(source);
         bench.compressor.compress(source, &mut bench.packed);
         let good = lz::decompress(&bench.packed, &mut bench.unpacked).is_some() && bench.unpacked == source;
-        verified(source.len(), good, file);
+        verified(length, good, file);
         let result = tokens.object(name, &bench.packed);
         if let Some(log) = &self.log
             && let Some(object) = log.append(&result)?
@@ -105,8 +135,7 @@ impl Make {
         }
         // A sum, so that the order in which jobs finish does not matter.
         CHECKSUM.add(mix(name ^ hash::bytes(&result)));
-        OPERATIONS.add(1);
-        BYTES.add(source.len() as u64);
+        BYTES.add(length as u64);
         Ok(())
     }
 }
@@ -117,6 +146,6 @@ fn verified(bytes: usize, good: bool, file: &Entry) {
         if MISMATCHES.add(1) == 0 {
             super::say(format_args!("vm {}: {} did not come back as it was", shared::vm(), file.path.display()));
         }
-        console::line(format_args!("{} ({} bytes) did not come back as it was", file.path.display(), usize_of(file.size)));
+        console::line(format_args!("{} ({} bytes) did not come back as it was", file.path.display(), file.size));
     }
 }

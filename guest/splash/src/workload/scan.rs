@@ -21,7 +21,6 @@ use ext4_view::{Ext4, File};
 use mirrorball_abi::layout::PAGE_SIZE;
 
 const DISK: usize = 0;
-const TABLE: &[u8] = b"/table.dat";
 /// Numbers in a row.
 const COLUMNS: usize = 8;
 const ROW: usize = COLUMNS * 8;
@@ -127,7 +126,7 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
 
 fn find(view: &Ext4) -> Result<Entry, String> {
     let files = fs::files(view)?;
-    let named = files.iter().find(|file| fs::path_bytes(file) == TABLE);
+    let named = files.iter().find(|file| fs::path_bytes(file) == fs::TABLE);
     let table = named.or_else(|| files.iter().max_by_key(|file| file.size));
     table.cloned().ok_or_else(|| "the image has no files to scan".into())
 }
