@@ -147,7 +147,8 @@ impl BlockTable {
                 block += u64::from(have.pages());
                 continue;
             }
-            match self.pin(entries.slice(block..wanted.end)) {
+            let known = parts.range(block..).next().map(|(&known, _)| known);
+            match self.pin(entries.slice(block..known.unwrap_or(wanted.end))) {
                 Found::Frames(frames) => {
                     let pages = u64::from(frames.pages());
                     parts.insert(block, frames);
@@ -181,24 +182,21 @@ impl BlockTable {
 
     /// Pins the longest run of consecutive live frames at the start of `entries`.
     fn pin(&self, entries: &[Entry]) -> Found {
-        let weak: Vec<WeakFrame> = entries
-            .iter()
-            .map_while(|entry| match entry {
-                Entry::Frame(weak) => Some(*weak),
-                Entry::Empty | Entry::Busy => None,
-            })
-            .collect();
         if matches!(entries.first(), Some(Entry::Busy)) {
             return Found::Busy;
         }
-        match weak.is_empty() {
-            true => Found::Missing,
-            false => self
-                .pmap
-                .frames()
-                .pin_run(&weak)
-                .map_or(Found::Missing, Found::Frames),
+        let mut run: Vec<WeakFrame> = Vec::new();
+        for entry in entries {
+            match (entry, run.last()) {
+                (Entry::Frame(weak), None) => run.push(*weak),
+                (Entry::Frame(weak), Some(last)) if weak.mpn() == last.mpn().plus(1) => {
+                    run.push(*weak);
+                }
+                _ => break,
+            }
         }
+        let pinned = self.pmap.frames().pin_run(&run);
+        pinned.map_or(Found::Missing, Found::Frames)
     }
 }
 
@@ -249,5 +247,56 @@ impl Drop for Claim<'_> {
             }
         }
         self.table.filled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mirrorball_pmap::PmapConfig;
+    use std::io::Write;
+    use std::time::Duration;
+
+    /// Two readers' runs may get neighbouring frames. A block that was waited for must not bring
+    /// those of its neighbours along that are known already.
+    #[test]
+    fn frames_cover_each_block_once_when_anothers_run_joins_ours() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..5_u8).flat_map(|block| [block; 4096]).collect();
+        file.write_all(&content).unwrap();
+        let image = BaseImage::open(file.path()).unwrap();
+        // Room for these five frames alone, so that the second run can only lie before the first.
+        let config = PmapConfig {
+            frame_capacity: 5 * BLOCK_BYTES,
+            ..PmapConfig::default()
+        };
+        let pmap = Pmap::new(&config).unwrap();
+        let table = BlockCache::new(Arc::clone(&pmap)).table(&image, GroupId(0));
+
+        let placeholder = pmap.frames().allocate(2, GroupId(0)).unwrap();
+        let (claims, _) = table.look_up(0..2, &mut Parts::new());
+        let (parts, first) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| table.frames(&image, 0, 5).unwrap().unwrap());
+            while matches!(
+                table.entries.lock().slice(4..5)[0],
+                Entry::Empty | Entry::Busy
+            ) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(placeholder);
+            let claim = claims.into_iter().next().unwrap();
+            let first = claim.fill(&image).unwrap().unwrap();
+            (other.join().unwrap().0, first)
+        });
+        assert_eq!(
+            first.start().plus(2),
+            parts[1].start(),
+            "the runs are neighbours"
+        );
+        let seen: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| part.bytes().to_vec())
+            .collect();
+        assert!(seen == content);
     }
 }

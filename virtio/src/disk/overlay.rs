@@ -59,38 +59,12 @@ impl Overlay {
 
     /// Opens a persistent overlay, or makes it where there is none or an empty file.
     pub(super) fn open(path: &Path, image: &BaseImage, blocks: u64) -> Result<Self, DiskError> {
-        let failed = |action, source| DiskError::Overlay {
-            path: path.to_owned(),
-            action,
-            source,
-        };
-        let invalid = |reason| DiskError::OverlayInvalid {
-            path: path.to_owned(),
-            reason,
-        };
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(|error| failed("opening the disk overlay", error))?;
+        let file = lock(path)?;
+        let wanted = Header::new(image, blocks)?;
+        let failed = |action, source| overlay_error(path, action, source);
         let metadata = file
             .metadata()
             .map_err(|error| failed("opening the disk overlay", error))?;
-        if !metadata.is_file() {
-            return Err(invalid("it is not a regular file"));
-        }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(DiskError::OverlayInUse {
-                    path: path.to_owned(),
-                });
-            }
-            locked => locked.map_err(|errno| failed("locking the disk overlay", errno.into()))?,
-        }
-        let wanted = Header::new(image, blocks)?;
         let data = BLOCK_BYTES + Bitmap::file_bytes(blocks);
         let bytes = data + blocks * BLOCK_BYTES;
         let bitmap = if metadata.len() == 0 {
@@ -98,22 +72,7 @@ impl Overlay {
                 .map_err(|error| failed("making the disk overlay", error))?;
             Bitmap::new(blocks)
         } else {
-            let header = read_start(&file, Header::BYTES)
-                .map_err(|error| failed("reading the disk overlay", error))?;
-            let header = Header::parse(&header).map_err(invalid)?;
-            if let Some(reason) = header.mismatch(&wanted) {
-                return Err(DiskError::WrongBase {
-                    path: path.to_owned(),
-                    reason,
-                });
-            }
-            if metadata.len() != bytes {
-                return Err(invalid("its size is not what its header says"));
-            }
-            let mut bits = vec![0; usize::try_from(data - BLOCK_BYTES).unwrap_or(0)];
-            file.read_exact_at(&mut bits, BLOCK_BYTES)
-                .map_err(|error| failed("reading the disk overlay", error))?;
-            Bitmap::load(blocks, &bits).ok_or_else(|| invalid("its bitmap is damaged"))?
+            load(&file, path, &wanted, blocks, bytes)?
         };
         Ok(Self {
             path: path.to_owned(),
@@ -221,11 +180,7 @@ impl Overlay {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> DiskError {
-        DiskError::Overlay {
-            path: self.path.clone(),
-            action,
-            source,
-        }
+        overlay_error(&self.path, action, source)
     }
 }
 
@@ -235,7 +190,74 @@ impl Drop for Overlay {
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "a disk overlay was not saved whole");
         }
+        // Closing is not enough while a process that was just forked still has the file open.
+        if let Some(file) = self.file.as_ref().filter(|_| self.persistent) {
+            let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+        }
     }
+}
+
+fn overlay_error(path: &Path, action: &'static str, source: io::Error) -> DiskError {
+    DiskError::Overlay {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}
+
+/// Opens an overlay's file, or makes an empty one, for this disk alone.
+fn lock(path: &Path) -> Result<File, DiskError> {
+    let failed = |error| overlay_error(path, "opening the disk overlay", error);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(DiskError::OverlayInvalid {
+            path: path.to_owned(),
+            reason: "it is not a regular file",
+        });
+    }
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(DiskError::OverlayInUse {
+            path: path.to_owned(),
+        }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Checks that an overlay's file of `bytes` bytes is for the `wanted` disk, and reads its bitmap.
+fn load(
+    file: &File,
+    path: &Path,
+    wanted: &Header,
+    blocks: u64,
+    bytes: u64,
+) -> Result<Bitmap, DiskError> {
+    let failed = |error| overlay_error(path, "reading the disk overlay", error);
+    let invalid = |reason| DiskError::OverlayInvalid {
+        path: path.to_owned(),
+        reason,
+    };
+    let start = read_start(file, Header::BYTES).map_err(failed)?;
+    let header = Header::parse(&start).map_err(invalid)?;
+    if let Some(reason) = header.mismatch(wanted) {
+        return Err(DiskError::WrongBase {
+            path: path.to_owned(),
+            reason,
+        });
+    }
+    if file.metadata().map_err(failed)?.len() != bytes {
+        return Err(invalid("its size is not what its header says"));
+    }
+    let mut bits = vec![0; usize::try_from(Bitmap::file_bytes(blocks)).unwrap_or(0)];
+    file.read_exact_at(&mut bits, BLOCK_BYTES).map_err(failed)?;
+    Bitmap::load(blocks, &bits).ok_or_else(|| invalid("its bitmap is damaged"))
 }
 
 /// Lays a new overlay out. The header comes last: a file without one was never finished.

@@ -244,6 +244,3 @@ fn kind(device_id: u32) -> &'static str {
         _ => "device",
     }
 }
-
-#[cfg(test)]
-mod tests;

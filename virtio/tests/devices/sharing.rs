@@ -114,6 +114,35 @@ fn simultaneous_misses_read_once() {
 }
 
 #[test]
+fn overlapping_misses_of_many_guests_never_mix_blocks() {
+    let content = pattern(32 * 4096);
+    let image = file(&content);
+    for round in 0..40 {
+        let machine = Machine::new();
+        let image = open(image.path());
+        let guests: Vec<_> = (0..4).map(|vm| machine.guest(vm, &image)).collect();
+        let start = Barrier::new(guests.len());
+        thread::scope(|scope| {
+            for (i, (guest, _)) in (0..).zip(&guests) {
+                let (start, content) = (&start, &content);
+                scope.spawn(move || {
+                    start.wait();
+                    for step in 0..6_u64 {
+                        let first = (i * 7 + step * 5 + round) % 24;
+                        let blocks = 1 + (i + step * 3 + round) % 8;
+                        let len = usize::try_from(blocks * PAGE).unwrap();
+                        let data = [(DATA, u32::try_from(len).unwrap())];
+                        assert_eq!(guest.request(IN, first * 8, &data).0, 0);
+                        let from = usize::try_from(first * PAGE).unwrap();
+                        assert!(guest.read(DATA, len) == content[from..from + len]);
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn a_devices_write_breaks_the_sharing_and_leaves_frame_and_neighbour_alone() {
     let content = pattern(4 * 4096);
     let image = file(&content);
