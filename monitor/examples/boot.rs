@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => Vec::new(),
     };
 
+    let free = available_kib()?;
     let begin = Instant::now();
+    machine.reserve_vms(usize::try_from(guests)?)?;
+    println!("reserved after {:?}", begin.elapsed());
     for guest in 0..guests {
         let config = VmConfig {
             name: format!("guest{guest}"),
@@ -41,10 +44,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     for vm in machine.vms() {
         let ready = vm.wait_until(Phase::Ready, 0, Duration::from_secs(20));
         if guests <= 8 || ready.is_err() {
-            println!("{} {:?} ready: {ready:?}\n{}", vm.name(), vm.state(), vm.console_tail());
+            println!(
+                "{} {:?} ready: {ready:?}\n{}",
+                vm.name(),
+                vm.state(),
+                vm.console_tail()
+            );
         }
     }
-    println!("{guests} guests up after {:?}, cpu {:?}", begin.elapsed(), machine.cpu_seconds());
+    println!(
+        "{guests} guests up after {:?}, cpu {:?}",
+        begin.elapsed(),
+        machine.cpu_seconds()
+    );
+    let used = free.saturating_sub(available_kib()?);
+    println!(
+        "{} KiB of the host's memory for each",
+        used / u64::from(guests.max(1))
+    );
     machine.pmap().settle_all();
     println!("{:#?}", machine.pmap().totals());
 
@@ -54,4 +71,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("all stopped after {:?}", end.elapsed());
     Ok(())
+}
+
+/// What the kernel says is available, its own structures excluded.
+fn available_kib() -> Result<u64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    Ok(line
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or("0")
+        .parse()?)
 }

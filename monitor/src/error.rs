@@ -59,7 +59,10 @@ pub enum MonitorError {
 impl MonitorError {
     /// For `map_err` on calls of `kvm-ioctls`.
     pub(crate) fn kvm(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
-        move |error| Self::Kvm { what, source: io::Error::from_raw_os_error(error.errno()) }
+        move |error| Self::Kvm {
+            what,
+            source: io::Error::from_raw_os_error(error.errno()),
+        }
     }
 
     /// For `map_err` on other system calls.

@@ -23,7 +23,10 @@ impl Latency {
 }
 
 fn empty() -> Histogram<u64> {
-    #[allow(clippy::expect_used, reason = "2 significant digits are within the library's 0 to 5")]
+    #[allow(
+        clippy::expect_used,
+        reason = "2 significant digits are within the library's 0 to 5"
+    )]
     let mut histogram = Histogram::new(2).expect("a valid precision");
     histogram.auto(true);
     histogram

@@ -14,12 +14,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What `setrlimit(2)` says.
 pub fn raise_nofile(wanted: u64) -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    let (current, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let (current, hard) = (
+        limit.current.unwrap_or(u64::MAX),
+        limit.maximum.unwrap_or(u64::MAX),
+    );
     let target = wanted.min(hard);
     if target <= current {
         return Ok(current);
     }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(target), maximum: limit.maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(target),
+            maximum: limit.maximum,
+        },
+    )?;
     Ok(target)
 }
 

@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{EXIT, LONG, NULL, PANIC, READY, SPIN, WAIT, config, eventually, guest, held, machine};
+use common::{
+    EXIT, LONG, NULL, PANIC, READY, SPIN, WAIT, config, eventually, guest, held, machine,
+};
 use mirrorball_abi::Phase;
 use mirrorball_monitor::{Machine, MachineConfig, MonitorError, StopCause, VmState, WaitError};
 
@@ -14,15 +16,24 @@ fn a_missing_kvm_is_said_clearly() {
     let path = std::path::Path::new("/dev/no-such-kvm");
     let error = Machine::with_kvm(&MachineConfig::default(), path).unwrap_err();
     assert!(matches!(error, MonitorError::KvmMissing(_)));
-    assert!(error.to_string().contains("/dev/no-such-kvm does not exist"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("/dev/no-such-kvm does not exist"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_guest_boots_waits_and_ends_on_request() {
-    let Some(machine) = machine("boots, waits, ends") else { return };
+    let Some(machine) = machine("boots, waits, ends") else {
+        return;
+    };
     let elf = guest("sleeper", &[READY, WAIT]);
     for vcpus in [1, 4] {
-        let vm = machine.create_vm_from(&config("sleeper", vcpus), &elf).unwrap();
+        let vm = machine
+            .create_vm_from(&config("sleeper", vcpus), &elf)
+            .unwrap();
         assert_eq!(vm.state(), VmState::Created);
         vm.start().unwrap();
         vm.wait_until(Phase::Ready, 0, LONG).unwrap();
@@ -34,7 +45,11 @@ fn a_guest_boots_waits_and_ends_on_request() {
         vm.stop();
         assert_eq!(vm.state(), VmState::Stopped(StopCause::Requested));
         assert!(vm.cpu_seconds() > 0.0);
-        assert_eq!(vm.exit_times().len(), u64::from(vcpus), "one report of a phase by each vCPU");
+        assert_eq!(
+            vm.exit_times().len(),
+            u64::from(vcpus),
+            "one report of a phase by each vCPU"
+        );
         machine.remove_vm(vm.id());
     }
     assert!(machine.vms().is_empty());
@@ -43,7 +58,9 @@ fn a_guest_boots_waits_and_ends_on_request() {
 
 #[test]
 fn a_pause_holds_a_spinning_guest_and_a_stop_ends_it() {
-    let Some(machine) = machine("pause and stop while spinning") else { return };
+    let Some(machine) = machine("pause and stop while spinning") else {
+        return;
+    };
     let elf = guest("spinner", &[READY, SPIN]);
     let vm = machine.create_vm_from(&config("spinner", 2), &elf).unwrap();
     vm.start().unwrap();
@@ -68,7 +85,9 @@ fn a_pause_holds_a_spinning_guest_and_a_stop_ends_it() {
 
 #[test]
 fn a_fault_names_its_function_and_ends_its_own_vm_only() {
-    let Some(machine) = machine("fault") else { return };
+    let Some(machine) = machine("fault") else {
+        return;
+    };
     let spinner = machine.create_vm_from(&config("spinner", 1), &guest("spinner", &[READY, SPIN]));
     let spinner = spinner.unwrap();
     spinner.start().unwrap();
@@ -76,7 +95,9 @@ fn a_fault_names_its_function_and_ends_its_own_vm_only() {
     let vm = machine.create_vm_from(&config("faulty", 1), &elf).unwrap();
     vm.start().unwrap();
     let cause = common::wait_stopped(&vm);
-    let StopCause::Fault { rip, symbol, .. } = &cause else { panic!("{cause}") };
+    let StopCause::Fault { rip, symbol, .. } = &cause else {
+        panic!("{cause}")
+    };
     // KVM on AMD resets the vCPU before it tells; then the cause says so.
     if rip.is_some() {
         assert_eq!(symbol.as_deref(), Some("reads_null+0x13"), "{cause}");
@@ -88,9 +109,13 @@ fn a_fault_names_its_function_and_ends_its_own_vm_only() {
 
 #[test]
 fn panics_and_exits_are_reported() {
-    let Some(machine) = machine("panic and exit") else { return };
+    let Some(machine) = machine("panic and exit") else {
+        return;
+    };
     let stops = |name: &str, code: &[u8]| {
-        let vm = machine.create_vm_from(&config(name, 1), &guest(name, &[code])).unwrap();
+        let vm = machine
+            .create_vm_from(&config(name, 1), &guest(name, &[code]))
+            .unwrap();
         vm.start().unwrap();
         common::wait_stopped(&vm)
     };
@@ -100,28 +125,91 @@ fn panics_and_exits_are_reported() {
 
 #[test]
 fn a_guest_writes_on_while_its_pages_are_shared() {
-    let Some(machine) = machine("fences") else { return };
+    let Some(machine) = machine("fences") else {
+        return;
+    };
     let vm = machine.create_vm_from(&config("spinner", 1), &guest("spinner", &[READY, SPIN]));
     let vm = vm.unwrap();
     vm.start().unwrap();
     vm.wait_until(Phase::Ready, 0, LONG).unwrap();
     let pmap = machine.pmap();
-    let frames = pmap.frames().allocate(1, vm.space().group()).unwrap().publish();
+    let frames = pmap
+        .frames()
+        .allocate(1, vm.space().group())
+        .unwrap()
+        .publish();
     let before = vm.status().operations;
     // The page changes all the time, so it never equals the frame, but each try raises the fence.
     for _ in 0..2000 {
         let at = mirrorball_pmap::Ppn(2);
-        let candidate = mirrorball_pmap::ShareCandidate { at, frames: &frames };
-        let outcome = vm.space().share(&[candidate], mirrorball_pmap::Mechanism::Content);
+        let candidate = mirrorball_pmap::ShareCandidate {
+            at,
+            frames: &frames,
+        };
+        let outcome = vm
+            .space()
+            .share(&[candidate], mirrorball_pmap::Mechanism::Content);
         assert_eq!(outcome.shared, 0);
     }
     eventually("spins on", || vm.status().operations > before + 1_000);
     assert_eq!(vm.state(), VmState::Running);
+    // One exit reported the phase; the others met a fence, waited for it and ran again.
+    assert!(vm.exit_times().len() > 1, "no fence was ever met");
+}
+
+#[test]
+fn instructions_that_a_guest_may_not_use_end_at_most_their_vm() {
+    let Some(machine) = machine("wild instructions") else {
+        return;
+    };
+    let wild: [(&str, &[u8]); 12] = [
+        ("syscall", &[0x0f, 0x05]),
+        ("sysenter", &[0x0f, 0x34]),
+        ("int 0x80", &[0xcd, 0x80]),
+        ("int3", &[0xcc]),
+        ("hlt", &[0xf4]),
+        ("cli", &[0xfa]),
+        ("ud2", &[0x0f, 0x0b]),
+        ("vmcall", &[0x0f, 0x01, 0xc1]),
+        ("wrmsr", &[0x0f, 0x30]),
+        // mov rax, 0x8000_0000_0000_0000; jmp rax
+        (
+            "jump out of the address space",
+            &[0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0xe0],
+        ),
+        // mov eax, 0xd01ffffc; mov [rax], eax; mov rax, [rax]: device window without a device
+        (
+            "empty device window",
+            &[0xb8, 0xf8, 0xff, 0x1f, 0xd0, 0x89, 0x00, 0x48, 0x8b, 0x00],
+        ),
+        // mov esi, 0x200000; mov ecx, 9; mov edx, 0x700; rep outsb; in eax, dx
+        (
+            "string output to no port",
+            &[
+                0xbe, 0, 0, 0x20, 0, 0xb9, 9, 0, 0, 0, 0xba, 0, 7, 0, 0, 0xf3, 0x6e, 0xed,
+            ],
+        ),
+    ];
+    for (name, code) in wild {
+        let vm = machine
+            .create_vm_from(&config(name, 1), &guest("wild", &[code, EXIT]))
+            .unwrap();
+        vm.start().unwrap();
+        eprintln!("{name}: {}", common::wait_stopped(&vm));
+        machine.remove_vm(vm.id());
+    }
+    let vm = machine
+        .create_vm_from(&config("exits", 1), &guest("exits", &[EXIT]))
+        .unwrap();
+    vm.start().unwrap();
+    assert_eq!(common::wait_stopped(&vm), StopCause::Exited(7));
 }
 
 #[test]
 fn guests_share_their_boot_frames() {
-    let Some(machine) = machine("boot frames") else { return };
+    let Some(machine) = machine("boot frames") else {
+        return;
+    };
     let elf = guest("sleeper", &[READY, WAIT]);
     let start = || {
         let vm = machine.create_vm_from(&config("sleeper", 1), &elf).unwrap();
@@ -133,8 +221,14 @@ fn guests_share_their_boot_frames() {
     let (one, two) = (start(), start());
     assert!(one.mapped > 1);
     assert_eq!(two.mapped, 2 * one.mapped);
-    assert_eq!(two.frames, one.frames, "the second guest needs no frames of its own");
-    assert_eq!(two.reclaimed, one.mapped, "all that the second maps is saved");
+    assert_eq!(
+        two.frames, one.frames,
+        "the second guest needs no frames of its own"
+    );
+    assert_eq!(
+        two.reclaimed, one.mapped,
+        "all that the second maps is saved"
+    );
 }
 
 #[test]
@@ -151,7 +245,9 @@ fn two_hundred_vms_leave_nothing_behind() {
         assert!(status.success());
         return;
     }
-    let Some(machine) = machine("leaks") else { return };
+    let Some(machine) = machine("leaks") else {
+        return;
+    };
     let elf = guest("sleeper", &[READY, WAIT]);
     let round = |count: u32| {
         let vms: Vec<Arc<_>> = (0..count)
@@ -174,6 +270,13 @@ fn two_hundred_vms_leave_nothing_behind() {
     (0..4).for_each(|_| round(50));
     let (files_after, maps_after) = held();
     assert_eq!(files_after, files);
-    assert!(maps_after <= maps + 8, "{maps} mappings became {maps_after}");
-    assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 2 + 2, "no vCPU threads");
+    assert!(
+        maps_after <= maps + 8,
+        "{maps} mappings became {maps_after}"
+    );
+    assert_eq!(
+        std::fs::read_dir("/proc/self/task").unwrap().count(),
+        2 + 2,
+        "no vCPU threads"
+    );
 }

@@ -1,4 +1,5 @@
 //! The embedded thin guest, booted and put to work.
+#![allow(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 mod common;
 
@@ -6,11 +7,15 @@ use std::sync::Arc;
 
 use common::{LONG, config, machine};
 use mirrorball_abi::{Phase, Workload, WorkloadKind};
-use mirrorball_monitor::{DiskConfig, Machine, Vm, VmState};
+use mirrorball_monitor::{DiskConfig, Machine, Vm, VmState, WaitError};
 use mirrorball_virtio::OverlayMode;
 
 fn workload(kind: WorkloadKind, params: &[u64]) -> Workload {
-    let mut workload = Workload { kind: kind as u32, seed: 7, ..Workload::default() };
+    let mut workload = Workload {
+        kind: kind as u32,
+        seed: 7,
+        ..Workload::default()
+    };
     workload.params[..params.len()].copy_from_slice(params);
     workload
 }
@@ -31,13 +36,19 @@ fn run(vm: &Vm, workload: &Workload) -> mirrorball_abi::Status {
     let status = vm.status();
     let length = usize::try_from(status.message_length).unwrap();
     let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
-    assert_eq!((status.outcome, status.command, status.mismatches), (0, command, 0), "{message}");
+    assert_eq!(
+        (status.outcome, status.command, status.mismatches),
+        (0, command, 0),
+        "{message}"
+    );
     status
 }
 
 #[test]
 fn it_boots_with_one_and_with_four_vcpus() {
-    let Some(machine) = machine("splash boots") else { return };
+    let Some(machine) = machine("splash boots") else {
+        return;
+    };
     for vcpus in [1, 4] {
         let vm = start(&machine, vcpus);
         assert_eq!(vm.state(), VmState::Running);
@@ -47,28 +58,46 @@ fn it_boots_with_one_and_with_four_vcpus() {
 
 #[test]
 fn commands_run_to_their_end_one_after_the_other() {
-    let Some(machine) = machine("splash commands") else { return };
+    let Some(machine) = machine("splash commands") else {
+        return;
+    };
     let vm = start(&machine, 2);
-    let touched = run(&vm, &workload(WorkloadKind::Touch, &[64, 5, 10, 50, 10, 10, 20]));
+    let touched = run(
+        &vm,
+        &workload(WorkloadKind::Touch, &[64, 5, 10, 50, 10, 10, 20]),
+    );
     assert!(touched.operations > 0);
     let tortured = run(&vm, &workload(WorkloadKind::Torture, &[2_000, 256, 0, 50]));
-    assert!(tortured.verified_pages >= 2_000, "{}", tortured.verified_pages);
+    assert!(
+        tortured.verified_pages >= 2_000,
+        "{}",
+        tortured.verified_pages
+    );
 
     let command = vm.command(&workload(WorkloadKind::Idle, &[]));
     vm.wait_until(Phase::Running, command, LONG).unwrap();
     vm.request_stop();
     vm.wait_until(Phase::Done, command, LONG).unwrap();
     assert_eq!(vm.state(), VmState::Running);
-    assert!(vm.exit_times().len() > 0);
+    assert!(!vm.exit_times().is_empty());
 }
 
 #[test]
 fn a_guest_reads_a_disk_that_another_has_read() {
-    let Some(machine) = machine("splash with a disk") else { return };
+    let Some(machine) = machine("splash with a disk") else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.img");
     let made = std::process::Command::new("mkfs.ext4")
-        .args(["-q", "-b", "4096", "-d", concat!(env!("CARGO_MANIFEST_DIR"), "/src")])
+        .args([
+            "-q",
+            "-F",
+            "-b",
+            "4096",
+            "-d",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/src"),
+        ])
         .arg(&path)
         .arg("16M")
         .status();
@@ -81,7 +110,11 @@ fn a_guest_reads_a_disk_that_another_has_read() {
         let mut config = config("reader", 1);
         config.memory = 64 << 20;
         let (image, mode) = (image.clone(), OverlayMode::Nonpersistent);
-        config.disks = vec![DiskConfig { image, mode, scratch: 16 << 20 }];
+        config.disks = vec![DiskConfig {
+            image,
+            mode,
+            scratch: 16 << 20,
+        }];
         let vm = machine.create_vm(&config).unwrap();
         vm.start().unwrap();
         vm.wait_until(Phase::Ready, 0, LONG).unwrap();
@@ -94,8 +127,34 @@ fn a_guest_reads_a_disk_that_another_has_read() {
     assert!(one.blocks_read > 0);
     let (one, two) = (&first.block_stats()[0], &second.block_stats()[0]);
     assert!(one.image_reads > 0);
-    assert_eq!(two.image_reads, 0, "every block that the second reads is already there");
+    assert_eq!(
+        two.image_reads, 0,
+        "every block that the second reads is already there"
+    );
     assert!(two.mapped_pages > 0);
     machine.verify_images().unwrap();
     assert!(machine.cpu_seconds().device > 0.0);
+}
+
+#[test]
+fn a_hostile_guest_hurts_nobody_else() {
+    let Some(machine) = machine("splash hostile") else {
+        return;
+    };
+    let (hostile, honest) = (start(&machine, 1), start(&machine, 1));
+    let attack = hostile.command(&workload(WorkloadKind::Hostile, &[200]));
+    let tortured = run(
+        &honest,
+        &workload(WorkloadKind::Torture, &[2_000, 256, 0, 50]),
+    );
+    assert!(tortured.verified_pages >= 2_000);
+    match hostile.wait_until(Phase::Done, attack, LONG) {
+        Ok(()) => {}
+        Err(WaitError::Stopped(cause)) => assert!(!cause.to_string().is_empty()),
+        Err(error) => panic!("{error}"),
+    }
+    run(
+        &honest,
+        &workload(WorkloadKind::Torture, &[2_000, 256, 0, 50]),
+    );
 }

@@ -49,12 +49,21 @@ impl<'a> Elf<'a> {
             }
         }
         segments.sort_by_key(|segment| segment.memory.start);
-        let overlap = segments.windows(2).any(|two| two[0].memory.end > two[1].memory.start);
-        let below = segments.first().is_none_or(|first| first.memory.start < layout::IMAGE_BASE);
+        let overlap = segments
+            .windows(2)
+            .any(|two| two[0].memory.end > two[1].memory.start);
+        let below = segments
+            .first()
+            .is_none_or(|first| first.memory.start < layout::IMAGE_BASE);
         if overlap || below {
-            return Err(BootError::BadImage("segments overlap or lie below the image base".into()));
+            return Err(BootError::BadImage(
+                "segments overlap or lie below the image base".into(),
+            ));
         }
-        Ok(Self { segments, entry: header.e_entry(endian) })
+        Ok(Self {
+            segments,
+            entry: header.e_entry(endian),
+        })
     }
 
     pub(crate) const fn entry(&self) -> u64 {
@@ -63,16 +72,34 @@ impl<'a> Elf<'a> {
 
     /// Pages of the image in memory, zero-initialised data included.
     pub(crate) fn pages(&self) -> Range<u64> {
-        round(self.start()..self.segments.iter().map(|s| s.memory.end).max().unwrap_or(0))
+        round(
+            self.start()
+                ..self
+                    .segments
+                    .iter()
+                    .map(|s| s.memory.end)
+                    .max()
+                    .unwrap_or(0),
+        )
     }
 
     /// Pages that hold bytes of the file. What follows is zero, as untouched memory is anyway.
     pub(crate) fn file_pages(&self) -> Range<u64> {
-        round(self.start()..self.segments.iter().map(Segment::file_end).max().unwrap_or(0))
+        round(
+            self.start()
+                ..self
+                    .segments
+                    .iter()
+                    .map(Segment::file_end)
+                    .max()
+                    .unwrap_or(0),
+        )
     }
 
     fn start(&self) -> u64 {
-        self.segments.first().map_or(0, |segment| segment.memory.start)
+        self.segments
+            .first()
+            .map_or(0, |segment| segment.memory.start)
     }
 
     /// Copies the file's bytes to where they belong in `memory`, whose first byte is the first of
@@ -81,7 +108,9 @@ impl<'a> Elf<'a> {
         let start = self.file_pages().start;
         for segment in &self.segments {
             let at = usize::try_from(segment.memory.start - start).unwrap_or(usize::MAX);
-            let place = memory.get_mut(at..).and_then(|rest| rest.get_mut(..segment.data.len()));
+            let place = memory
+                .get_mut(at..)
+                .and_then(|rest| rest.get_mut(..segment.data.len()));
             if let Some(place) = place {
                 place.copy_from_slice(segment.data);
             }
@@ -106,7 +135,10 @@ impl<'a> Elf<'a> {
                 }
             }
         }
-        match pages.iter().find(|(_, rights)| rights.write && rights.execute) {
+        match pages
+            .iter()
+            .find(|(_, rights)| rights.write && rights.execute)
+        {
             Some((page, _)) => Err(BootError::WritableCode(*page)),
             None => Ok(pages),
         }
@@ -128,11 +160,20 @@ impl<'a> Segment<'a> {
             .filter(|end| *end <= layout::MAX_MEMORY)
             .ok_or_else(|| BootError::BadImage("a segment ends beyond guest memory".into()))?;
         if data.len() as u64 > end - start {
-            return Err(BootError::BadImage("a segment is longer in the file".into()));
+            return Err(BootError::BadImage(
+                "a segment is longer in the file".into(),
+            ));
         }
         let flags = program.p_flags(endian);
-        let rights = Rights { write: flags.0 & elf::PF_W.0 != 0, execute: flags.0 & elf::PF_X.0 != 0 };
-        Ok(Self { memory: start..end, data, rights })
+        let rights = Rights {
+            write: flags.0 & elf::PF_W.0 != 0,
+            execute: flags.0 & elf::PF_X.0 != 0,
+        };
+        Ok(Self {
+            memory: start..end,
+            data,
+            rights,
+        })
     }
 
     const fn file_end(&self) -> u64 {

@@ -67,15 +67,22 @@ impl BootImage {
         let stacks = elf.pages().end;
         let free_start = stacks + u64::from(key.vcpus) * (layout::STACK_SIZE + PAGE);
         if free_start >= key.memory {
-            return Err(BootError::TooSmall { needed: free_start, memory: key.memory });
+            return Err(BootError::TooSmall {
+                needed: free_start,
+                memory: key.memory,
+            });
         }
         let tables = build_tables(&elf, key, stacks, free_start)?;
         let file = elf.file_pages();
         let table_pages = page_count(tables.pages() as u64);
         let image_pages = page_count((file.end - file.start) / PAGE);
 
-        let mut frames = pmap.frames().allocate(table_pages + image_pages, key.group)?;
-        let (first, image) = frames.bytes_mut().split_at_mut(tables.pages() * layout::PAGE_SIZE);
+        let mut frames = pmap
+            .frames()
+            .allocate(table_pages + image_pages, key.group)?;
+        let (first, image) = frames
+            .bytes_mut()
+            .split_at_mut(tables.pages() * layout::PAGE_SIZE);
         tables.copy_to(first);
         elf.copy_to(image);
         let frames = frames.publish();
@@ -83,7 +90,12 @@ impl BootImage {
             (ppn(layout::PAGE_TABLES), frames.slice(0, table_pages)),
             (ppn(file.start), frames.slice(table_pages, image_pages)),
         ];
-        Ok(Self { parts, entry: elf.entry(), stacks, free_start })
+        Ok(Self {
+            parts,
+            entry: elf.entry(),
+            stacks,
+            free_start,
+        })
     }
 
     /// Puts the image into a new guest's memory: by mapping, or by copying where mapping is refused.
@@ -91,7 +103,9 @@ impl BootImage {
         for (at, frames) in &self.parts {
             if let Err(refused) = access.map_frames(*at, frames, Mechanism::Disk) {
                 tracing::debug!(%refused, "boot image is copied");
-                access.memory().write_slice(frames.bytes(), GuestAddress(at.address()))?;
+                access
+                    .memory()
+                    .write_slice(frames.bytes(), GuestAddress(at.address()))?;
             }
         }
         Ok(())
@@ -114,7 +128,10 @@ impl BootImage {
 }
 
 fn build_tables(elf: &Elf<'_>, key: Key, stacks: u64, free: u64) -> Result<Tables, BootError> {
-    let data = Rights { write: true, execute: false };
+    let data = Rights {
+        write: true,
+        execute: false,
+    };
     let mut tables = Tables::new();
     tables.map_page(layout::CONTROL, Rights::default())?;
     tables.map_memory(layout::STATUS, layout::STATUS + layout::STATUS_SIZE as u64)?;
@@ -176,7 +193,13 @@ impl BootImages {
             return Ok(kept.image.clone());
         }
         let image = Arc::new(BootImage::build(pmap, elf, key)?);
-        images.insert(key_and_elf, Kept { image: image.clone(), _elf: elf.clone() });
+        images.insert(
+            key_and_elf,
+            Kept {
+                image: image.clone(),
+                _elf: elf.clone(),
+            },
+        );
         Ok(image)
     }
 }

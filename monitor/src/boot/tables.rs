@@ -47,7 +47,10 @@ impl Tables {
 
     /// Maps pages from `start` to `end`, large ones where they fit, writable and not executable.
     pub(crate) fn map_memory(&mut self, start: u64, end: u64) -> Result<(), BootError> {
-        let rights = Rights { write: true, execute: false };
+        let rights = Rights {
+            write: true,
+            execute: false,
+        };
         let mut address = start;
         while address < end {
             if address.is_multiple_of(LARGE) && end - address >= LARGE {
@@ -63,8 +66,14 @@ impl Tables {
 
     /// Maps the large page that holds the device window, uncached.
     pub(crate) fn map_devices(&mut self, address: u64) -> Result<(), BootError> {
-        let rights = Rights { write: true, execute: false };
-        self.map_large(address / LARGE * LARGE, leaf(rights) | CACHE_DISABLE | WRITE_THROUGH)
+        let rights = Rights {
+            write: true,
+            execute: false,
+        };
+        self.map_large(
+            address / LARGE * LARGE,
+            leaf(rights) | CACHE_DISABLE | WRITE_THROUGH,
+        )
     }
 
     fn map_large(&mut self, address: u64, flags: u64) -> Result<(), BootError> {
@@ -126,7 +135,8 @@ mod tests {
     fn walk(memory: &[u8], address: u64) -> Option<(u64, u64)> {
         let mut table = layout::PAGE_TABLES;
         for level in (0..4).rev() {
-            let at = usize::try_from(table - layout::PAGE_TABLES).unwrap() + index(address, level) * 8;
+            let at =
+                usize::try_from(table - layout::PAGE_TABLES).unwrap() + index(address, level) * 8;
             let entry = u64::from_le_bytes(memory[at..at + 8].try_into().unwrap());
             if entry & PRESENT == 0 {
                 return None;
@@ -146,7 +156,15 @@ mod tests {
     #[test]
     fn a_walk_finds_identity_and_rights() {
         let mut tables = Tables::new();
-        tables.map_page(0x20_0000, Rights { write: false, execute: true }).unwrap();
+        tables
+            .map_page(
+                0x20_0000,
+                Rights {
+                    write: false,
+                    execute: true,
+                },
+            )
+            .unwrap();
         tables.map_memory(0x2f_e000, 0x60_1000).unwrap();
         tables.map_devices(layout::MMIO_BASE).unwrap();
         let mut memory = vec![0; tables.pages() * layout::PAGE_SIZE];
@@ -157,7 +175,10 @@ mod tests {
         for address in [0x2f_e000, 0x40_0000, 0x5f_ffff, 0x60_0fff] {
             let (found, flags) = walk(&memory, address).unwrap();
             assert_eq!(found, address);
-            assert_eq!(flags & (WRITE | NO_EXECUTE | DIRTY), WRITE | NO_EXECUTE | DIRTY);
+            assert_eq!(
+                flags & (WRITE | NO_EXECUTE | DIRTY),
+                WRITE | NO_EXECUTE | DIRTY
+            );
         }
         let (device, flags) = walk(&memory, layout::MMIO_BASE + 0x1050).unwrap();
         assert_eq!(device, layout::MMIO_BASE + 0x1050);
@@ -170,9 +191,8 @@ mod tests {
     #[test]
     fn tables_do_not_grow_into_the_image() {
         let mut tables = Tables::new();
-        let result = (0..300).try_for_each(|large| {
-            tables.map_page(large * LARGE, Rights::default())
-        });
+        let result =
+            (0..300).try_for_each(|large| tables.map_page(large * LARGE, Rights::default()));
         assert!(matches!(result, Err(BootError::TooManyTables)));
     }
 }

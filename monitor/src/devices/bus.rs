@@ -23,7 +23,9 @@ pub(crate) struct Bus(Vec<Arc<Transport>>);
 impl Bus {
     /// A read in the device window; `false` when the address lies outside.
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) -> bool {
-        let Some((slot, offset)) = place(address) else { return false };
+        let Some((slot, offset)) = place(address) else {
+            return false;
+        };
         match self.0.get(slot) {
             Some(device) => device.read(offset, data),
             None => data.fill(0xff),
@@ -33,7 +35,9 @@ impl Bus {
 
     /// A write in the device window; `false` when the address lies outside.
     pub(crate) fn write(&self, address: u64, data: &[u8]) -> bool {
-        let Some((slot, offset)) = place(address) else { return false };
+        let Some((slot, offset)) = place(address) else {
+            return false;
+        };
         if let Some(device) = self.0.get(slot) {
             device.write(offset, data);
         }
@@ -78,7 +82,9 @@ const fn window(slot: u64) -> u64 {
 fn place(address: u64) -> Option<(usize, u64)> {
     /// The loader maps one large page of it.
     const REGION: u64 = 2 << 20;
-    let offset = address.checked_sub(layout::MMIO_BASE).filter(|offset| *offset < REGION)?;
+    let offset = address
+        .checked_sub(layout::MMIO_BASE)
+        .filter(|offset| *offset < REGION)?;
     let slot = usize::try_from(offset / layout::MMIO_STRIDE).ok()?;
     Some((slot, offset % layout::MMIO_STRIDE))
 }
@@ -117,12 +123,19 @@ impl Fitted {
 
         let mut devices: Vec<Arc<dyn Device>> = Vec::new();
         devices.extend(blocks.iter().map(|block| block.clone() as Arc<dyn Device>));
-        devices.extend(console.iter().map(|console| console.clone() as Arc<dyn Device>));
+        devices.extend(
+            console
+                .iter()
+                .map(|console| console.clone() as Arc<dyn Device>),
+        );
         let transports = devices
             .into_iter()
             .map(|device| Transport::new(space.clone(), device, interrupt.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { bus: Bus(transports), devices: Devices { blocks, console } })
+        Ok(Self {
+            bus: Bus(transports),
+            devices: Devices { blocks, console },
+        })
     }
 }
 

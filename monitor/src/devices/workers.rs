@@ -50,7 +50,10 @@ struct Served {
 
 impl fmt::Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served").field("device", &self.device).field("queue", &self.queue).finish()
+        f.debug_struct("Served")
+            .field("device", &self.device)
+            .field("queue", &self.queue)
+            .finish()
     }
 }
 
@@ -60,8 +63,11 @@ const END: u64 = 0;
 impl Workers {
     /// Starts `count` threads, at least one.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
-        let mut workers =
-            Self { workers: Vec::new(), next_worker: 0.into(), next_token: (END + 1).into() };
+        let mut workers = Self {
+            workers: Vec::new(),
+            next_worker: 0.into(),
+            next_token: (END + 1).into(),
+        };
         for number in 0..count.max(1) {
             let worker = Arc::new(Worker {
                 epoll: Epoll::new()?,
@@ -70,10 +76,14 @@ impl Workers {
                 clock: OnceLock::new(),
             });
             let event = EpollEvent::new(EventSet::IN, END);
-            worker.epoll.ctl(ControlOperation::Add, worker.end.as_raw_fd(), event)?;
+            worker
+                .epoll
+                .ctl(ControlOperation::Add, worker.end.as_raw_fd(), event)?;
             let thread = {
                 let worker = worker.clone();
-                thread::Builder::new().name(format!("device{number}")).spawn(move || worker.run())?
+                thread::Builder::new()
+                    .name(format!("device{number}"))
+                    .spawn(move || worker.run())?
             };
             workers.workers.push((worker, Some(thread)));
         }
@@ -88,7 +98,10 @@ impl Workers {
     ) -> io::Result<Registration> {
         let turn = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len();
         let worker = self.workers[turn].0.clone();
-        let mut registration = Registration { worker, tokens: Vec::new() };
+        let mut registration = Registration {
+            worker,
+            tokens: Vec::new(),
+        };
         for queue in 0..device.doorbells().len() {
             let token = self.next_token.fetch_add(1, Ordering::Relaxed);
             let served = Served {
@@ -105,7 +118,10 @@ impl Workers {
     /// CPU time of all workers so far.
     pub(crate) fn cpu_time(&self) -> Duration {
         let clock = |worker: &Worker| worker.clock.get().copied().flatten();
-        self.workers.iter().filter_map(|(worker, _)| clock(worker)?.read()).sum()
+        self.workers
+            .iter()
+            .filter_map(|(worker, _)| clock(worker)?.read())
+            .sum()
     }
 }
 
@@ -129,21 +145,29 @@ pub(crate) struct Registration {
 
 impl Registration {
     fn add(&mut self, token: u64, served: Served) -> io::Result<()> {
-        let Some(doorbell) = served.device.doorbells().get(served.queue).map(AsRawFd::as_raw_fd)
+        let Some(doorbell) = served
+            .device
+            .doorbells()
+            .get(served.queue)
+            .map(AsRawFd::as_raw_fd)
         else {
             return Ok(());
         };
         self.worker.served.lock().insert(token, Arc::new(served));
         self.tokens.push(token);
         let event = EpollEvent::new(EventSet::IN, token);
-        self.worker.epoll.ctl(ControlOperation::Add, doorbell, event)
+        self.worker
+            .epoll
+            .ctl(ControlOperation::Add, doorbell, event)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         for token in self.tokens.drain(..) {
-            let Some(served) = self.worker.served.lock().remove(&token) else { continue };
+            let Some(served) = self.worker.served.lock().remove(&token) else {
+                continue;
+            };
             served.leave(&self.worker.epoll);
             *served.open.lock() = false;
         }

@@ -6,7 +6,9 @@ use super::{Check, CheckState, Root};
 
 /// A kilobyte value of a file like `/proc/meminfo`, in MiB.
 fn meminfo(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
 }
 
@@ -53,9 +55,13 @@ pub(super) fn load(root: &Root) -> Check {
     const SOURCE: &str = "proc/loadavg";
     let cpus = available_parallelism().map_or(1, usize::from);
     let first = root.read(SOURCE).ok().and_then(|text| {
-        text.split_whitespace().next().and_then(|number| number.parse::<f64>().ok())
+        text.split_whitespace()
+            .next()
+            .and_then(|number| number.parse::<f64>().ok())
     });
-    let Some(load) = first else { return Check::unknown(ID, SOURCE) };
+    let Some(load) = first else {
+        return Check::unknown(ID, SOURCE);
+    };
     let finding = format!("load {load:.2} on {cpus} CPUs");
     if load <= 0.5 * cpus as f64 {
         return Check::pass(ID, finding);
@@ -72,9 +78,18 @@ pub(super) fn load(root: &Root) -> Check {
 /// Share of its time since it booted that the host, a VM itself, did not get its processors.
 fn stolen(stat: &str) -> Option<f64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let times: Vec<f64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let times: Vec<f64> = line
+        .split_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
     // user, nice, system, idle, iowait, irq, softirq, steal; the guest fields are part of user.
-    let busy: f64 = times.iter().take(8).enumerate().filter(|(i, _)| *i != 3).map(|(_, t)| t).sum();
+    let busy: f64 = times
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(i, _)| *i != 3)
+        .map(|(_, t)| t)
+        .sum();
     let steal = *times.get(7)?;
     Some(if busy > 0.0 { steal / busy } else { 0.0 })
 }
@@ -156,8 +171,14 @@ mod tests {
 
     #[test]
     fn a_busy_and_a_robbed_host() {
-        assert_eq!(state(load, "proc/loadavg", "9999.0 1 1 1/1 1"), CheckState::Warn);
-        assert_eq!(state(load, "proc/loadavg", "0.00 1 1 1/1 1"), CheckState::Pass);
+        assert_eq!(
+            state(load, "proc/loadavg", "9999.0 1 1 1/1 1"),
+            CheckState::Warn
+        );
+        assert_eq!(
+            state(load, "proc/loadavg", "0.00 1 1 1/1 1"),
+            CheckState::Pass
+        );
         let robbed = "cpu  100 0 100 10000 0 0 0 50 0 0\ncpu0 1\n";
         assert_eq!(state(steal, "proc/stat", robbed), CheckState::Warn);
         let own = "cpu  100 0 100 10000 0 0 0 1 0 0\ncpu0 1\n";
@@ -169,6 +190,9 @@ mod tests {
         let path = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
         assert_eq!(state(governor, path, "powersave\n"), CheckState::Warn);
         assert_eq!(state(governor, path, "performance\n"), CheckState::Pass);
-        assert_eq!(state(pressure, "proc/pressure/memory", "some avg10=0\n"), CheckState::Pass);
+        assert_eq!(
+            state(pressure, "proc/pressure/memory", "some avg10=0\n"),
+            CheckState::Pass
+        );
     }
 }

@@ -65,9 +65,7 @@ pub(super) fn open_files(limit: Rlimit) -> Check {
     const ID: &str = "open-files";
     match limit.maximum {
         None => Check::pass(ID, "no limit of open files"),
-        Some(hard) if hard >= GOOD_FILES => {
-            Check::pass(ID, format!("up to {hard} open files"))
-        }
+        Some(hard) if hard >= GOOD_FILES => Check::pass(ID, format!("up to {hard} open files")),
         Some(hard) => Check::new(
             ID,
             CheckState::Warn,
@@ -108,7 +106,13 @@ mod tests {
 
     #[test]
     fn a_low_hard_limit_of_files() {
-        let state = |hard| open_files(Rlimit { current: Some(1024), maximum: hard }).state;
+        let state = |hard| {
+            open_files(Rlimit {
+                current: Some(1024),
+                maximum: hard,
+            })
+            .state
+        };
         assert_eq!(state(Some(1024)), CheckState::Warn);
         assert_eq!(state(Some(1 << 20)), CheckState::Pass);
         assert_eq!(state(None), CheckState::Pass);

@@ -41,9 +41,15 @@ fn refused(error: &MonitorError) -> (Check, KvmKind) {
             "turn on virtualization in the firmware and load kvm_intel or kvm_amd; inside a VM, \
              ask for nested virtualization",
         ),
-        _ => (KvmKind::None, "see which driver owns the device: ls -l /dev/kvm; dmesg | grep kvm"),
+        _ => (
+            KvmKind::None,
+            "see which driver owns the device: ls -l /dev/kvm; dmesg | grep kvm",
+        ),
     };
-    (Check::new(ID, CheckState::Fail, error.to_string(), effect, remedy), kind)
+    (
+        Check::new(ID, CheckState::Fail, error.to_string(), effect, remedy),
+        kind,
+    )
 }
 
 /// `svm` or `vmx` among the processor's flags.
@@ -55,13 +61,20 @@ fn has_virtualization(cpuinfo: &str) -> bool {
         .any(|flag| flag == "svm" || flag == "vmx")
 }
 
-fn judge(flagged: bool, ring_0: impl FnOnce() -> Result<Duration, MonitorError>) -> (Check, KvmKind) {
+fn judge(
+    flagged: bool,
+    ring_0: impl FnOnce() -> Result<Duration, MonitorError>,
+) -> (Check, KvmKind) {
     if flagged {
-        return (Check::pass(ID, "hardware KVM (svm or vmx)"), KvmKind::Hardware);
+        return (
+            Check::pass(ID, "hardware KVM (svm or vmx)"),
+            KvmKind::Hardware,
+        );
     }
     match ring_0() {
         Ok(time) if time < SLOW => {
-            let finding = format!("KVM runs ring 0 at the processor's speed ({time:.1?} for the probe)");
+            let finding =
+                format!("KVM runs ring 0 at the processor's speed ({time:.1?} for the probe)");
             (Check::pass(ID, finding), KvmKind::Hardware)
         }
         Ok(time) => {
@@ -104,16 +117,24 @@ fn ring_0_run(kvm: &Kvm) -> Result<Duration, MonitorError> {
     let [a, b, c, d] = ITERATIONS.to_le_bytes();
     let code = [0x66, 0xb9, a, b, c, d, 0x66, 0x49, 0x75, 0xfc, 0xf4];
     let fd = kvm.create_vm().map_err(MonitorError::kvm("create a VM"))?;
-    let vm = ProbeVm::new(fd, &code)
-        .map_err(|source| MonitorError::Kvm { what: "take the probe's memory", source })?;
-    let mut vcpu = vm.fd().create_vcpu(0).map_err(MonitorError::kvm("create a vCPU"))?;
+    let vm = ProbeVm::new(fd, &code).map_err(|source| MonitorError::Kvm {
+        what: "take the probe's memory",
+        source,
+    })?;
+    let mut vcpu = vm
+        .fd()
+        .create_vcpu(0)
+        .map_err(MonitorError::kvm("create a vCPU"))?;
     let set = MonitorError::kvm("set the probe's registers");
     (|| {
         let mut system = vcpu.get_sregs()?;
         system.cs.base = 0;
         system.cs.selector = 0;
         vcpu.set_sregs(&system)?;
-        vcpu.set_regs(&kvm_bindings::kvm_regs { rflags: 2, ..Default::default() })
+        vcpu.set_regs(&kvm_bindings::kvm_regs {
+            rflags: 2,
+            ..Default::default()
+        })
     })()
     .map_err(set)?;
     let start = Instant::now();
@@ -124,7 +145,10 @@ fn ring_0_run(kvm: &Kvm) -> Result<Duration, MonitorError> {
             Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {}
             Ok(_) => {
                 let source = std::io::Error::other("the probe loop ended in an unexpected exit");
-                return Err(MonitorError::Kvm { what: "run a probe guest", source });
+                return Err(MonitorError::Kvm {
+                    what: "run a probe guest",
+                    source,
+                });
             }
             Err(error) => return Err(MonitorError::kvm("run a probe guest")(error)),
         }
@@ -154,7 +178,10 @@ mod tests {
     #[test]
     fn no_permission() {
         let (check, kind) = refused(&MonitorError::KvmPermission("/dev/kvm".into()));
-        assert_eq!((check.state, kind), (CheckState::Fail, KvmKind::NoPermission));
+        assert_eq!(
+            (check.state, kind),
+            (CheckState::Fail, KvmKind::NoPermission)
+        );
         assert!(check.remedy.contains("usermod"));
         let (check, _) = refused(&MonitorError::KvmVersion(11));
         assert!(check.finding.contains("11"));
@@ -163,12 +190,17 @@ mod tests {
     #[test]
     fn hardware_by_flag_or_by_speed_and_software_by_slowness() {
         assert!(has_virtualization("flags\t\t: fpu svm sse2\n"));
-        assert!(!has_virtualization("model name : svm\nflags : fpu svm_lock\n"));
+        assert!(!has_virtualization(
+            "model name : svm\nflags : fpu svm_lock\n"
+        ));
         let kind = |flagged, time| judge(flagged, move || Ok(time)).1;
         assert_eq!(kind(true, Duration::MAX), KvmKind::Hardware);
         assert_eq!(kind(false, Duration::from_micros(30)), KvmKind::Hardware);
         assert_eq!(kind(false, Duration::from_millis(27)), KvmKind::Software);
         let broken = judge(false, || Err(MonitorError::KvmVersion(1)));
-        assert_eq!((broken.0.state, broken.1), (CheckState::Fail, KvmKind::None));
+        assert_eq!(
+            (broken.0.state, broken.1),
+            (CheckState::Fail, KvmKind::None)
+        );
     }
 }

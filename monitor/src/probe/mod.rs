@@ -42,7 +42,13 @@ pub struct Check {
 impl Check {
     fn pass(id: &'static str, finding: impl Into<String>) -> Self {
         let (effect, remedy) = (String::new(), String::new());
-        Self { id, state: CheckState::Pass, finding: finding.into(), effect, remedy }
+        Self {
+            id,
+            state: CheckState::Pass,
+            finding: finding.into(),
+            effect,
+            remedy,
+        }
     }
 
     fn new(
@@ -53,7 +59,13 @@ impl Check {
         remedy: &str,
     ) -> Self {
         let (effect, remedy) = (effect.to_owned(), remedy.to_owned());
-        Self { id, state, finding: finding.into(), effect, remedy }
+        Self {
+            id,
+            state,
+            finding: finding.into(),
+            effect,
+            remedy,
+        }
     }
 
     fn unknown(id: &'static str, source: &str) -> Self {
@@ -94,7 +106,9 @@ pub fn host() -> HostReport {
         kernel::pagemap_scan(crate::sys::features::try_pagemap_scan()),
         kernel::userfaultfd(crate::sys::features::try_userfaultfd()),
         kernel::max_map_count(&root),
-        kernel::open_files(rustix::process::getrlimit(rustix::process::Resource::Nofile)),
+        kernel::open_files(rustix::process::getrlimit(
+            rustix::process::Resource::Nofile,
+        )),
         sharing::ksm(&root),
         sharing::ksmtuned(&root),
         sharing::huge_pages(&root),
@@ -165,7 +179,11 @@ mod tests {
         for check in &report.checks {
             assert!(!check.finding.is_empty(), "{}", check.id);
             if matches!(check.state, CheckState::Fail | CheckState::Warn) {
-                assert!(!check.effect.is_empty() && !check.remedy.is_empty(), "{}", check.id);
+                assert!(
+                    !check.effect.is_empty() && !check.remedy.is_empty(),
+                    "{}",
+                    check.id
+                );
             }
         }
     }

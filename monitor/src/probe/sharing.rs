@@ -56,7 +56,11 @@ pub(super) fn huge_pages(root: &Root) -> Check {
     let Ok(modes) = root.read(SOURCE) else {
         return Check::pass(ID, "no transparent huge pages");
     };
-    let mode = modes.split(['[', ']']).nth(1).unwrap_or("unknown").to_owned();
+    let mode = modes
+        .split(['[', ']'])
+        .nth(1)
+        .unwrap_or("unknown")
+        .to_owned();
     if mode != "always" {
         return Check::pass(ID, format!("transparent huge pages: {mode}"));
     }
@@ -80,7 +84,10 @@ mod tests {
         assert_eq!(ksm(&none).state, CheckState::Warn);
         let (_folder, busy) = root(&[("sys/kernel/mm/ksm/run", "1\n")]);
         assert!(ksm(&busy).finding.contains("run is 1"));
-        let left = [("sys/kernel/mm/ksm/run", "0"), ("sys/kernel/mm/ksm/pages_sharing", "7")];
+        let left = [
+            ("sys/kernel/mm/ksm/run", "0"),
+            ("sys/kernel/mm/ksm/pages_sharing", "7"),
+        ];
         let (_folder, left) = root(&left);
         assert!(ksm(&left).finding.contains("7 pages"));
         let (_folder, idle) = root(&[("sys/kernel/mm/ksm/run", "0\n")]);

@@ -17,13 +17,19 @@ impl ThreadClock {
 
     /// CPU time that the thread has used, guest mode included; `None` when it has ended.
     pub(crate) fn read(self) -> Option<Duration> {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: `time` is a live out-pointer; a clock id of an ended thread only gives an error.
         let error = unsafe { libc::clock_gettime(self.0, &raw mut time) };
         if error != 0 {
             return None;
         }
-        Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+        Some(Duration::new(
+            u64::try_from(time.tv_sec).ok()?,
+            u32::try_from(time.tv_nsec).ok()?,
+        ))
     }
 }
 

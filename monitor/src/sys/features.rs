@@ -43,7 +43,11 @@ pub(crate) fn try_pagemap_scan() -> io::Result<()> {
     // SAFETY: the argument is the structure that the request expects, says its own size, and asks
     // for no output vector; without flags the scan changes nothing.
     let result = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Opens a userfaultfd and closes it again.

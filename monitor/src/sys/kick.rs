@@ -50,9 +50,14 @@ pub(crate) struct KickableVcpu {
 
 impl KickableVcpu {
     pub(crate) fn new(mut fd: VcpuFd) -> Self {
-        let flag = (&raw mut fd.get_kvm_run().immediate_exit).cast_const().cast::<AtomicU8>();
+        let flag = (&raw mut fd.get_kvm_run().immediate_exit)
+            .cast_const()
+            .cast::<AtomicU8>();
         IMMEDIATE_EXIT.set(flag);
-        Self { fd, not_send: PhantomData }
+        Self {
+            fd,
+            not_send: PhantomData,
+        }
     }
 
     pub(crate) fn fd(&mut self) -> &mut VcpuFd {

@@ -95,7 +95,11 @@ fn read_memory(context: &VcpuContext, address: u64, data: &mut [u8]) {
         return;
     }
     let access = context.space.access();
-    if access.memory().read_slice(data, GuestAddress(address)).is_err() {
+    if access
+        .memory()
+        .read_slice(data, GuestAddress(address))
+        .is_err()
+    {
         data.fill(0xff);
     }
 }
@@ -106,7 +110,11 @@ fn write_memory(context: &VcpuContext, address: u64, data: &[u8]) {
         return;
     }
     let access = context.space.access();
-    if access.memory().write_slice(data, GuestAddress(address)).is_err() {
+    if access
+        .memory()
+        .write_slice(data, GuestAddress(address))
+        .is_err()
+    {
         tracing::trace!(address, "guest write to nowhere");
     }
 }

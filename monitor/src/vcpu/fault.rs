@@ -9,8 +9,16 @@ use crate::vm::StopCause;
 /// reports as a shutdown. The registers still tell where it was, except on KVM for AMD, which
 /// resets the vCPU first.
 pub(crate) fn shutdown(fd: &VcpuFd, elf: &[u8]) -> StopCause {
-    let rip = fd.get_regs().ok().map(|regs| regs.rip).filter(|rip| *rip != RESET_RIP);
-    let touched = fd.get_sregs().ok().map(|sregs| sregs.cr2).filter(|cr2| *cr2 != 0);
+    let rip = fd
+        .get_regs()
+        .ok()
+        .map(|regs| regs.rip)
+        .filter(|rip| *rip != RESET_RIP);
+    let touched = fd
+        .get_sregs()
+        .ok()
+        .map(|sregs| sregs.cr2)
+        .filter(|cr2| *cr2 != 0);
     let Some(rip) = rip else {
         return StopCause::Fault {
             reason: "an exception; this host's KVM did not keep the registers".into(),
@@ -39,13 +47,17 @@ pub(crate) fn internal_error(fd: &VcpuFd, elf: &[u8], suberror: u32) -> StopCaus
         4 => "an exit reason that KVM does not know",
         _ => "an error inside KVM",
     };
-    StopCause::Kvm { reason: format!("{what} (suberror {suberror}){}", place(fd, elf)) }
+    StopCause::Kvm {
+        reason: format!("{what} (suberror {suberror}){}", place(fd, elf)),
+    }
 }
 
 /// KVM refused to run the vCPU with an error number.
 pub(crate) fn run_failed(fd: &VcpuFd, elf: &[u8], error: kvm_ioctls::Error) -> StopCause {
     let error = std::io::Error::from_raw_os_error(error.errno());
-    StopCause::Kvm { reason: format!("{error}{}", place(fd, elf)) }
+    StopCause::Kvm {
+        reason: format!("{error}{}", place(fd, elf)),
+    }
 }
 
 /// The guest accesses a page that the host does not let it have, again and again.
@@ -57,7 +69,9 @@ pub(crate) fn no_progress(fd: &VcpuFd, elf: &[u8], retries: u32) -> StopCause {
 }
 
 fn place(fd: &VcpuFd, elf: &[u8]) -> String {
-    let Ok(regs) = fd.get_regs() else { return String::new() };
+    let Ok(regs) = fd.get_regs() else {
+        return String::new();
+    };
     let symbol = symbol_at(elf, regs.rip).map_or_else(String::new, |name| format!(" in {name}"));
     format!(" at {:#x}{symbol}", regs.rip)
 }

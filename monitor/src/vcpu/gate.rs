@@ -66,7 +66,11 @@ impl Gate {
             clock: None,
             used: Duration::ZERO,
         };
-        Self { state: Mutex::new(state), go: Condvar::new(), quiet: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            go: Condvar::new(),
+            quiet: Condvar::new(),
+        }
     }
 
     /// The vCPU's thread begins; the result ends its presence when dropped.
@@ -177,7 +181,11 @@ impl Presence<'_> {
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state.lock();
-        let used = state.clock.take().and_then(ThreadClock::read).unwrap_or_default();
+        let used = state
+            .clock
+            .take()
+            .and_then(ThreadClock::read)
+            .unwrap_or_default();
         state.used += used;
         state.place = Place::Absent;
         self.gate.quiet.notify_all();

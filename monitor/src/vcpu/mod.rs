@@ -53,11 +53,14 @@ pub(crate) fn spawn(
     fd: VcpuFd,
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("vm{}-vcpu{index}", context.space.vm());
-    thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-        let failsafe = Failsafe(&context.control);
-        run(&context, index, fd);
-        drop(failsafe);
-    })
+    thread::Builder::new()
+        .name(name)
+        .stack_size(STACK)
+        .spawn(move || {
+            let failsafe = Failsafe(&context.control);
+            run(&context, index, fd);
+            drop(failsafe);
+        })
 }
 
 /// Ends the VM should its vCPU's thread panic: never half a guest.
@@ -67,13 +70,16 @@ struct Failsafe<'a>(&'a RunControl);
 impl Drop for Failsafe<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop(StopCause::Monitor("a vCPU thread panicked".into()));
+            self.0
+                .stop(StopCause::Monitor("a vCPU thread panicked".into()));
         }
     }
 }
 
 fn run(context: &VcpuContext, index: usize, fd: VcpuFd) {
-    let Some(gate) = context.control.gates().get(index) else { return };
+    let Some(gate) = context.control.gates().get(index) else {
+        return;
+    };
     let mut vcpu = KickableVcpu::new(fd);
     let presence = gate.enter();
     let mut stuck = Stuck::default();
@@ -147,9 +153,14 @@ impl Stuck {
         if registers == self.registers {
             self.retries += 1;
             // A fence that opens and closes again at once would else use up the retries in no time.
-            thread::sleep(std::time::Duration::from_micros(u64::from(self.retries.min(500))));
+            thread::sleep(std::time::Duration::from_micros(u64::from(
+                self.retries.min(500),
+            )));
         } else {
-            *self = Self { registers, retries: 0 };
+            *self = Self {
+                registers,
+                retries: 0,
+            };
         }
         self.retries
     }

@@ -56,7 +56,13 @@ fn enter_user_mode(system: &mut kvm_sregs) {
         g: 1,
         ..kvm_segment::default()
     };
-    system.cs = kvm_segment { selector: 0x33, type_: 11, db: 0, l: 1, ..data };
+    system.cs = kvm_segment {
+        selector: 0x33,
+        type_: 11,
+        db: 0,
+        l: 1,
+        ..data
+    };
     (system.ds, system.es, system.fs) = (data, data, data);
     (system.gs, system.ss) = (data, data);
     system.tr = kvm_segment {

@@ -29,7 +29,10 @@ impl RunControl {
     pub(crate) fn new(vcpus: u32) -> Self {
         Self {
             gates: (0..vcpus).map(|_| Gate::new()).collect(),
-            state: Mutex::new(State { vm: VmState::Created, progress: 0 }),
+            state: Mutex::new(State {
+                vm: VmState::Created,
+                progress: 0,
+            }),
             changed: Condvar::new(),
         }
     }
@@ -90,7 +93,12 @@ impl RunControl {
     /// Wakes the vCPUs whose bits are set; bits of vCPUs that the VM lacks mean nothing.
     pub(crate) fn wake(&self, mask: u32) {
         for (index, gate) in self.gates.iter().enumerate() {
-            if mask.checked_shr(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0) & 1 != 0 {
+            if mask
+                .checked_shr(u32::try_from(index).unwrap_or(u32::MAX))
+                .unwrap_or(0)
+                & 1
+                != 0
+            {
                 gate.wake();
             }
         }
@@ -158,7 +166,10 @@ mod tests {
     fn a_wait_ends_in_time_and_masks_may_name_missing_vcpus() {
         let control = RunControl::new(2);
         control.wake(u32::MAX);
-        assert_eq!(control.wait_until(Duration::ZERO, || false), Err(WaitError::TimedOut));
+        assert_eq!(
+            control.wait_until(Duration::ZERO, || false),
+            Err(WaitError::TimedOut)
+        );
         assert_eq!(control.wait_until(Duration::ZERO, || true), Ok(()));
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn write_control(
     access: &Access<'_>,
     control: &Control,
 ) -> Result<(), GuestMemoryError> {
-    access.memory().write_slice(control.as_bytes(), GuestAddress(layout::CONTROL))
+    access
+        .memory()
+        .write_slice(control.as_bytes(), GuestAddress(layout::CONTROL))
 }
 
 /// Gives the guest a command: everything about it is there before its number is.
@@ -34,21 +36,40 @@ pub(crate) fn write_command(
     workload: &Workload,
 ) -> Result<(), GuestMemoryError> {
     let memory = access.memory();
-    memory.store(0_u64, control_field(offset_of!(Control, stop)), Ordering::Release)?;
-    memory.write_slice(workload.as_bytes(), control_field(offset_of!(Control, workload)))?;
-    memory.store(number, control_field(offset_of!(Control, command)), Ordering::Release)
+    memory.store(
+        0_u64,
+        control_field(offset_of!(Control, stop)),
+        Ordering::Release,
+    )?;
+    memory.write_slice(
+        workload.as_bytes(),
+        control_field(offset_of!(Control, workload)),
+    )?;
+    memory.store(
+        number,
+        control_field(offset_of!(Control, command)),
+        Ordering::Release,
+    )
 }
 
 /// Asks the guest to end its workload early.
 pub(crate) fn write_stop(access: &Access<'_>) -> Result<(), GuestMemoryError> {
-    access.memory().store(1_u64, control_field(offset_of!(Control, stop)), Ordering::Release)
+    access.memory().store(
+        1_u64,
+        control_field(offset_of!(Control, stop)),
+        Ordering::Release,
+    )
 }
 
 /// The guest's status as it is now; fields may be of slightly different moments.
 pub(crate) fn read_status(space: &AddressSpace) -> Status {
     let mut status = Status::new_zeroed();
     let access = space.access();
-    if access.memory().read_slice(status.as_mut_bytes(), GuestAddress(layout::STATUS)).is_err() {
+    if access
+        .memory()
+        .read_slice(status.as_mut_bytes(), GuestAddress(layout::STATUS))
+        .is_err()
+    {
         tracing::error!("guest memory ends before the status pages");
     }
     status

@@ -68,14 +68,22 @@ impl VmConfig {
             ));
         }
         if !self.memory.is_multiple_of(layout::PAGE_SIZE as u64) {
-            return refuse(format!("{} bytes of memory are not whole pages", self.memory));
+            return refuse(format!(
+                "{} bytes of memory are not whole pages",
+                self.memory
+            ));
         }
         if self.vcpus == 0 || self.vcpus as usize > MAX_VCPUS {
-            return refuse(format!("{} vCPUs; from 1 to {MAX_VCPUS} are possible", self.vcpus));
+            return refuse(format!(
+                "{} vCPUs; from 1 to {MAX_VCPUS} are possible",
+                self.vcpus
+            ));
         }
         let devices = self.disks.len() + usize::from(self.console);
         if devices > MAX_DEVICES {
-            return refuse(format!("{devices} devices; at most {MAX_DEVICES} are possible"));
+            return refuse(format!(
+                "{devices} devices; at most {MAX_DEVICES} are possible"
+            ));
         }
         Ok(())
     }
@@ -109,7 +117,13 @@ impl Vm {
         engine: Engine,
     ) -> Arc<Self> {
         let (engine, command) = (Mutex::new(engine), Mutex::new(0));
-        Arc::new(Self { name, context, devices, engine, command })
+        Arc::new(Self {
+            name,
+            context,
+            devices,
+            engine,
+            command,
+        })
     }
 
     fn control(&self) -> &RunControl {
@@ -154,7 +168,10 @@ impl Vm {
             match vcpu::spawn(self.context.clone(), index, fd) {
                 Ok(thread) => engine.threads.push(thread),
                 Err(source) => {
-                    let error = MonitorError::Os { what: "start a vCPU's thread", source };
+                    let error = MonitorError::Os {
+                        what: "start a vCPU's thread",
+                        source,
+                    };
                     self.control().stop(StopCause::Monitor(error.to_string()));
                     engine.end();
                     return Err(error);
@@ -241,13 +258,20 @@ impl Vm {
     /// The last output of its console; empty without one.
     #[must_use]
     pub fn console_tail(&self) -> String {
-        self.devices.console.as_ref().map_or_else(String::new, |console| console.tail())
+        self.devices
+            .console
+            .as_ref()
+            .map_or_else(String::new, |console| console.tail())
     }
 
     /// What its disks did, in order.
     #[must_use]
     pub fn block_stats(&self) -> Vec<BlockStats> {
-        self.devices.blocks.iter().map(|block| block.stats()).collect()
+        self.devices
+            .blocks
+            .iter()
+            .map(|block| block.stats())
+            .collect()
     }
 
     /// Its disks.
@@ -297,8 +321,11 @@ impl Drop for Vm {
 impl fmt::Debug for Vm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("Vm").field("id", &self.id()).field("name", &self.name)
-            .field("state", &state).finish_non_exhaustive()
+        f.debug_struct("Vm")
+            .field("id", &self.id())
+            .field("name", &self.name)
+            .field("state", &state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -63,7 +63,12 @@ impl fmt::Display for StopCause {
             Self::Panicked { message, location } => {
                 write!(f, "the guest panicked at {location}: {message}")
             }
-            Self::Fault { reason, address, rip, symbol } => {
+            Self::Fault {
+                reason,
+                address,
+                rip,
+                symbol,
+            } => {
                 write!(f, "the guest faulted: {reason}")?;
                 if let Some(address) = address {
                     write!(f, ", address {address:#x}")?;
@@ -71,7 +76,9 @@ impl fmt::Display for StopCause {
                 if let Some(rip) = rip {
                     write!(f, ", at {rip:#x}")?;
                 }
-                symbol.as_ref().map_or(Ok(()), |symbol| write!(f, " in {symbol}"))
+                symbol
+                    .as_ref()
+                    .map_or(Ok(()), |symbol| write!(f, " in {symbol}"))
             }
             Self::Device(reason) => write!(f, "a device refused to go on: {reason}"),
             Self::Kvm { reason } => write!(f, "KVM could not go on: {reason}"),
@@ -112,7 +119,13 @@ mod tests {
             location: location.into(),
         };
         assert_eq!(panic("").to_string(), "the guest panicked: out of memory");
-        assert_eq!(panic("a.rs:1").to_string(), "the guest panicked at a.rs:1: out of memory");
-        assert_eq!(StopCause::Exited(3).to_string(), "the guest ended with exit code 3");
+        assert_eq!(
+            panic("a.rs:1").to_string(),
+            "the guest panicked at a.rs:1: out of memory"
+        );
+        assert_eq!(
+            StopCause::Exited(3).to_string(),
+            "the guest ended with exit code 3"
+        );
     }
 }

@@ -16,8 +16,14 @@ static NOT_RUN: AtomicU32 = AtomicU32::new(0);
 
 /// A machine, or `None` with a counted line where the host has no KVM for us.
 pub fn machine(test: &str) -> Option<Arc<Machine>> {
-    let pmap = PmapConfig { frame_capacity: 4 << 30, ..PmapConfig::default() };
-    match Machine::new(&MachineConfig { pmap, ..MachineConfig::default() }) {
+    let pmap = PmapConfig {
+        frame_capacity: 4 << 30,
+        ..PmapConfig::default()
+    };
+    match Machine::new(&MachineConfig {
+        pmap,
+        ..MachineConfig::default()
+    }) {
         Ok(machine) => Some(machine),
         Err(
             error @ (MonitorError::KvmMissing(_)
@@ -55,7 +61,10 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Open files and mappings of this process.
 pub fn held() -> (usize, usize) {
     let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let maps = std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .count();
     (files, maps)
 }
 
@@ -79,13 +88,17 @@ pub const READY: &[u8] = &[
 /// `1: mov edx, WAIT; xor eax, eax; out dx, eax; jmp 1b`.
 pub const WAIT: &[u8] = &[0xba, 0x00, 0x05, 0x00, 0x00, 0x31, 0xc0, 0xef, 0xeb, 0xf6];
 /// `1: lock inc qword [0x2020]; jmp 1b`: counts in the status page's operations.
-pub const SPIN: &[u8] = &[0xf0, 0x48, 0xff, 0x04, 0x25, 0x20, 0x20, 0x00, 0x00, 0xeb, 0xf5];
+pub const SPIN: &[u8] = &[
+    0xf0, 0x48, 0xff, 0x04, 0x25, 0x20, 0x20, 0x00, 0x00, 0xeb, 0xf5,
+];
 /// `mov eax, [0]`.
 pub const NULL: &[u8] = &[0x8b, 0x04, 0x25, 0x00, 0x00, 0x00, 0x00];
 /// `mov edx, PANIC; xor eax, eax; out dx, eax`.
 pub const PANIC: &[u8] = &[0xba, 0x10, 0x05, 0x00, 0x00, 0x31, 0xc0, 0xef];
 /// `mov edx, EXIT; mov eax, 7; out dx, eax`.
-pub const EXIT: &[u8] = &[0xba, 0x0c, 0x05, 0x00, 0x00, 0xb8, 0x07, 0x00, 0x00, 0x00, 0xef];
+pub const EXIT: &[u8] = &[
+    0xba, 0x0c, 0x05, 0x00, 0x00, 0xb8, 0x07, 0x00, 0x00, 0x00, 0xef,
+];
 
 const BASE: u64 = 0x20_0000;
 
@@ -105,25 +118,87 @@ pub fn guest(symbol: &str, code: &[&[u8]]) -> Arc<[u8]> {
 
     let mut file = Vec::new();
     file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    put(&mut file, &[(2, 2), (2, 62), (4, 1), (8, BASE), (8, 64), (8, sections_at), (4, 0)]);
-    put(&mut file, &[(2, 64), (2, 56), (2, 1), (2, 64), (2, 4), (2, 3)]);
-    put(&mut file, &[(4, 1), (4, 5), (8, text_at), (8, BASE), (8, BASE), (8, size), (8, size)]);
+    put(
+        &mut file,
+        &[
+            (2, 2),
+            (2, 62),
+            (4, 1),
+            (8, BASE),
+            (8, 64),
+            (8, sections_at),
+            (4, 0),
+        ],
+    );
+    put(
+        &mut file,
+        &[(2, 64), (2, 56), (2, 1), (2, 64), (2, 4), (2, 3)],
+    );
+    put(
+        &mut file,
+        &[
+            (4, 1),
+            (4, 5),
+            (8, text_at),
+            (8, BASE),
+            (8, BASE),
+            (8, size),
+            (8, size),
+        ],
+    );
     put(&mut file, &[(8, 0x1000)]);
     file.resize(usize::try_from(text_at).unwrap(), 0);
     file.extend_from_slice(&code);
     file.resize(usize::try_from(symbols_at).unwrap() + 24, 0);
     // A global function in section 1.
-    put(&mut file, &[(4, symbol_name.into()), (1, 0x12), (1, 0), (2, 1), (8, BASE), (8, size)]);
+    put(
+        &mut file,
+        &[
+            (4, symbol_name.into()),
+            (1, 0x12),
+            (1, 0),
+            (2, 1),
+            (8, BASE),
+            (8, size),
+        ],
+    );
     file.extend_from_slice(&strings);
     file.resize(usize::try_from(sections_at).unwrap() + 64, 0);
     section(&mut file, [1, 1, 6, BASE, text_at, size, 0, 0, 16, 0]);
     section(&mut file, [7, 2, 0, 0, symbols_at, 48, 3, 1, 8, 24]);
-    section(&mut file, [15, 3, 0, 0, strings_at, strings.len() as u64, 0, 0, 1, 0]);
+    section(
+        &mut file,
+        [15, 3, 0, 0, strings_at, strings.len() as u64, 0, 0, 1, 0],
+    );
     file.into()
 }
 
-fn section(file: &mut Vec<u8>, [name, kind, flags, at, offset, size, link, info, align, entry]: [u64; 10]) {
-    put(file, &[(4, name), (4, kind), (8, flags), (8, at), (8, offset), (8, size)]);
+fn section(
+    file: &mut Vec<u8>,
+    [
+        name,
+        kind,
+        flags,
+        at,
+        offset,
+        size,
+        link,
+        info,
+        align,
+        entry,
+    ]: [u64; 10],
+) {
+    put(
+        file,
+        &[
+            (4, name),
+            (4, kind),
+            (8, flags),
+            (8, at),
+            (8, offset),
+            (8, size),
+        ],
+    );
     put(file, &[(4, link), (4, info), (8, align), (8, entry)]);
 }
 
