@@ -11,9 +11,17 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let guest = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("..").canonicalize()?;
+    let guest = Path::new(&variable("CARGO_MANIFEST_DIR")?)
+        .join("..")
+        .canonicalize()?;
     let workspace = guest.join("..").canonicalize()?;
-    for path in ["splash/src", "splash/Cargo.toml", "splash/splash.ld", "abi/src", "abi/Cargo.toml"] {
+    for path in [
+        "splash/src",
+        "splash/Cargo.toml",
+        "splash/splash.ld",
+        "abi/src",
+        "abi/Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", guest.join(path).display());
     }
     for path in ["Cargo.toml", "Cargo.lock"] {
@@ -35,22 +43,50 @@ fn build(guest: &Path, workspace: &Path, target_dir: &Path) -> Result<(), Box<dy
     // What cargo, a wrapper or the user set for the outer build must not change the guest.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_SOURCE_"];
-        let foreign = text.starts_with("CARGO") && !kept.iter().any(|prefix| text.starts_with(prefix));
-        if foreign || text.starts_with("RUSTFLAGS") || text.starts_with("RUSTC") || text == "RUSTDOCFLAGS" {
+        let kept = [
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_HTTP_",
+            "CARGO_REGISTRIES_",
+            "CARGO_SOURCE_",
+        ];
+        let foreign =
+            text.starts_with("CARGO") && !kept.iter().any(|prefix| text.starts_with(prefix));
+        if foreign
+            || text.starts_with("RUSTFLAGS")
+            || text.starts_with("RUSTC")
+            || text == "RUSTDOCFLAGS"
+        {
             cargo.env_remove(&name);
         }
     }
     cargo.current_dir(workspace);
-    cargo.args(["build", "--package", "mirrorball-splash", "--bin", "splash", "--features", "bare-metal"]);
-    cargo.args(["--profile", "guest", "--target", TARGET, "--target-dir"]).arg(target_dir);
+    cargo.args([
+        "build",
+        "--package",
+        "mirrorball-splash",
+        "--bin",
+        "splash",
+        "--features",
+        "bare-metal",
+    ]);
+    cargo
+        .args(["--profile", "guest", "--target", TARGET, "--target-dir"])
+        .arg(target_dir);
     if workspace.join("Cargo.lock").exists() {
         cargo.arg("--locked");
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(guest, workspace).join("\u{1f}"));
+    cargo.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        flags(guest, workspace).join("\u{1f}"),
+    );
     let output = cargo.output()?;
     if !output.status.success() {
-        return Err(format!("the thin guest does not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!(
+            "the thin guest does not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
     }
     Ok(())
 }
@@ -63,8 +99,19 @@ fn flags(guest: &Path, workspace: &Path) -> Vec<String> {
         format!("--remap-path-prefix={}=mirrorball", workspace.display()),
     ];
     let script = format!("-Wl,-T,{}", guest.join("splash/splash.ld").display());
-    let linker =
-        ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096", &script];
-    flags.extend(linker.iter().map(|argument| format!("-Clink-arg={argument}")));
+    let linker = [
+        "-nostartfiles",
+        "-nostdlib",
+        "-static",
+        "-no-pie",
+        "-Wl,--build-id=none",
+        "-Wl,-z,max-page-size=4096",
+        &script,
+    ];
+    flags.extend(
+        linker
+            .iter()
+            .map(|argument| format!("-Clink-arg={argument}")),
+    );
     flags
 }

@@ -34,7 +34,9 @@ pub const MAX_DEVICES: usize = 8;
 pub const MAX_MESSAGE: usize = 512;
 
 /// Where one virtio-mmio device is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Device {
     /// Guest-physical address of its register window ([`layout::MMIO_STRIDE`] bytes).

@@ -17,7 +17,9 @@ pub struct SampleBuckets {
 
 impl SampleBuckets {
     /// No samples.
-    pub const EMPTY: Self = Self { counts: [0; BUCKETS] };
+    pub const EMPTY: Self = Self {
+        counts: [0; BUCKETS],
+    };
 
     /// Counts one sample.
     pub fn record(&mut self, value: u64) {
@@ -28,6 +30,10 @@ impl SampleBuckets {
 
 /// The bucket that a value falls into; values over the range fall into the last.
 #[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "masked to the bits of a sub-bucket"
+)]
 pub const fn bucket_of(value: u64) -> usize {
     if value < SUB as u64 {
         return value as usize & (SUB - 1);
@@ -35,11 +41,19 @@ pub const fn bucket_of(value: u64) -> usize {
     let exponent = 63 - value.leading_zeros();
     let sub = (value >> (exponent - SUB_BITS)) as usize & (SUB - 1);
     let bucket = (exponent - SUB_BITS + 1) as usize * SUB + sub;
-    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+    if bucket < BUCKETS {
+        bucket
+    } else {
+        BUCKETS - 1
+    }
 }
 
 /// A value in the middle of a bucket.
 #[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "there are fewer than 2^32 buckets"
+)]
 pub const fn bucket_value(bucket: usize) -> u64 {
     if bucket < SUB {
         return bucket as u64;
@@ -57,7 +71,10 @@ mod tests {
     fn a_value_comes_back_within_an_eighth() {
         for value in (0..4000).chain([1 << 20, (1 << 30) + 12345, (1 << 39) + 7]) {
             let back = bucket_value(bucket_of(value));
-            assert!(back.abs_diff(value) * 8 <= value.max(1), "{value} came back as {back}");
+            assert!(
+                back.abs_diff(value) * 8 <= value.max(1),
+                "{value} came back as {back}"
+            );
         }
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
     }

@@ -70,7 +70,9 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 /// to each in [`crate::Status::write_ticks`]; each page then holds content equal in all guests of
 /// the seed. After the monitor has shared them, the overwrite step (same seed and pages) writes one
 /// word in each page, records the ticks of that write in the same way, and verifies every byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Workload {
     /// A [`WorkloadKind`] as a number.

@@ -15,6 +15,10 @@ mod tests {
     #[test]
     fn it_is_a_static_executable() {
         assert_eq!(&SPLASH[..6], b"\x7fELF\x02\x01", "64-bit, little-endian");
-        assert_eq!(&SPLASH[16..20], [2, 0, 62, 0], "ET_EXEC, x86-64: not position-independent");
+        assert_eq!(
+            &SPLASH[16..20],
+            [2, 0, 62, 0],
+            "ET_EXEC, x86-64: not position-independent"
+        );
     }
 }

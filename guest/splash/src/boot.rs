@@ -20,7 +20,11 @@ pub fn start(vcpu: u64) -> ! {
         sched::run(index, || {});
     }
     shared::set_phase(Phase::Booting);
-    assert_eq!(shared::magic(), MAGIC, "the control page is of another interface");
+    assert_eq!(
+        shared::magic(),
+        MAGIC,
+        "the control page is of another interface"
+    );
     memory::init(shared::free_start(), shared::memory());
     shared::set_phase(Phase::Ready);
     port::phase_changed();

@@ -69,10 +69,20 @@ impl Cache {
 
     /// A busy slot for a cluster that is not in the cache; `None` when all memory is in use.
     fn insert(&mut self, key: Key) -> Option<u32> {
-        let fresh = if self.index.len() < self.limit { memory::take_lane() } else { None };
+        let fresh = if self.index.len() < self.limit {
+            memory::take_lane()
+        } else {
+            None
+        };
         // Over the limit rather than failing, when every slot is in use at this moment.
         let address = fresh.or_else(|| self.evict()).or_else(memory::take_lane)?;
-        let slot = Slot { key, address, valid: 0, pins: 1, busy: true };
+        let slot = Slot {
+            key,
+            address,
+            valid: 0,
+            pins: 1,
+            busy: true,
+        };
         let index = match self.unused.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -143,7 +153,9 @@ fn pin(key: Key, claim: impl Fn(u16) -> bool) -> Result<(Pinned, u16, bool), Dis
     sched::block_until(|| {
         let mut cache = CACHE.lock();
         let Some(index) = cache.index.get(&key).copied() else {
-            found = cache.insert(key).map(|index| (index, cache.slots[index as usize].address, 0, true));
+            found = cache
+                .insert(key)
+                .map(|index| (index, cache.slots[index as usize].address, 0, true));
             return true;
         };
         let slot = &mut cache.slots[index as usize];
@@ -180,7 +192,7 @@ fn load(disk_index: usize, block: u64) -> Result<Pinned, DiskError> {
     let cluster = block / CLUSTER;
     let (slot, valid, claimed) = pin((disk_index, cluster), |valid| valid & bit(block) == 0)?;
     if !claimed {
-        CACHE_HITS.add(1);
+        CACHE_HITS.increase(1);
         return Ok(slot);
     }
     let result = disk(disk_index).and_then(|disk| fill(disk, cluster, &slot, valid));
@@ -198,7 +210,9 @@ fn fill(disk: &Disk, cluster: u64, slot: &Pinned, valid: u16) -> Result<u16, Dis
     let mut read = 0;
     let mut at = 0;
     while at < on_disk {
-        let missing = (at..on_disk).take_while(|block| valid & bit(*block) == 0).count();
+        let missing = (at..on_disk)
+            .take_while(|block| valid & bit(*block) == 0)
+            .count();
         if missing > 0 {
             let address = slot.address + usize_of(at) * PAGE_SIZE;
             // SAFETY: the slot is pinned and busy, and pages that are not valid are used by nobody.
@@ -214,7 +228,11 @@ fn fill(disk: &Disk, cluster: u64, slot: &Pinned, valid: u16) -> Result<u16, Dis
 ///
 /// # Errors
 /// When the block is not on the disk or can't be read.
-pub fn with_block<R>(disk: usize, block: u64, f: impl FnOnce(&PageWords) -> R) -> Result<R, DiskError> {
+pub fn with_block<R>(
+    disk: usize,
+    block: u64,
+    f: impl FnOnce(&PageWords) -> R,
+) -> Result<R, DiskError> {
     let slot = load(disk, block)?;
     Ok(f(slot.page(block)))
 }
@@ -251,7 +269,9 @@ pub fn write(disk_index: usize, block: u64, from: &[u8]) -> Result<(), DiskError
     let mut block = block;
     let mut rest = from;
     while !rest.is_empty() {
-        let take = rest.len().min(usize_of(CLUSTER - block % CLUSTER) * PAGE_SIZE);
+        let take = rest
+            .len()
+            .min(usize_of(CLUSTER - block % CLUSTER) * PAGE_SIZE);
         let (now, later) = rest.split_at(take);
         write_cluster(disk_index, disk, block, now)?;
         block += (take / PAGE_SIZE) as u64;
@@ -271,7 +291,14 @@ fn write_cluster(disk_index: usize, disk: &Disk, block: u64, from: &[u8]) -> Res
     let address = slot.address + usize_of(block % CLUSTER) * PAGE_SIZE;
     // SAFETY: the slot is pinned and busy: nobody else writes to it.
     let result = unsafe { disk.write(block, address, pages) };
-    settle(&slot, if result.is_ok() { valid | written } else { valid & !written });
+    settle(
+        &slot,
+        if result.is_ok() {
+            valid | written
+        } else {
+            valid & !written
+        },
+    );
     result
 }
 

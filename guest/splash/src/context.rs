@@ -57,7 +57,9 @@ pub unsafe fn prepare(top: usize, entry: extern "sysv64" fn() -> !) -> usize {
 pub fn stack_pointer() -> usize {
     let value: usize;
     // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
     value
 }
 

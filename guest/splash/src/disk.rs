@@ -44,7 +44,9 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("blocks", &self.blocks).finish_non_exhaustive()
+        f.debug_struct("Disk")
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,14 +58,21 @@ static DISKS: Spin<[Option<&'static Disk>; MAX_DEVICES]> = Spin::new([None; MAX_
 /// When there is no such disk or its driver does not come up.
 pub fn disk(index: usize) -> Result<&'static Disk, DiskError> {
     let mut disks = DISKS.lock();
-    let place = disks.get_mut(index).ok_or_else(|| DiskError(format!("no disk {index}")))?;
+    let place = disks
+        .get_mut(index)
+        .ok_or_else(|| DiskError(format!("no disk {index}")))?;
     if let Some(disk) = *place {
         return Ok(disk);
     }
-    let transport = transport(BLOCK_DEVICE, index).ok_or_else(|| DiskError(format!("no disk {index}")))?;
-    let driver = Driver::new(transport).map_err(|error| DiskError(format!("disk {index}: {error}")))?;
+    let transport =
+        transport(BLOCK_DEVICE, index).ok_or_else(|| DiskError(format!("no disk {index}")))?;
+    let driver =
+        Driver::new(transport).map_err(|error| DiskError(format!("disk {index}: {error}")))?;
     let blocks = driver.capacity() / SECTORS_PER_BLOCK as u64;
-    let disk: &'static Disk = Box::leak(Box::new(Disk { driver: Spin::new(driver), blocks }));
+    let disk: &'static Disk = Box::leak(Box::new(Disk {
+        driver: Spin::new(driver),
+        blocks,
+    }));
     *place = Some(disk);
     Ok(disk)
 }
@@ -75,8 +84,15 @@ impl Disk {
     }
 
     fn check(&self, block: u64, pages: usize) -> Result<usize, DiskError> {
-        let end = block.checked_add(pages as u64).filter(|end| pages > 0 && *end <= self.blocks);
-        end.ok_or_else(|| DiskError(format!("blocks {block}+{pages} are not on a disk of {}", self.blocks)))?;
+        let end = block
+            .checked_add(pages as u64)
+            .filter(|end| pages > 0 && *end <= self.blocks);
+        end.ok_or_else(|| {
+            DiskError(format!(
+                "blocks {block}+{pages} are not on a disk of {}",
+                self.blocks
+            ))
+        })?;
         Ok(usize_of(block) * SECTORS_PER_BLOCK)
     }
 
@@ -90,17 +106,19 @@ impl Disk {
     pub unsafe fn read(&self, block: u64, address: usize, pages: usize) -> Result<(), DiskError> {
         let sector = self.check(block, pages)?;
         // SAFETY: the caller grants the pages.
-        let buffer =
-            unsafe { core::slice::from_raw_parts_mut(with_exposed_provenance_mut(address), pages * PAGE_SIZE) };
+        let buffer = unsafe {
+            core::slice::from_raw_parts_mut(with_exposed_provenance_mut(address), pages * PAGE_SIZE)
+        };
         let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
         // SAFETY: request, buffer and response stay where they are and untouched until completed.
-        let token =
-            self.submit(|driver| unsafe { driver.read_blocks_nb(sector, &mut request, buffer, &mut response) })?;
+        let token = self.submit(|driver| unsafe {
+            driver.read_blocks_nb(sector, &mut request, buffer, &mut response)
+        })?;
         // SAFETY: the same buffers as submitted.
         self.complete(token, |driver| unsafe {
             driver.complete_read_blocks(token, &request, buffer, &mut response)
         })?;
-        BLOCKS_READ.add(pages as u64);
+        BLOCKS_READ.increase(pages as u64);
         Ok(())
     }
 
@@ -114,21 +132,26 @@ impl Disk {
     pub unsafe fn write(&self, block: u64, address: usize, pages: usize) -> Result<(), DiskError> {
         let sector = self.check(block, pages)?;
         // SAFETY: the caller grants the pages.
-        let buffer: &[u8] =
-            unsafe { core::slice::from_raw_parts(with_exposed_provenance_mut(address), pages * PAGE_SIZE) };
+        let buffer: &[u8] = unsafe {
+            core::slice::from_raw_parts(with_exposed_provenance_mut(address), pages * PAGE_SIZE)
+        };
         let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
         // SAFETY: request, buffer and response stay where they are and untouched until completed.
-        let token =
-            self.submit(|driver| unsafe { driver.write_blocks_nb(sector, &mut request, buffer, &mut response) })?;
+        let token = self.submit(|driver| unsafe {
+            driver.write_blocks_nb(sector, &mut request, buffer, &mut response)
+        })?;
         // SAFETY: the same buffers as submitted.
         self.complete(token, |driver| unsafe {
             driver.complete_write_blocks(token, &request, buffer, &mut response)
         })?;
-        BLOCKS_WRITTEN.add(pages as u64);
+        BLOCKS_WRITTEN.increase(pages as u64);
         Ok(())
     }
 
-    fn submit(&self, mut add: impl FnMut(&mut Driver) -> virtio_drivers::Result<u16>) -> Result<u16, DiskError> {
+    fn submit(
+        &self,
+        mut add: impl FnMut(&mut Driver) -> virtio_drivers::Result<u16>,
+    ) -> Result<u16, DiskError> {
         let mut result = Err(Error::QueueFull);
         sched::block_until(|| {
             result = add(&mut self.driver.lock());

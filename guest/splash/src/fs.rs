@@ -57,11 +57,19 @@ pub fn size_in_blocks(disk: usize) -> Result<u64, String> {
 }
 
 fn size_of_superblock(superblock: &[u8; 1024]) -> Option<u64> {
-    let word = |at: usize| superblock.get(at..at + 4).and_then(|bytes| Some(u32::from_le_bytes(*bytes.first_chunk()?)));
+    let word = |at: usize| {
+        superblock
+            .get(at..at + 4)
+            .and_then(|bytes| Some(u32::from_le_bytes(*bytes.first_chunk()?)))
+    };
     if word(MAGIC_AT)? & 0xffff != MAGIC {
         return None;
     }
-    let high = if word(INCOMPATIBLE)? & FEATURE_64BIT != 0 { word(BLOCKS_HIGH)? } else { 0 };
+    let high = if word(INCOMPATIBLE)? & FEATURE_64BIT != 0 {
+        word(BLOCKS_HIGH)?
+    } else {
+        0
+    };
     let blocks = u64::from(high) << 32 | u64::from(word(BLOCKS_LOW)?);
     let bytes = blocks.checked_mul(1024_u64.checked_shl(word(LOG_BLOCK_SIZE)?)?)?;
     Some(bytes.div_ceil(4096))
@@ -94,7 +102,10 @@ pub fn files(fs: &Ext4) -> Result<Vec<Entry>, String> {
             if metadata.is_dir() {
                 pending.push(entry.path());
             } else if metadata.file_type().is_regular_file() {
-                found.push(Entry { path: entry.path(), size: metadata.len() });
+                found.push(Entry {
+                    path: entry.path(),
+                    size: metadata.len(),
+                });
             }
         }
     }
@@ -117,11 +128,19 @@ mod tests {
         assert_eq!(size_of_superblock(&superblock), None);
         superblock[MAGIC_AT..MAGIC_AT + 2].copy_from_slice(&[0x53, 0xef]);
         superblock[BLOCKS_LOW..BLOCKS_LOW + 4].copy_from_slice(&1001_u32.to_le_bytes());
-        assert_eq!(size_of_superblock(&superblock), Some(251), "1 KiB blocks, rounded up");
+        assert_eq!(
+            size_of_superblock(&superblock),
+            Some(251),
+            "1 KiB blocks, rounded up"
+        );
         superblock[LOG_BLOCK_SIZE] = 2;
         assert_eq!(size_of_superblock(&superblock), Some(1001));
         superblock[BLOCKS_HIGH] = 1;
-        assert_eq!(size_of_superblock(&superblock), Some(1001), "high half only with the 64bit feature");
+        assert_eq!(
+            size_of_superblock(&superblock),
+            Some(1001),
+            "high half only with the 64bit feature"
+        );
         superblock[INCOMPATIBLE] = 0x80;
         assert_eq!(size_of_superblock(&superblock), Some((1 << 32) + 1001));
         superblock[LOG_BLOCK_SIZE] = 200;

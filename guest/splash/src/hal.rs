@@ -46,7 +46,8 @@ unsafe impl Hal for SplashHal {
 /// The transport of the device with virtio id `id` that is the `index`th of its kind.
 pub fn transport(id: u32, index: usize) -> Option<MmioTransport<'static>> {
     let device = crate::shared::device(id, index)?;
-    let header: NonNull<VirtIOHeader> = NonNull::new(with_exposed_provenance_mut(usize_of(device.address)))?;
+    let header: NonNull<VirtIOHeader> =
+        NonNull::new(with_exposed_provenance_mut(usize_of(device.address)))?;
     // SAFETY: the control page lists only register windows that the monitor emulates, for ever.
     unsafe { MmioTransport::new(header, usize_of(mirrorball_abi::layout::MMIO_STRIDE)) }.ok()
 }

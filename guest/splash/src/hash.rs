@@ -59,7 +59,11 @@ impl Random {
 
     /// A number below `bound` (0 when the bound is 0).
     pub fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { crate::shared::usize_of(self.next() % bound as u64) }
+        if bound == 0 {
+            0
+        } else {
+            crate::shared::usize_of(self.next() % bound as u64)
+        }
     }
 
     /// True in `percent` of the cases.

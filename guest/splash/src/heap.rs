@@ -33,7 +33,11 @@ pub struct Heap {
 impl Heap {
     /// An empty heap; takes its first page when something is allocated.
     pub const fn new() -> Self {
-        Self { classes: Spin::new(Classes { heads: [None; CLASSES] }) }
+        Self {
+            classes: Spin::new(Classes {
+                heads: [None; CLASSES],
+            }),
+        }
     }
 }
 
@@ -45,7 +49,11 @@ impl Default for Heap {
 
 /// The class for a layout; `None` for those that get whole pages.
 const fn class_of(layout: Layout) -> Option<usize> {
-    let size = if layout.size() > layout.align() { layout.size() } else { layout.align() };
+    let size = if layout.size() > layout.align() {
+        layout.size()
+    } else {
+        layout.align()
+    };
     let class = size.div_ceil(SMALLEST).next_power_of_two().trailing_zeros() as usize;
     if class < CLASSES { Some(class) } else { None }
 }
@@ -63,7 +71,11 @@ impl Classes {
     unsafe fn push(&mut self, class: usize, block: NonNull<u8>) {
         let block = block.cast::<Free>();
         // SAFETY: the caller grants the memory; every class is large enough for `Free`.
-        unsafe { block.write(Free { next: self.heads[class] }) };
+        unsafe {
+            block.write(Free {
+                next: self.heads[class],
+            })
+        };
         self.heads[class] = Some(block);
     }
 
@@ -93,7 +105,8 @@ unsafe impl GlobalAlloc for Heap {
             return block.as_ptr();
         }
         // The page is taken with the lock open: taking it may evict cache slots, which frees memory.
-        let page = memory::take_for_heap(1).and_then(|page| NonNull::new(with_exposed_provenance_mut(page)));
+        let page = memory::take_for_heap(1)
+            .and_then(|page| NonNull::new(with_exposed_provenance_mut(page)));
         let mut classes = self.classes.lock();
         if let Some(page) = page {
             // SAFETY: a fresh page of the page manager.
@@ -133,11 +146,18 @@ mod tests {
     fn a_page_is_cut_into_disjoint_blocks() {
         let mut page = Box::new([0u128; PAGE_SIZE / 16]);
         let start = NonNull::new(page.as_mut_ptr().cast::<u8>()).unwrap();
-        let mut classes = Classes { heads: [None; CLASSES] };
+        let mut classes = Classes {
+            heads: [None; CLASSES],
+        };
         // SAFETY: the page is ours and outlives the list.
         unsafe { classes.refill(3, start) };
-        let blocks: Vec<usize> = core::iter::from_fn(|| classes.pop(3)).map(|b| b.as_ptr().addr()).collect();
+        let blocks: Vec<usize> = core::iter::from_fn(|| classes.pop(3))
+            .map(|b| b.as_ptr().addr())
+            .collect();
         assert_eq!(blocks.len(), PAGE_SIZE / 128);
-        assert!(blocks.windows(2).all(|pair| pair[1] - pair[0] == 128), "in order, 128 bytes each");
+        assert!(
+            blocks.windows(2).all(|pair| pair[1] - pair[0] == 128),
+            "in order, 128 bytes each"
+        );
     }
 }

@@ -23,16 +23,29 @@ pub struct Lru {
 impl Lru {
     /// An empty list.
     pub const fn new() -> Self {
-        Self { links: Vec::new(), oldest: NONE, newest: NONE }
+        Self {
+            links: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+        }
     }
 
     /// Adds an index that is not in the list as the newest.
     pub fn insert(&mut self, index: u32) {
         let at = index as usize;
         if at >= self.links.len() {
-            self.links.resize(at + 1, Link { older: NONE, newer: NONE });
+            self.links.resize(
+                at + 1,
+                Link {
+                    older: NONE,
+                    newer: NONE,
+                },
+            );
         }
-        self.links[at] = Link { older: self.newest, newer: NONE };
+        self.links[at] = Link {
+            older: self.newest,
+            newer: NONE,
+        };
         match self.newest {
             NONE => self.oldest = index,
             newest => self.links[newest as usize].newer = index,

@@ -22,7 +22,9 @@ pub struct Compressor {
 impl Compressor {
     /// A compressor with its table.
     pub fn new() -> Self {
-        Self { table: vec![0; 1 << TABLE_BITS] }
+        Self {
+            table: vec![0; 1 << TABLE_BITS],
+        }
     }
 
     /// Compresses `input`, replacing what `output` held.
@@ -52,13 +54,19 @@ impl Compressor {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "lengths are at most 127 over the base, distances at most 65,535")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "lengths are at most 127 over the base, distances at most 65,535"
+)]
 fn put_match(length: usize, distance: usize, output: &mut Vec<u8>) {
     output.push(128 + (length - MIN_MATCH) as u8);
     output.extend_from_slice(&(distance as u16).to_le_bytes());
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "chunks have 1 to 128 bytes")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "chunks have 1 to 128 bytes"
+)]
 fn put_literals(bytes: &[u8], output: &mut Vec<u8>) {
     for chunk in bytes.chunks(128) {
         output.push((chunk.len() - 1) as u8);
@@ -67,12 +75,18 @@ fn put_literals(bytes: &[u8], output: &mut Vec<u8>) {
 }
 
 fn slot(bytes: &[u8]) -> usize {
-    let key = bytes.first_chunk::<4>().map_or(0, |first| u32::from_le_bytes(*first));
+    let key = bytes
+        .first_chunk::<4>()
+        .map_or(0, |first| u32::from_le_bytes(*first));
     (key.wrapping_mul(0x9e37_79b1) >> (32 - TABLE_BITS)) as usize
 }
 
 fn common(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take(MAX_MATCH).take_while(|(a, b)| a == b).count()
+    one.iter()
+        .zip(other)
+        .take(MAX_MATCH)
+        .take_while(|(a, b)| a == b)
+        .count()
 }
 
 /// Decompresses what [`Compressor::compress`] made, replacing what `output` held.
@@ -90,7 +104,10 @@ pub fn decompress(input: &[u8], output: &mut Vec<u8>) -> Option<()> {
             let (distance, after) = after.split_first_chunk::<2>()?;
             let distance = usize::from(u16::from_le_bytes(*distance));
             let length = usize::from(*item - 128) + MIN_MATCH;
-            let start = output.len().checked_sub(distance).filter(|_| distance > 0)?;
+            let start = output
+                .len()
+                .checked_sub(distance)
+                .filter(|_| distance > 0)?;
             for index in start..start + length {
                 output.push(output[index]);
             }
@@ -119,9 +136,14 @@ mod tests {
         round_trip(b"abc");
         assert!(round_trip(&[b'x'; 10_000]) < 300);
         let source = include_bytes!("lz.rs");
-        assert!(round_trip(source) < source.len() * 2 / 3, "source code has repetitions");
+        assert!(
+            round_trip(source) < source.len() * 2 / 3,
+            "source code has repetitions"
+        );
         let mut random = Random::new(5);
-        let noise: Vec<u8> = (0..70_000).map(|_| random.next().to_le_bytes()[0]).collect();
+        let noise: Vec<u8> = (0..70_000)
+            .map(|_| random.next().to_le_bytes()[0])
+            .collect();
         round_trip(&noise);
         round_trip(&[noise.clone(), noise].concat());
     }
@@ -131,7 +153,15 @@ mod tests {
         let mut output = Vec::new();
         assert_eq!(decompress(&[5, 1], &mut output), None);
         assert_eq!(decompress(&[128, 1], &mut output), None);
-        assert_eq!(decompress(&[128, 1, 0], &mut output), None, "distance beyond the start");
-        assert_eq!(decompress(&[0, 7, 128, 0, 0], &mut output), None, "distance zero");
+        assert_eq!(
+            decompress(&[128, 1, 0], &mut output),
+            None,
+            "distance beyond the start"
+        );
+        assert_eq!(
+            decompress(&[0, 7, 128, 0, 0], &mut output),
+            None,
+            "distance zero"
+        );
     }
 }

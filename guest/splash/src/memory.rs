@@ -36,7 +36,8 @@ pub fn init(start: usize, end: usize) {
     let bitmap_pages = (words * 8).div_ceil(PAGE_SIZE);
     // SAFETY: the monitor grants `start..end` to the guest, zeroed; the bitmap is its only user yet,
     // and its own pages are taken out of the map below.
-    let bits = unsafe { core::slice::from_raw_parts_mut(with_exposed_provenance_mut::<u64>(base), words) };
+    let bits =
+        unsafe { core::slice::from_raw_parts_mut(with_exposed_provenance_mut::<u64>(base), words) };
     let mut map = PageMap::new(bits, pages);
     map.take_low(bitmap_pages, 1);
     *MEMORY.lock() = Some(Memory { base, map });
@@ -48,13 +49,19 @@ fn with<R>(f: impl FnOnce(&mut Memory) -> R) -> Option<R> {
 
 /// Takes pages for the heap, down to the last one; the address, or `None` when memory is full.
 pub fn take_for_heap(pages: usize) -> Option<usize> {
-    take_reclaiming(|memory| {
-        let at = memory.map.take_low(pages, 1)?;
-        Some(memory.base + at * PAGE_SIZE)
-    }, pages)
+    take_reclaiming(
+        |memory| {
+            let at = memory.map.take_low(pages, 1)?;
+            Some(memory.base + at * PAGE_SIZE)
+        },
+        pages,
+    )
 }
 
-fn take_reclaiming(mut take: impl FnMut(&mut Memory) -> Option<usize>, pages: usize) -> Option<usize> {
+fn take_reclaiming(
+    mut take: impl FnMut(&mut Memory) -> Option<usize>,
+    pages: usize,
+) -> Option<usize> {
     loop {
         if let Some(address) = with(&mut take)? {
             count();
@@ -78,7 +85,10 @@ pub fn take_lane() -> Option<usize> {
         if memory.map.free() < LANE + 2 * RESERVE {
             return None;
         }
-        memory.map.take_lane().map(|at| memory.base + at * PAGE_SIZE)
+        memory
+            .map
+            .take_lane()
+            .map(|at| memory.base + at * PAGE_SIZE)
     })??;
     Some(address)
 }
@@ -109,13 +119,16 @@ impl Region {
 
     /// Takes `pages` consecutive pages of which the first is a multiple of `align` pages.
     pub fn aligned(pages: usize, align: usize) -> Option<Self> {
-        let address = take_reclaiming(|memory| {
-            if memory.map.free() < pages + RESERVE {
-                return None;
-            }
-            let at = memory.map.take_low(pages, align)?;
-            Some(memory.base + at * PAGE_SIZE)
-        }, pages)?;
+        let address = take_reclaiming(
+            |memory| {
+                if memory.map.free() < pages + RESERVE {
+                    return None;
+                }
+                let at = memory.map.take_low(pages, align)?;
+                Some(memory.base + at * PAGE_SIZE)
+            },
+            pages,
+        )?;
         Some(Self { address, pages })
     }
 
@@ -147,7 +160,12 @@ impl Region {
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the run belongs to this region while it lives, is mapped and aligned, and is
         // accessed through atomics or by devices only.
-        unsafe { core::slice::from_raw_parts(with_exposed_provenance(self.address), self.pages * PAGE_WORDS) }
+        unsafe {
+            core::slice::from_raw_parts(
+                with_exposed_provenance(self.address),
+                self.pages * PAGE_WORDS,
+            )
+        }
     }
 
     /// The words of one page.
@@ -155,7 +173,11 @@ impl Region {
     /// # Panics
     /// When `index` is not below [`Region::pages`].
     pub fn page(&self, index: usize) -> &PageWords {
-        assert!(index < self.pages, "page {index} of a region of {}", self.pages);
+        assert!(
+            index < self.pages,
+            "page {index} of a region of {}",
+            self.pages
+        );
         page_at(self.address + index * PAGE_SIZE, self)
     }
 }
@@ -182,7 +204,13 @@ pub fn copy_out(page: &PageWords, from: usize, to: &mut [u8]) {
     assert!(from + to.len() <= PAGE_SIZE, "copy over the end of a page");
     // SAFETY: in range; the page may change under the copy (a device write), which for bytes that
     // are checked afterwards is as good as having come earlier or later.
-    unsafe { ptr::copy_nonoverlapping(page.as_ptr().cast::<u8>().add(from), to.as_mut_ptr(), to.len()) };
+    unsafe {
+        ptr::copy_nonoverlapping(
+            page.as_ptr().cast::<u8>().add(from),
+            to.as_mut_ptr(),
+            to.len(),
+        )
+    };
 }
 
 /// Copies a whole page in.

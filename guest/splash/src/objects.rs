@@ -25,7 +25,9 @@ const HEADER: usize = 32;
 /// When the disk can't be read or holds no ext4.
 pub fn scratch(disk_index: usize) -> Result<Option<Range<u64>>, String> {
     let start = fs::size_in_blocks(disk_index)?;
-    let end = disk(disk_index).map_err(|error| error.to_string())?.blocks();
+    let end = disk(disk_index)
+        .map_err(|error| error.to_string())?
+        .blocks();
     Ok((start < end).then_some(start..end))
 }
 
@@ -54,10 +56,18 @@ impl Log {
         }
         let offset = self.next % size;
         // An object lies in one piece: the rest of a lap that is too short is skipped.
-        let skip = if offset + blocks > size { size - offset } else { 0 };
+        let skip = if offset + blocks > size {
+            size - offset
+        } else {
+            0
+        };
         let position = self.next + skip;
         self.next = position + blocks;
-        Some(Object { block: self.area.start + position % size, blocks, position })
+        Some(Object {
+            block: self.area.start + position % size,
+            blocks,
+            position,
+        })
     }
 
     fn is_kept(&self, object: &Object) -> bool {
@@ -75,7 +85,10 @@ pub struct ObjectLog {
 impl ObjectLog {
     /// An empty log over `area` (blocks) of a disk.
     pub fn new(disk: usize, area: Range<u64>) -> Self {
-        Self { disk, log: Spin::new(Log { area, next: 0 }) }
+        Self {
+            disk,
+            log: Spin::new(Log { area, next: 0 }),
+        }
     }
 
     /// Appends an object; `None` when it is larger than the whole log.
@@ -104,7 +117,8 @@ impl ObjectLog {
     pub fn read(&self, object: &Object) -> Result<Option<Vec<u8>>, String> {
         cache::discard(self.disk, object.block..object.block + object.blocks);
         let mut buffer = vec![0; crate::shared::usize_of(object.blocks) * PAGE_SIZE];
-        cache::read(self.disk, object.block * PAGE_SIZE as u64, &mut buffer).map_err(|error| error.to_string())?;
+        cache::read(self.disk, object.block * PAGE_SIZE as u64, &mut buffer)
+            .map_err(|error| error.to_string())?;
         if !self.log.lock().is_kept(object) {
             return Ok(None);
         }
@@ -116,7 +130,11 @@ impl ObjectLog {
 
 fn unpack(buffer: &[u8], position: u64) -> Option<&[u8]> {
     let (header, data) = buffer.split_at_checked(HEADER)?;
-    let mut words = header.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    let mut words = header
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|bytes| u64::from_le_bytes(*bytes));
     if words.next()? != MAGIC || words.next()? != position {
         return None;
     }
@@ -130,7 +148,10 @@ mod tests {
 
     #[test]
     fn objects_lie_in_one_piece_and_the_oldest_are_lost() {
-        let mut log = Log { area: 100..110, next: 0 };
+        let mut log = Log {
+            area: 100..110,
+            next: 0,
+        };
         let first = log.place(4).unwrap();
         let second = log.place(4).unwrap();
         assert_eq!((first.block, second.block), (100, 104));

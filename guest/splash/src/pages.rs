@@ -23,7 +23,13 @@ impl<'a> PageMap<'a> {
     /// Bits after the last page count as used, whatever their value.
     pub fn new(words: &'a mut [u64], pages: usize) -> Self {
         let pages = pages.min(words.len() * 64);
-        Self { words, pages, used: 0, low_hint: 0, high_hint: pages / LANE }
+        Self {
+            words,
+            pages,
+            used: 0,
+            low_hint: 0,
+            high_hint: pages / LANE,
+        }
     }
 
     /// Pages in use.
@@ -80,7 +86,10 @@ impl<'a> PageMap<'a> {
         }
         self.used -= pages;
         self.low_hint = self.low_hint.min(at);
-        self.high_hint = self.high_hint.max((at + pages).div_ceil(LANE)).min(self.pages / LANE);
+        self.high_hint = self
+            .high_hint
+            .max((at + pages).div_ceil(LANE))
+            .min(self.pages / LANE);
     }
 
     fn mark(&mut self, at: usize, pages: usize) {
@@ -121,7 +130,11 @@ mod tests {
         assert_eq!(map.take_low(3, 1), Some(0));
         assert_eq!(map.take_low(16, 16), Some(16));
         assert_eq!(map.take_low(10, 1), Some(3));
-        assert_eq!(map.take_low(4, 1), Some(32), "3 pages are left before 16, too few");
+        assert_eq!(
+            map.take_low(4, 1),
+            Some(32),
+            "3 pages are left before 16, too few"
+        );
         assert_eq!(map.used(), 33);
         map.give(0, 3);
         assert_eq!(map.take_low(2, 1), Some(0));
@@ -133,7 +146,11 @@ mod tests {
     fn lanes_come_from_the_high_end_and_skip_broken_ones() {
         let mut words = vec![0; 4];
         let mut map = PageMap::new(&mut words, 200);
-        assert_eq!(map.take_lane(), Some(176), "pages 192..200 are no whole lane");
+        assert_eq!(
+            map.take_lane(),
+            Some(176),
+            "pages 192..200 are no whole lane"
+        );
         assert_eq!(map.take_lane(), Some(160));
         map.give(176, LANE);
         assert_eq!(map.take_low(177, 1), None);

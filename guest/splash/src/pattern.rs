@@ -66,8 +66,19 @@ pub fn check(page: &PageWords, content: Content) -> Result<(), Mismatch> {
 ///
 /// # Errors
 /// The first word that differs.
-pub fn check_patched(page: &PageWords, content: Content, at: u64, value: u64) -> Result<(), Mismatch> {
-    check_words(page, |index| if index == at { value } else { content.word(index) })
+pub fn check_patched(
+    page: &PageWords,
+    content: Content,
+    at: u64,
+    value: u64,
+) -> Result<(), Mismatch> {
+    check_words(page, |index| {
+        if index == at {
+            value
+        } else {
+            content.word(index)
+        }
+    })
 }
 
 fn check_words(page: &PageWords, expected: impl Fn(u64) -> u64) -> Result<(), Mismatch> {
@@ -75,7 +86,11 @@ fn check_words(page: &PageWords, expected: impl Fn(u64) -> u64) -> Result<(), Mi
         let got = word.load(Ordering::Relaxed);
         let expected = expected(index);
         if got != expected {
-            return Err(Mismatch { offset: crate::shared::usize_of(index) * 8, expected, got });
+            return Err(Mismatch {
+                offset: crate::shared::usize_of(index) * 8,
+                expected,
+                got,
+            });
         }
     }
     Ok(())
@@ -106,7 +121,14 @@ mod tests {
         assert_eq!(check(&page, content), Ok(()));
         page[77].store(5, Ordering::Relaxed);
         let expected = content.word(77);
-        assert_eq!(check(&page, content), Err(Mismatch { offset: 616, expected, got: 5 }));
+        assert_eq!(
+            check(&page, content),
+            Err(Mismatch {
+                offset: 616,
+                expected,
+                got: 5
+            })
+        );
         assert_eq!(check_patched(&page, content, 77, 5), Ok(()));
         assert!(check(&page, Content::ZERO).is_err());
     }

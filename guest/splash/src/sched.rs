@@ -84,7 +84,9 @@ fn current() -> Option<*mut Thread> {
     if stack < shared::free_start() {
         return None;
     }
-    Some(with_exposed_provenance_mut((stack & !(STACK - 1)) + STACK - HEADER))
+    Some(with_exposed_provenance_mut(
+        (stack & !(STACK - 1)) + STACK - HEADER,
+    ))
 }
 
 /// Number of the vCPU this thread runs on (0 for a scheduler, which has no need to know).
@@ -95,7 +97,10 @@ pub fn vcpu() -> usize {
 
 /// Gives way to the scheduler with this state. Only on a thread's stack.
 fn give_way(thread: *mut Thread, state: State, deadline: u64) {
-    assert!(stack_pointer() % STACK > STACK_MARGIN, "a thread's stack is full");
+    assert!(
+        stack_pointer() % STACK > STACK_MARGIN,
+        "a thread's stack is full"
+    );
     // SAFETY: the header belongs to the running thread until it has switched; the scheduler's
     // context was saved by the switch that resumed this thread, on this vCPU.
     unsafe {
@@ -148,7 +153,9 @@ pub fn notify() {
     for (index, vcpu) in VCPUS.iter().enumerate() {
         if own == Some(index) {
             vcpu.moved.store(true, Ordering::Relaxed);
-        } else if vcpu.sleeping.load(Ordering::Relaxed) && vcpu.sleeping.swap(false, Ordering::Relaxed) {
+        } else if vcpu.sleeping.load(Ordering::Relaxed)
+            && vcpu.sleeping.swap(false, Ordering::Relaxed)
+        {
             mask |= 1 << index;
         }
     }
@@ -298,7 +305,10 @@ fn round(vcpu: &Vcpu, threads: &mut *mut Thread) -> (bool, u64) {
             link = &raw mut (*thread).next;
         }
     }
-    (progress || vcpu.moved.swap(false, Ordering::Relaxed), deadline)
+    (
+        progress || vcpu.moved.swap(false, Ordering::Relaxed),
+        deadline,
+    )
 }
 
 /// Time until `deadline` in the unit of the wait port; 0 for no limit.

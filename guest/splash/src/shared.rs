@@ -7,11 +7,15 @@ use core::mem::offset_of;
 use core::ptr::{self, with_exposed_provenance, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use mirrorball_abi::{
-    Control, Device, MAX_DEVICES, MAX_MESSAGE, MAX_VCPUS, Phase, SampleBuckets, Status, Workload, layout,
+    Control, Device, MAX_DEVICES, MAX_MESSAGE, MAX_VCPUS, Phase, SampleBuckets, Status, Workload,
+    layout,
 };
 
 /// A byte address as a pointer-sized number.
-#[allow(clippy::cast_possible_truncation, reason = "the guest is 64-bit: usize holds every u64")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the guest is 64-bit: usize holds every u64"
+)]
 pub const fn usize_of(value: u64) -> usize {
     value as usize
 }
@@ -62,7 +66,11 @@ pub fn vcpus() -> usize {
 pub fn device(id: u32, index: usize) -> Option<Device> {
     let count = usize_of(u64::from(read_control!(device_count))).min(MAX_DEVICES);
     let devices = read_control!(devices);
-    devices.into_iter().take(count).filter(|device| device.device_id == id).nth(index)
+    devices
+        .into_iter()
+        .take(count)
+        .filter(|device| device.device_id == id)
+        .nth(index)
 }
 
 /// Number of the newest command; 0 when none was given yet.
@@ -123,7 +131,7 @@ impl Counter {
     }
 
     /// Adds to the counter; its value before.
-    pub fn add(self, value: u64) -> u64 {
+    pub fn increase(self, value: u64) -> u64 {
         self.cell().fetch_add(value, Ordering::Relaxed)
     }
 
@@ -156,14 +164,28 @@ pub fn set_outcome(outcome: u32) {
 /// Resets the counters of the last command and names the new one.
 pub fn begin_command(number: u64) {
     for counter in [
-        VERIFIED_PAGES, MISMATCHES, OPERATIONS, BYTES, CHECKSUM, TICKS, ACTIVE_PAGES, BLOCKS_READ, BLOCKS_WRITTEN,
-        CACHE_HITS, MESSAGE_LENGTH,
+        VERIFIED_PAGES,
+        MISMATCHES,
+        OPERATIONS,
+        BYTES,
+        CHECKSUM,
+        TICKS,
+        ACTIVE_PAGES,
+        BLOCKS_READ,
+        BLOCKS_WRITTEN,
+        CACHE_HITS,
+        MESSAGE_LENGTH,
     ] {
         counter.set(0);
     }
     set_outcome(0);
     // SAFETY: the histogram is plain memory that only one thread of the guest writes at a time.
-    unsafe { ptr::write_volatile(status_at(offset_of!(Status, write_ticks)), SampleBuckets::EMPTY) };
+    unsafe {
+        ptr::write_volatile(
+            status_at(offset_of!(Status, write_ticks)),
+            SampleBuckets::EMPTY,
+        )
+    };
     COMMAND.cell().store(number, Ordering::Release);
 }
 

@@ -23,13 +23,20 @@ unsafe impl<T: Send> Sync for Spin<T> {}
 impl<T> Spin<T> {
     /// An open lock.
     pub const fn new(value: T) -> Self {
-        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self {
+            held: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        let taken = self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        taken.then_some(SpinGuard { lock: self })
+        let taken = self
+            .held
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok();
+        // Lazily: a guard that is made is a guard that opens the lock when dropped.
+        taken.then(|| SpinGuard { lock: self })
     }
 
     /// Takes the lock.
@@ -48,7 +55,9 @@ impl<T> Spin<T> {
 
 impl<T> fmt::Debug for Spin<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spin").field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Spin")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +99,11 @@ pub struct Barrier {
 impl Barrier {
     /// A barrier for `parties` threads.
     pub const fn new(parties: usize) -> Self {
-        Self { parties, arrived: AtomicUsize::new(0), round: AtomicUsize::new(0) }
+        Self {
+            parties,
+            arrived: AtomicUsize::new(0),
+            round: AtomicUsize::new(0),
+        }
     }
 
     /// Blocks until all parties have arrived.
@@ -103,5 +116,35 @@ impl Barrier {
         } else {
             sched::block_until(|| self.round.load(Ordering::Acquire) != round);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_refused_lock_stays_held() {
+        let lock = Spin::new(1);
+        let guard = lock.lock();
+        assert!(lock.try_lock().is_none());
+        assert!(
+            lock.try_lock().is_none(),
+            "the first refusal must not have opened it"
+        );
+        drop(guard);
+        assert_eq!(lock.try_lock().map(|guard| *guard), Some(1));
+    }
+
+    #[test]
+    fn increments_from_all_sides_add_up() {
+        let lock = Spin::new(0_u64);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(*lock.lock(), 40_000);
     }
 }

@@ -19,7 +19,9 @@ use crate::port;
 use crate::shared::{self, Message};
 use alloc::string::String;
 use core::fmt::{self, Write};
-use mirrorball_abi::{OUTCOME_FAILED, OUTCOME_MISMATCH, OUTCOME_UNKNOWN, Phase, Workload, WorkloadKind};
+use mirrorball_abi::{
+    OUTCOME_FAILED, OUTCOME_MISMATCH, OUTCOME_UNKNOWN, Phase, Workload, WorkloadKind,
+};
 
 /// One command's parameters.
 #[derive(Clone, Debug)]
@@ -53,7 +55,11 @@ pub fn execute(command: u64) {
     port::phase_changed();
     let start = port::ticks();
     cache::set_limit(cache::limit_of(workload.cache_percent));
-    let job = Job { seed: workload.seed, vm: shared::vm(), params: workload.params };
+    let job = Job {
+        seed: workload.seed,
+        vm: shared::vm(),
+        params: workload.params,
+    };
     let outcome = match run(&workload, &job) {
         Ok(()) if shared::MISMATCHES.get() > 0 => OUTCOME_MISMATCH,
         Ok(()) => 0,
@@ -69,8 +75,12 @@ pub fn execute(command: u64) {
 }
 
 fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
-    let kind = WorkloadKind::from_raw(workload.kind)
-        .ok_or_else(|| (OUTCOME_UNKNOWN, alloc::format!("no workload {}", workload.kind)))?;
+    let kind = WorkloadKind::from_raw(workload.kind).ok_or_else(|| {
+        (
+            OUTCOME_UNKNOWN,
+            alloc::format!("no workload {}", workload.kind),
+        )
+    })?;
     let result = match kind {
         WorkloadKind::Idle => idle::run(),
         WorkloadKind::Pmake => pmake::run(job),
@@ -94,12 +104,16 @@ fn say(text: fmt::Arguments<'_>) {
 /// Counts a page with a wrong byte; the first of a command is described in the status page, all on
 /// the console. `what` names the page.
 fn mismatch(what: fmt::Arguments<'_>, wrong: Mismatch) {
-    let Mismatch { offset, expected, got } = wrong;
+    let Mismatch {
+        offset,
+        expected,
+        got,
+    } = wrong;
     let text = alloc::format!(
         "vm {}: {what}, offset {offset:#x}: expected {expected:#018x}, got {got:#018x}",
         shared::vm()
     );
-    if shared::MISMATCHES.add(1) == 0 {
+    if shared::MISMATCHES.increase(1) == 0 {
         say(format_args!("{text}"));
     }
     console::line(format_args!("{text}"));

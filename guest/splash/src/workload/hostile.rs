@@ -44,8 +44,11 @@ const ATTACKS: [(&str, Attack); 17] = [
 pub(super) fn run(job: &Job) -> Result<(), String> {
     let count = job.param(0, 200);
     let ring = Ring::new().ok_or("no memory for a queue")?;
-    let devices: Vec<Registers> =
-        TARGETS.iter().filter_map(|id| shared::device(*id, 0)).map(Registers).collect();
+    let devices: Vec<Registers> = TARGETS
+        .iter()
+        .filter_map(|id| shared::device(*id, 0))
+        .map(Registers)
+        .collect();
     let mut random = Random::new(job.seed ^ u64::from(job.vm));
     for (number, target) in (0..count).zip(devices.iter().cycle()) {
         if shared::stop_requested() {
@@ -61,7 +64,7 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
         attack(&ring, *target, &mut random);
         settle();
         target.reset();
-        OPERATIONS.add(1);
+        OPERATIONS.increase(1);
     }
     super::say(format_args!(""));
     Ok(())
@@ -86,17 +89,41 @@ fn with_data(ring: &Ring, target: Registers, address: u64, length: u32) {
     for flags in [WRITE, 0] {
         ring.block_read(0, 512);
         ring.request(u32::from(flags == 0), 0);
-        ring.describe(0, 1, Descriptor { address, length, flags: NEXT | flags, next: 2 });
+        ring.describe(
+            0,
+            1,
+            Descriptor {
+                address,
+                length,
+                flags: NEXT | flags,
+                next: 2,
+            },
+        );
         go(ring, target);
         // A console has no header: the bad buffer is the first.
-        ring.describe(0, 0, Descriptor { address, length, flags, next: 0 });
+        ring.describe(
+            0,
+            0,
+            Descriptor {
+                address,
+                length,
+                flags,
+                next: 0,
+            },
+        );
         go(ring, target);
     }
 }
 
 fn out_of_range(ring: &Ring, target: Registers, random: &mut Random) {
     let end = shared::memory() as u64;
-    for address in [end, end - 256, target.0.address, 1 << 40, random.next() >> 8] {
+    for address in [
+        end,
+        end - 256,
+        target.0.address,
+        1 << 40,
+        random.next() >> 8,
+    ] {
         with_data(ring, target, address, 4096);
     }
 }
@@ -108,9 +135,27 @@ fn wrapping(ring: &Ring, target: Registers, _random: &mut Random) {
 
 fn looping(ring: &Ring, target: Registers, _random: &mut Random) {
     ring.block_read(0, 512);
-    ring.describe(0, 2, Descriptor { address: ring.page(4), length: 512, flags: NEXT | WRITE, next: 1 });
+    ring.describe(
+        0,
+        2,
+        Descriptor {
+            address: ring.page(4),
+            length: 512,
+            flags: NEXT | WRITE,
+            next: 1,
+        },
+    );
     go(ring, target);
-    ring.describe(0, 0, Descriptor { address: ring.page(4), length: 16, flags: NEXT, next: 0 });
+    ring.describe(
+        0,
+        0,
+        Descriptor {
+            address: ring.page(4),
+            length: 16,
+            flags: NEXT,
+            next: 0,
+        },
+    );
     go(ring, target);
 }
 
@@ -118,31 +163,98 @@ fn overlong(ring: &Ring, target: Registers, _random: &mut Random) {
     ring.block_read(0, 512);
     for index in 1..256 {
         let next = index + 1;
-        ring.describe(0, index, Descriptor { address: ring.page(4), length: 512, flags: NEXT | WRITE, next });
+        ring.describe(
+            0,
+            index,
+            Descriptor {
+                address: ring.page(4),
+                length: 512,
+                flags: NEXT | WRITE,
+                next,
+            },
+        );
     }
     go(ring, target);
     // The same inside of an indirect table, whose length is not bound by the queue's.
     for index in 0..256 {
-        let (flags, next) = if index == 0 { (NEXT, 1) } else { (NEXT | WRITE, index + 1) };
-        ring.describe(5, index, Descriptor { address: ring.page(4), length: 16, flags, next });
+        let (flags, next) = if index == 0 {
+            (NEXT, 1)
+        } else {
+            (NEXT | WRITE, index + 1)
+        };
+        ring.describe(
+            5,
+            index,
+            Descriptor {
+                address: ring.page(4),
+                length: 16,
+                flags,
+                next,
+            },
+        );
     }
-    ring.describe(0, 0, Descriptor { address: ring.page(5), length: 4096, flags: INDIRECT, next: 0 });
+    ring.describe(
+        0,
+        0,
+        Descriptor {
+            address: ring.page(5),
+            length: 4096,
+            flags: INDIRECT,
+            next: 0,
+        },
+    );
     go(ring, target);
 }
 
 fn nested_indirect(ring: &Ring, target: Registers, _random: &mut Random) {
     ring.offer(0, 0, 1);
-    ring.describe(0, 0, Descriptor { address: ring.page(5), length: 64, flags: INDIRECT, next: 0 });
-    ring.describe(5, 0, Descriptor { address: ring.page(5), length: 64, flags: INDIRECT, next: 0 });
+    ring.describe(
+        0,
+        0,
+        Descriptor {
+            address: ring.page(5),
+            length: 64,
+            flags: INDIRECT,
+            next: 0,
+        },
+    );
+    ring.describe(
+        5,
+        0,
+        Descriptor {
+            address: ring.page(5),
+            length: 64,
+            flags: INDIRECT,
+            next: 0,
+        },
+    );
     go(ring, target);
-    ring.describe(0, 0, Descriptor { address: ring.page(0), length: 256, flags: INDIRECT | NEXT, next: 0 });
+    ring.describe(
+        0,
+        0,
+        Descriptor {
+            address: ring.page(0),
+            length: 256,
+            flags: INDIRECT | NEXT,
+            next: 0,
+        },
+    );
     go(ring, target);
 }
 
 fn odd_indirect(ring: &Ring, target: Registers, _random: &mut Random) {
     ring.offer(0, 0, 1);
     for length in [0, 1, 15, 17, u32::MAX, u32::MAX - 15] {
-        ring.describe(0, 0, Descriptor { address: ring.page(5), length, flags: INDIRECT, next: 0 });
+        ring.describe(
+            0,
+            0,
+            Descriptor {
+                address: ring.page(5),
+                length,
+                flags: INDIRECT,
+                next: 0,
+            },
+        );
         go(ring, target);
     }
 }
@@ -151,19 +263,39 @@ fn zero_length(ring: &Ring, target: Registers, _random: &mut Random) {
     with_data(ring, target, ring.page(4), 0);
     ring.block_read(0, 512);
     for index in 0..3 {
-        ring.describe(0, index, Descriptor { address: 0, length: 0, flags: NEXT, next: index + 1 });
+        ring.describe(
+            0,
+            index,
+            Descriptor {
+                address: 0,
+                length: 0,
+                flags: NEXT,
+                next: index + 1,
+            },
+        );
     }
     go(ring, target);
 }
 
 fn huge(ring: &Ring, target: Registers, _random: &mut Random) {
     with_data(ring, target, ring.page(4), u32::MAX);
-    with_data(ring, target, 0, u32::try_from(shared::memory()).unwrap_or(u32::MAX));
+    with_data(
+        ring,
+        target,
+        0,
+        u32::try_from(shared::memory()).unwrap_or(u32::MAX),
+    );
 }
 
 fn rings_out_of_range(ring: &Ring, target: Registers, random: &mut Random) {
     let good = ring.addresses();
-    for bad in [shared::memory() as u64, u64::MAX - 15, 0, target.0.address, random.next()] {
+    for bad in [
+        shared::memory() as u64,
+        u64::MAX - 15,
+        0,
+        target.0.address,
+        random.next(),
+    ] {
         for place in 0..3 {
             let mut addresses = good;
             addresses[place] = bad;
@@ -193,17 +325,44 @@ fn head_beyond(ring: &Ring, target: Registers, _random: &mut Random) {
         ring.offer(0, head, 1);
         go(ring, target);
         ring.offer(0, 0, 1);
-        ring.describe(0, 0, Descriptor { address: ring.page(3), length: 16, flags: NEXT, next: head });
+        ring.describe(
+            0,
+            0,
+            Descriptor {
+                address: ring.page(3),
+                length: 16,
+                flags: NEXT,
+                next: head,
+            },
+        );
         go(ring, target);
     }
 }
 
 fn reversed(ring: &Ring, target: Registers, _random: &mut Random) {
     ring.block_read(0, 512);
-    ring.describe(0, 0, Descriptor { address: ring.page(3), length: 16, flags: NEXT | WRITE, next: 1 });
+    ring.describe(
+        0,
+        0,
+        Descriptor {
+            address: ring.page(3),
+            length: 16,
+            flags: NEXT | WRITE,
+            next: 1,
+        },
+    );
     go(ring, target);
     ring.block_read(0, 512);
-    ring.describe(0, 2, Descriptor { address: ring.page(3), length: 1, flags: 0, next: 0 });
+    ring.describe(
+        0,
+        2,
+        Descriptor {
+            address: ring.page(3),
+            length: 1,
+            flags: 0,
+            next: 0,
+        },
+    );
     go(ring, target);
 }
 
@@ -223,7 +382,16 @@ fn overlapping(ring: &Ring, target: Registers, random: &mut Random) {
     ring.block_read(0, 4096);
     // The device's own writes go over the descriptors and rings that it reads.
     for page in 0..3 {
-        ring.describe(0, 1, Descriptor { address: ring.page(page), length: 4096, flags: NEXT | WRITE, next: 2 });
+        ring.describe(
+            0,
+            1,
+            Descriptor {
+                address: ring.page(page),
+                length: 4096,
+                flags: NEXT | WRITE,
+                next: 2,
+            },
+        );
         go(ring, target);
         ring.block_read(0, 4096);
     }
@@ -254,7 +422,11 @@ fn doorbells(_ring: &Ring, target: Registers, random: &mut Random) {
 fn registers(ring: &Ring, target: Registers, random: &mut Random) {
     ring.noise(random);
     for _ in 0..500 {
-        let offset = if random.chance(80) { random.next() % 0x108 } else { random.next() };
+        let offset = if random.chance(80) {
+            random.next() % 0x108
+        } else {
+            random.next()
+        };
         let value = match random.below(4) {
             0 => random.next() % 16,
             1 => ring.page(random.below(6)),

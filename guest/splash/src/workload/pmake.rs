@@ -48,7 +48,13 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     files.retain(|file| fs::path_bytes(file) != fs::TABLE);
     files.truncate(most);
     let log = objects::scratch(DISK)?.map(|area| ObjectLog::new(DISK, area));
-    let make = Arc::new(Make { files, next: AtomicUsize::new(0), log, pause, failure: Spin::new(None) });
+    let make = Arc::new(Make {
+        files,
+        next: AtomicUsize::new(0),
+        log,
+        pause,
+        failure: Spin::new(None),
+    });
     for _ in 0..passes {
         make.next.store(0, Ordering::Relaxed);
         let work = make.clone();
@@ -64,7 +70,11 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
             return Err("no memory for all jobs".into());
         }
     }
-    console::line(format_args!("pmake: {} files, {} bytes", OPERATIONS.get(), BYTES.get()));
+    console::line(format_args!(
+        "pmake: {} files, {} bytes",
+        OPERATIONS.get(),
+        BYTES.get()
+    ));
     Ok(())
 }
 
@@ -90,7 +100,7 @@ impl Make {
                 break;
             };
             self.compile(file, &view, &mut bench)?;
-            OPERATIONS.add(1);
+            OPERATIONS.increase(1);
             if self.pause > 0 {
                 sched::sleep(self.pause);
             }
@@ -105,7 +115,10 @@ impl Make {
         loop {
             let mut length = 0;
             while length < PIECE {
-                match reader.read_bytes(&mut bench.source[length..]).map_err(failed)? {
+                match reader
+                    .read_bytes(&mut bench.source[length..])
+                    .map_err(failed)?
+                {
                     0 => break,
                     more => length += more,
                 }
@@ -119,11 +132,18 @@ impl Make {
         }
     }
 
-    fn compile_piece(&self, file: &Entry, name: u64, length: usize, bench: &mut Bench) -> Result<(), String> {
+    fn compile_piece(
+        &self,
+        file: &Entry,
+        name: u64,
+        length: usize,
+        bench: &mut Bench,
+    ) -> Result<(), String> {
         let source = &bench.source[..length];
         let tokens = tokens::count(source);
         bench.compressor.compress(source, &mut bench.packed);
-        let good = lz::decompress(&bench.packed, &mut bench.unpacked).is_some() && bench.unpacked == source;
+        let good = lz::decompress(&bench.packed, &mut bench.unpacked).is_some()
+            && bench.unpacked == source;
         verified(length, good, file);
         let result = tokens.object(name, &bench.packed);
         if let Some(log) = &self.log
@@ -134,18 +154,26 @@ impl Make {
             verified(back.len(), back == result, file);
         }
         // A sum, so that the order in which jobs finish does not matter.
-        CHECKSUM.add(mix(name ^ hash::bytes(&result)));
-        BYTES.add(length as u64);
+        CHECKSUM.increase(mix(name ^ hash::bytes(&result)));
+        BYTES.increase(length as u64);
         Ok(())
     }
 }
 
 fn verified(bytes: usize, good: bool, file: &Entry) {
-    VERIFIED_PAGES.add(bytes.div_ceil(PAGE_SIZE) as u64);
+    VERIFIED_PAGES.increase(bytes.div_ceil(PAGE_SIZE) as u64);
     if !good {
-        if MISMATCHES.add(1) == 0 {
-            super::say(format_args!("vm {}: {} did not come back as it was", shared::vm(), file.path.display()));
+        if MISMATCHES.increase(1) == 0 {
+            super::say(format_args!(
+                "vm {}: {} did not come back as it was",
+                shared::vm(),
+                file.path.display()
+            ));
         }
-        console::line(format_args!("{} ({} bytes) did not come back as it was", file.path.display(), file.size));
+        console::line(format_args!(
+            "{} ({} bytes) did not come back as it was",
+            file.path.display(),
+            file.size
+        ));
     }
 }

@@ -39,7 +39,7 @@ fn measure(region: &Region, page: usize, value: u64) {
     word.store(value, Ordering::Relaxed);
     let end = port::ticks();
     shared::record_write_ticks(end.saturating_sub(start));
-    OPERATIONS.add(1);
+    OPERATIONS.increase(1);
 }
 
 fn fill(job: &Job) -> Result<(), String> {
@@ -63,9 +63,12 @@ fn overwrite(job: &Job) -> Result<(), String> {
         let value = content.word(MEASURED) ^ CHANGE;
         measure(&region, page, value);
         if let Err(wrong) = pattern::check_patched(region.page(page), content, MEASURED, value) {
-            mismatch(format_args!("probed page {page} at {:#x}", region.address()), wrong);
+            mismatch(
+                format_args!("probed page {page} at {:#x}", region.address()),
+                wrong,
+            );
         }
-        VERIFIED_PAGES.add(1);
+        VERIFIED_PAGES.increase(1);
     }
     Ok(())
 }

@@ -40,11 +40,21 @@ struct Aggregate {
 }
 
 impl Aggregate {
-    const EMPTY: Self = Self { rows: 0, sum: 0, least: u64::MAX, greatest: 0, groups: [0; GROUPS] };
+    const EMPTY: Self = Self {
+        rows: 0,
+        sum: 0,
+        least: u64::MAX,
+        greatest: 0,
+        groups: [0; GROUPS],
+    };
 
     fn add_rows(&mut self, bytes: &[u8]) {
         for row in bytes.chunks_exact(ROW) {
-            let mut columns = row.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            let mut columns = row
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| u64::from_le_bytes(*bytes));
             let _row_number = columns.next();
             let key = columns.next().unwrap_or(0);
             let value = columns.fold(0, u64::wrapping_add);
@@ -69,7 +79,10 @@ impl Aggregate {
 
     fn checksum(&self) -> u64 {
         let mut sum = hash::Sum::new(self.rows);
-        [self.sum, self.least, self.greatest].into_iter().chain(self.groups).for_each(|word| sum.word(word));
+        [self.sum, self.least, self.greatest]
+            .into_iter()
+            .chain(self.groups)
+            .for_each(|word| sum.word(word));
         sum.value()
     }
 }
@@ -94,8 +107,20 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     let table = find(&fs::open(DISK)?)?;
     let size = table.size.min(job.param(1, u64::MAX));
     let vcpus = shared::vcpus();
-    let parts = split(size, vcpus as u64).map(|range| Spin::new(Part { range, sums: Vec::new() })).collect();
-    let scan = Arc::new(Scan { table, parts, total: Spin::new(Aggregate::EMPTY), failure: Spin::new(None) });
+    let parts = split(size, vcpus as u64)
+        .map(|range| {
+            Spin::new(Part {
+                range,
+                sums: Vec::new(),
+            })
+        })
+        .collect();
+    let scan = Arc::new(Scan {
+        table,
+        parts,
+        total: Spin::new(Aggregate::EMPTY),
+        failure: Spin::new(None),
+    });
     let mut first = None;
     for _ in 0..passes {
         *scan.total.lock() = Aggregate::EMPTY;
@@ -120,7 +145,11 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
         }
         CHECKSUM.set(total.checksum());
     }
-    console::line(format_args!("scan: {} rows, {} bytes", OPERATIONS.get(), BYTES.get()));
+    console::line(format_args!(
+        "scan: {} rows, {} bytes",
+        OPERATIONS.get(),
+        BYTES.get()
+    ));
     Ok(())
 }
 
@@ -128,7 +157,9 @@ fn find(view: &Ext4) -> Result<Entry, String> {
     let files = fs::files(view)?;
     let named = files.iter().find(|file| fs::path_bytes(file) == fs::TABLE);
     let table = named.or_else(|| files.iter().max_by_key(|file| file.size));
-    table.cloned().ok_or_else(|| "the image has no files to scan".into())
+    table
+        .cloned()
+        .ok_or_else(|| "the image has no files to scan".into())
 }
 
 /// Cuts `size` bytes into `parts` ranges of whole chunks; the last takes what is left.
@@ -140,9 +171,14 @@ fn split(size: u64, parts: u64) -> impl Iterator<Item = Range<u64>> {
 impl Scan {
     fn pass(&self, index: usize) -> Result<(), String> {
         let view = fs::open(DISK)?;
-        let mut file = view.open(&self.table.path).map_err(|error| fs::describe(&error))?;
+        let mut file = view
+            .open(&self.table.path)
+            .map_err(|error| fs::describe(&error))?;
         // Taken out for the pass, since reading blocks and a lock may not be held then.
-        let mut part = Part { range: 0..0, sums: Vec::new() };
+        let mut part = Part {
+            range: 0..0,
+            sums: Vec::new(),
+        };
         core::mem::swap(&mut part, &mut *self.parts[index].lock());
         let mut aggregate = Aggregate::EMPTY;
         let result = part.scan(&mut file, &mut aggregate);
@@ -154,7 +190,8 @@ impl Scan {
 
 impl Part {
     fn scan(&mut self, file: &mut File, aggregate: &mut Aggregate) -> Result<(), String> {
-        file.seek_to(self.range.start).map_err(|error| fs::describe(&error))?;
+        file.seek_to(self.range.start)
+            .map_err(|error| fs::describe(&error))?;
         let mut buffer = vec![0; CHUNK];
         let mut left = usize_of(self.range.end - self.range.start);
         for index in 0.. {
@@ -166,8 +203,8 @@ impl Part {
             read_exact(file, chunk)?;
             self.verify(index, want, hash::bytes(chunk));
             aggregate.add_rows(chunk);
-            OPERATIONS.add((want / ROW) as u64);
-            BYTES.add(want as u64);
+            OPERATIONS.increase((want / ROW) as u64);
+            BYTES.increase(want as u64);
             left -= want;
             sched::yield_now();
         }
@@ -179,10 +216,12 @@ impl Part {
         match self.sums.get(index) {
             None => self.sums.push(sum),
             Some(known) => {
-                VERIFIED_PAGES.add(bytes.div_ceil(PAGE_SIZE) as u64);
+                VERIFIED_PAGES.increase(bytes.div_ceil(PAGE_SIZE) as u64);
                 if *known != sum {
                     let offset = self.range.start + (index * CHUNK) as u64;
-                    wrong(format_args!("the table differs from the first pass at {offset:#x}"));
+                    wrong(format_args!(
+                        "the table differs from the first pass at {offset:#x}"
+                    ));
                 }
             }
         }
@@ -200,7 +239,7 @@ fn read_exact(file: &mut File, mut to: &mut [u8]) -> Result<(), String> {
 }
 
 fn wrong(text: core::fmt::Arguments<'_>) {
-    if MISMATCHES.add(1) == 0 {
+    if MISMATCHES.increase(1) == 0 {
         super::say(format_args!("vm {}: {text}", shared::vm()));
     }
     console::line(text);
@@ -218,13 +257,19 @@ mod tests {
             assert_eq!(parts[0].start, 0);
             assert_eq!(parts[3].end, size);
             assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
-            assert!(parts.iter().all(|part| part.start % CHUNK as u64 == 0 || part.start == size));
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.start % CHUNK as u64 == 0 || part.start == size)
+            );
         }
     }
 
     #[test]
     fn the_aggregate_does_not_depend_on_the_parts() {
-        let bytes: Vec<u8> = (0..ROW * 100).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect();
+        let bytes: Vec<u8> = (0..ROW * 100)
+            .map(|i| u8::try_from(i * 7 % 251).unwrap())
+            .collect();
         let mut whole = Aggregate::EMPTY;
         whole.add_rows(&bytes);
         let (left, right) = bytes.split_at(ROW * 37);

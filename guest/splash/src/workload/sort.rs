@@ -98,7 +98,10 @@ impl Sort {
         self.check(part);
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "any 32 of the 64 random bits make a key")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "any 32 of the 64 random bits make a key"
+    )]
     fn generate(&self, part: Range<usize>, pass: u64, worker: u64) {
         let mut random = Random::new(mix(self.seed ^ pass << 32 ^ worker));
         let mut sum = 0_u64;
@@ -136,7 +139,14 @@ impl Sort {
         starts
     }
 
-    fn move_keys(&self, part: Range<usize>, digit: u32, mut starts: [u32; DIGITS], from: usize, to: usize) {
+    fn move_keys(
+        &self,
+        part: Range<usize>,
+        digit: u32,
+        mut starts: [u32; DIGITS],
+        from: usize,
+        to: usize,
+    ) {
         let target = keys_of(&self.arrays[to]);
         for key in &keys_of(&self.arrays[from])[part] {
             let value = key.load(Ordering::Relaxed);
@@ -149,7 +159,10 @@ impl Sort {
     /// Checks one part of the result and the border to the part before.
     fn check(&self, part: Range<usize>) {
         let sorted = &keys_of(&self.arrays[0])[..self.keys];
-        let mut last = part.start.checked_sub(1).map_or(0, |before| sorted[before].load(Ordering::Relaxed));
+        let mut last = part
+            .start
+            .checked_sub(1)
+            .map_or(0, |before| sorted[before].load(Ordering::Relaxed));
         let (mut sum, mut unordered) = (0_u64, 0);
         for key in &sorted[part.clone()] {
             let value = key.load(Ordering::Relaxed);
@@ -159,16 +172,19 @@ impl Sort {
         }
         self.after.fetch_add(sum, Ordering::Relaxed);
         self.unordered.fetch_add(unordered, Ordering::Relaxed);
-        VERIFIED_PAGES.add(part.len().div_ceil(KEYS_PER_PAGE) as u64);
-        OPERATIONS.add(part.len() as u64);
-        BYTES.add(part.len() as u64 * 4);
+        VERIFIED_PAGES.increase(part.len().div_ceil(KEYS_PER_PAGE) as u64);
+        OPERATIONS.increase(part.len() as u64);
+        BYTES.increase(part.len() as u64 * 4);
     }
 
     fn judge(&self) {
         let unordered = self.unordered.swap(0, Ordering::Relaxed);
-        let (before, after) = (self.before.load(Ordering::Relaxed), self.after.load(Ordering::Relaxed));
+        let (before, after) = (
+            self.before.load(Ordering::Relaxed),
+            self.after.load(Ordering::Relaxed),
+        );
         CHECKSUM.set(mix(CHECKSUM.get() ^ after));
-        if (unordered > 0 || before != after) && MISMATCHES.add(unordered.max(1)) == 0 {
+        if (unordered > 0 || before != after) && MISMATCHES.increase(unordered.max(1)) == 0 {
             super::say(format_args!(
                 "vm {}: {unordered} keys out of order, checksum of the keys {before:#x} before, {after:#x} after",
                 shared::vm()

@@ -37,21 +37,33 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     if let Some(blocks) = &blocks {
         shared::CHECKSUM.set(blocks.checksum());
     }
-    let pages = job.count(1, memory::free_pages() / 4).clamp(count, memory::free_pages() * 3 / 4);
+    let pages = job
+        .count(1, memory::free_pages() / 4)
+        .clamp(count, memory::free_pages() * 3 / 4);
     shared::ACTIVE_PAGES.set(pages as u64);
     let mut partitions = VecDeque::new();
     for index in 0..count {
-        let scratch = blocks.as_ref().and_then(|blocks| blocks.scratch(index, count));
+        let scratch = blocks
+            .as_ref()
+            .and_then(|blocks| blocks.scratch(index, count));
         partitions.push_back(Partition::new(job, index, pages / count, scratch)?);
     }
     let target = job.param(0, 100_000);
-    let shared = Arc::new(Shared { partitions: Spin::new(partitions), blocks, target });
+    let shared = Arc::new(Shared {
+        partitions: Spin::new(partitions),
+        blocks,
+        target,
+    });
     let (seed, vm) = (job.seed, job.vm);
     let complete = sched::on_all_vcpus(vcpus, move |index| {
         let random = Random::new(seed ^ u64::from(vm) << 32 ^ (index as u64 + 1) << 8);
         work(&shared, random);
     });
-    if complete { Ok(()) } else { Err("no memory for a thread on each vCPU".into()) }
+    if complete {
+        Ok(())
+    } else {
+        Err("no memory for a thread on each vCPU".into())
+    }
 }
 
 fn work(shared: &Shared, mut random: Random) {

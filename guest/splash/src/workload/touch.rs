@@ -92,22 +92,28 @@ impl<'a> Toucher<'a> {
             let version = self.versions[page];
             if version == UNWRITTEN || self.random.chance(self.written) {
                 self.versions[page] = version.wrapping_add(1).max(1);
-                pattern::fill(self.region.page(page), self.content(page, self.versions[page]));
+                pattern::fill(
+                    self.region.page(page),
+                    self.content(page, self.versions[page]),
+                );
             } else {
                 self.verify(page, version);
             }
         }
-        OPERATIONS.add(self.active as u64);
-        shared::BYTES.add((self.active * mirrorball_abi::layout::PAGE_SIZE) as u64);
+        OPERATIONS.increase(self.active as u64);
+        shared::BYTES.increase((self.active * mirrorball_abi::layout::PAGE_SIZE) as u64);
     }
 
     fn verify(&mut self, page: usize, version: u32) {
         let content = self.content(page, version);
         if let Err(wrong) = pattern::check(self.region.page(page), content) {
-            mismatch(format_args!("touched page {page} at {:#x}", self.region.address()), wrong);
+            mismatch(
+                format_args!("touched page {page} at {:#x}", self.region.address()),
+                wrong,
+            );
             pattern::fill(self.region.page(page), content);
         }
-        VERIFIED_PAGES.add(1);
+        VERIFIED_PAGES.increase(1);
     }
 
     /// Exchanges `count` pages of the working set for others.

@@ -51,7 +51,8 @@ impl Registers {
         unsafe {
             match size {
                 1 => with_exposed_provenance_mut::<u8>(address).write_volatile(bytes[0]),
-                2 => with_exposed_provenance_mut::<u16>(address & !1).write_volatile(u16::from_le_bytes([bytes[0], bytes[1]])),
+                2 => with_exposed_provenance_mut::<u16>(address & !1)
+                    .write_volatile(u16::from_le_bytes([bytes[0], bytes[1]])),
                 4 => with_exposed_provenance_mut::<u32>(address & !3).write_volatile(low(value)),
                 _ => with_exposed_provenance_mut::<u64>(address & !7).write_volatile(value),
             }
@@ -99,7 +100,10 @@ impl Registers {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is asked for"
+)]
 const fn low(value: u64) -> u32 {
     value as u32
 }
@@ -126,14 +130,19 @@ pub struct Ring {
 impl Ring {
     /// A queue of zeros.
     pub fn new() -> Option<Self> {
-        let ring = Self { memory: Region::new(6)? };
+        let ring = Self {
+            memory: Region::new(6)?,
+        };
         ring.clear();
         Some(ring)
     }
 
     /// Makes everything zero again.
     pub fn clear(&self) {
-        self.memory.words().iter().for_each(|word| word.store(0, core::sync::atomic::Ordering::Relaxed));
+        self.memory
+            .words()
+            .iter()
+            .for_each(|word| word.store(0, core::sync::atomic::Ordering::Relaxed));
     }
 
     /// Address of a page of the ring: 0 descriptors, 1 available, 2 used, 3 request, 4 data, 5 indirect.
@@ -150,7 +159,9 @@ impl Ring {
     pub fn poke(&self, offset: usize, bytes: &[u8]) {
         for (at, byte) in (offset..self.memory.pages() * PAGE_SIZE).zip(bytes) {
             // SAFETY: inside of the ring's own memory, which the guest uses only through here.
-            unsafe { with_exposed_provenance_mut::<u8>(self.memory.address() + at).write_volatile(*byte) };
+            unsafe {
+                with_exposed_provenance_mut::<u8>(self.memory.address() + at).write_volatile(*byte)
+            };
         }
     }
 
@@ -179,9 +190,36 @@ impl Ring {
     /// The usual three buffers of a block read: header, data, status.
     pub fn block_read(&self, sector: u64, length: u32) {
         self.request(0, sector);
-        self.describe(0, 0, Descriptor { address: self.page(3), length: 16, flags: NEXT, next: 1 });
-        self.describe(0, 1, Descriptor { address: self.page(4), length, flags: NEXT | WRITE, next: 2 });
-        self.describe(0, 2, Descriptor { address: self.page(3) + 64, length: 1, flags: WRITE, next: 0 });
+        self.describe(
+            0,
+            0,
+            Descriptor {
+                address: self.page(3),
+                length: 16,
+                flags: NEXT,
+                next: 1,
+            },
+        );
+        self.describe(
+            0,
+            1,
+            Descriptor {
+                address: self.page(4),
+                length,
+                flags: NEXT | WRITE,
+                next: 2,
+            },
+        );
+        self.describe(
+            0,
+            2,
+            Descriptor {
+                address: self.page(3) + 64,
+                length: 1,
+                flags: WRITE,
+                next: 0,
+            },
+        );
         self.offer(0, 0, 1);
     }
 

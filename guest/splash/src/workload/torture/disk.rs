@@ -39,13 +39,20 @@ impl Blocks {
             return Err("the disk is smaller than 64 KiB".into());
         }
         let mut random = Random::new(job.seed);
-        let mut clusters: Vec<u64> =
-            (0..count.div_ceil(usize_of(CLUSTER))).map(|_| random.below(whole) as u64).collect();
+        let mut clusters: Vec<u64> = (0..count.div_ceil(usize_of(CLUSTER)))
+            .map(|_| random.below(whole) as u64)
+            .collect();
         clusters.sort_unstable();
         clusters.dedup();
-        let mut blocks = Self { disk, clusters, sums: Vec::new(), scratch };
+        let mut blocks = Self {
+            disk,
+            clusters,
+            sums: Vec::new(),
+            scratch,
+        };
         for index in 0..blocks.clusters.len() * usize_of(CLUSTER) {
-            let sum = cache::with_block(DISK, blocks.block(index), pattern::sum).map_err(|error| error.to_string())?;
+            let sum = cache::with_block(DISK, blocks.block(index), pattern::sum)
+                .map_err(|error| error.to_string())?;
             blocks.sums.push(sum);
         }
         Ok(Some(blocks))
@@ -75,7 +82,15 @@ impl Blocks {
     /// Compares a page with the `index`th block. The word that differs is not known, only that one does.
     pub fn check(&self, index: usize, page: &PageWords) -> Result<(), Mismatch> {
         let got = pattern::sum(page);
-        if got == self.sums[index] { Ok(()) } else { Err(Mismatch { offset: 0, expected: self.sums[index], got }) }
+        if got == self.sums[index] {
+            Ok(())
+        } else {
+            Err(Mismatch {
+                offset: 0,
+                expected: self.sums[index],
+                got,
+            })
+        }
     }
 
     /// One number for all blocks in play: equal in all guests with the same seed and image.
@@ -92,7 +107,7 @@ impl Blocks {
     /// partitions meet in a cache slot. Empty when there are too few.
     pub fn scratch(&self, index: usize, count: usize) -> Option<Range<u64>> {
         let area = self.scratch.as_ref()?;
-        let first = area.start.next_multiple_of(CLUSTER) / CLUSTER;
+        let first = area.start.div_ceil(CLUSTER);
         let clusters = (area.end / CLUSTER).checked_sub(first)? / count as u64;
         let start = (first + clusters * index as u64) * CLUSTER;
         let blocks = (clusters * CLUSTER).min(SCRATCH);

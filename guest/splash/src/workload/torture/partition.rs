@@ -24,7 +24,11 @@ const TURNS: usize = 4;
 #[derive(Clone, Copy, Debug)]
 enum Held {
     Pattern(Content),
-    Patched { content: Content, word: u64, value: u64 },
+    Patched {
+        content: Content,
+        word: u64,
+        value: u64,
+    },
     Block(usize),
 }
 
@@ -44,8 +48,14 @@ pub struct Partition {
 
 impl Partition {
     /// Takes `pages` pages and zeroes them.
-    pub fn new(job: &Job, index: usize, pages: usize, scratch: Option<Range<u64>>) -> Result<Self, String> {
-        let region = Region::largest(pages.max(1), 1).ok_or("no memory for the pages to torture")?;
+    pub fn new(
+        job: &Job,
+        index: usize,
+        pages: usize,
+        scratch: Option<Range<u64>>,
+    ) -> Result<Self, String> {
+        let region =
+            Region::largest(pages.max(1), 1).ok_or("no memory for the pages to torture")?;
         (0..region.pages()).for_each(|page| pattern::fill(region.page(page), Content::ZERO));
         let scratch = scratch.unwrap_or(0..0);
         Ok(Self {
@@ -84,7 +94,7 @@ impl Partition {
                 }
             }
         }
-        OPERATIONS.add(1);
+        OPERATIONS.increase(1);
     }
 
     /// Verifies every page.
@@ -96,19 +106,29 @@ impl Partition {
         let words = self.region.page(page);
         match (self.notes[page], blocks) {
             (Held::Pattern(content), _) => pattern::check(words, content),
-            (Held::Patched { content, word, value }, _) => pattern::check_patched(words, content, word, value),
+            (
+                Held::Patched {
+                    content,
+                    word,
+                    value,
+                },
+                _,
+            ) => pattern::check_patched(words, content, word, value),
             (Held::Block(index), Some(blocks)) => blocks.check(index, words),
             (Held::Block(_), None) => Ok(()),
         }
     }
 
     fn verify(&mut self, run: Range<usize>, blocks: Option<&Blocks>) {
-        VERIFIED_PAGES.add(run.len() as u64);
-        shared::BYTES.add((run.len() * PAGE_SIZE) as u64);
+        VERIFIED_PAGES.increase(run.len() as u64);
+        shared::BYTES.increase((run.len() * PAGE_SIZE) as u64);
         for page in run {
             if let Err(wrong) = self.check(page, blocks) {
                 let address = self.region.address() + page * PAGE_SIZE;
-                mismatch(format_args!("page {address:#x} ({:?})", self.notes[page]), wrong);
+                mismatch(
+                    format_args!("page {address:#x} ({:?})", self.notes[page]),
+                    wrong,
+                );
                 self.fill(page..page + 1, |_| Content::ZERO);
             }
         }
@@ -129,9 +149,13 @@ impl Partition {
         let (seed, vm, version, index) = (self.seed, self.vm, self.version, self.index as u64);
         if random.chance(self.common) {
             let turn = random.below(TURNS) as u64;
-            self.fill(run, |page| Content::common(seed, index << 48 | turn << 40 | page as u64));
+            self.fill(run, |page| {
+                Content::common(seed, index << 48 | turn << 40 | page as u64)
+            });
         } else {
-            self.fill(run, |page| Content::own(seed, vm, index << 48 | version << 24 | page as u64));
+            self.fill(run, |page| {
+                Content::own(seed, vm, index << 48 | version << 24 | page as u64)
+            });
         }
     }
 
@@ -146,7 +170,11 @@ impl Partition {
         }
         let (word, value) = (random.below(PAGE_WORDS), random.next());
         self.region.page(page)[word].store(value, Ordering::Relaxed);
-        self.notes[page] = Held::Patched { content, word: word as u64, value };
+        self.notes[page] = Held::Patched {
+            content,
+            word: word as u64,
+            value,
+        };
         self.verify(page..page + 1, blocks);
     }
 
@@ -171,9 +199,14 @@ impl Partition {
         }
         self.version += 1;
         let at = random.below(self.written.len());
-        let content = Content::own(self.seed, self.vm, (self.index as u64) << 48 | 1 << 47 | self.version);
+        let content = Content::own(
+            self.seed,
+            self.vm,
+            (self.index as u64) << 48 | 1 << 47 | self.version,
+        );
         let mut bytes = Vec::with_capacity(PAGE_SIZE);
-        (0..PAGE_WORDS as u64).for_each(|word| bytes.extend_from_slice(&content.word(word).to_le_bytes()));
+        (0..PAGE_WORDS as u64)
+            .for_each(|word| bytes.extend_from_slice(&content.word(word).to_le_bytes()));
         match cache::write(DISK, self.scratch.start + at as u64, &bytes) {
             Ok(()) => self.written[at] = Some(content),
             Err(error) => failed(&error.to_string()),
@@ -220,7 +253,7 @@ impl Partition {
             Ok(Err(wrong)) => mismatch(format_args!("scratch block {block}"), wrong),
             Err(error) => failed(&error.to_string()),
         }
-        VERIFIED_PAGES.add(1);
+        VERIFIED_PAGES.increase(1);
     }
 }
 
@@ -236,10 +269,17 @@ fn cached_block(random: &mut Random, blocks: &Blocks) {
         Ok(Err(wrong)) => mismatch(format_args!("disk block {block}, checksum"), wrong),
         Err(error) => failed(&error.to_string()),
     }
-    VERIFIED_PAGES.add(1);
+    VERIFIED_PAGES.increase(1);
 }
 
 /// A disk that fails counts as a wrong page: the block could not be what it should.
 fn failed(reason: &str) {
-    mismatch(format_args!("{reason}"), Mismatch { offset: 0, expected: 0, got: 0 });
+    mismatch(
+        format_args!("{reason}"),
+        Mismatch {
+            offset: 0,
+            expected: 0,
+            got: 0,
+        },
+    );
 }
