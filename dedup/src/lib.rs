@@ -21,5 +21,5 @@ mod page;
 mod runs;
 mod scanner;
 
-pub use page::{Content, PageHasher, hash_pages};
+pub use page::{Content, PageHasher, hash_pages, read_pages};
 pub use scanner::{Order, PassReport, Scanner, ScannerConfig, ScannerStats, ScannerThread};

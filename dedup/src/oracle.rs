@@ -8,8 +8,7 @@
 //! Contents are told apart by XXH3-128: with 2^32 pages the chance of one
 //! pair of different pages counted as equal is below 2^-64.
 
-use crate::page::is_zero;
-use mirrorball_pmap::{AddressSpace, GroupId, PageState, Pmap, Ppn, PpnRun};
+use mirrorball_pmap::{AddressSpace, GroupId, PageState, Pmap, Ppn, PpnRun, is_zero};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_128;

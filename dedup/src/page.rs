@@ -6,7 +6,7 @@
 //! one core's read bandwidth once the pages do not fit the cache (156 against
 //! 151 ns a page), so nothing wider than SSE2 is worth a run-time dispatch.
 
-use mirrorball_pmap::{PAGE_SIZE, Page};
+use mirrorball_pmap::{AddressSpace, Page, PpnRun, is_zero};
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
 /// What [`PageHasher::look`] saw.
@@ -20,10 +20,6 @@ pub enum Content {
 
 /// Bytes of secret that XXH3 takes (its documented default size).
 const SECRET_BYTES: usize = 192;
-
-/// Bytes looked at in one step of the zero check: long enough to vectorise,
-/// short enough that a page with data is told apart in its first step.
-const ZERO_STEP: usize = 256;
 
 /// XXH3-64 with a secret of its own.
 ///
@@ -70,32 +66,41 @@ impl PageHasher {
     }
 }
 
-/// Whether all bytes are zero; returns at the first step that is not.
-pub(crate) fn is_zero(page: &Page) -> bool {
-    // The ends first: pages with data but a zero start (page tables, sparse
-    // tables) often have something in their last words.
-    let ends = page[..16]
-        .iter()
-        .chain(&page[PAGE_SIZE - 16..])
-        .fold(0, |acc, byte| acc | byte);
-    ends == 0
-        && page
-            .as_chunks::<ZERO_STEP>()
-            .0
-            .iter()
-            .all(|step| step.iter().fold(0, |acc, byte| acc | byte) == 0)
+/// Looks at every page of the run, changing nothing: the hashing part of a
+/// pass alone, to be timed against [`read_pages`] on the same pages.
+///
+/// # Panics
+/// When the run is not inside the VM's memory.
+#[must_use]
+pub fn hash_pages(hasher: &PageHasher, space: &AddressSpace, run: PpnRun) -> u64 {
+    run.iter().fold(0, |acc: u64, ppn| {
+        acc.rotate_left(1)
+            ^ match space.with_page(ppn, |page| hasher.look(page)) {
+                Content::Zero => 0,
+                Content::Hash(hash) => hash,
+            }
+    })
 }
 
-/// Looks at every page and folds what it saw into one number: the hashing
-/// part of a pass alone, to be timed against a plain read of the same pages.
+/// Reads every byte of the run and does next to nothing with it: what the
+/// memory gives at most.
+///
+/// # Panics
+/// When the run is not inside the VM's memory.
 #[must_use]
-pub fn hash_pages<'a>(hasher: &PageHasher, pages: impl IntoIterator<Item = &'a Page>) -> u64 {
-    pages
-        .into_iter()
-        .fold(0, |acc: u64, page| match hasher.look(page) {
-            Content::Zero => acc.rotate_left(1),
-            Content::Hash(hash) => acc.rotate_left(1) ^ hash,
-        })
+pub fn read_pages(space: &AddressSpace, run: PpnRun) -> u64 {
+    const LANES: usize = 16;
+    let mut lanes = [0; LANES];
+    for ppn in run.iter() {
+        space.with_page(ppn, |page| {
+            for step in page.as_chunks::<{ LANES * 8 }>().0 {
+                for (lane, word) in lanes.iter_mut().zip(step.as_chunks::<8>().0) {
+                    *lane ^= u64::from_ne_bytes(*word);
+                }
+            }
+        });
+    }
+    lanes.iter().fold(0, |acc, lane| acc ^ lane)
 }
 
 /// Vigna's SplitMix64: enough randomness for a secret and for picking pages.
@@ -126,6 +131,7 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mirrorball_pmap::PAGE_SIZE;
 
     #[test]
     fn one_set_bit_anywhere_is_not_zero() {

@@ -39,6 +39,9 @@ impl Mark {
     }
 }
 
+/// Runs that are remembered as refused before they are all taken for one.
+const MOST_REFUSED: usize = 16_384;
+
 /// One VM's books.
 #[derive(Debug)]
 pub(super) struct Books {
@@ -125,6 +128,10 @@ impl Books {
     }
 
     pub(super) fn refuse(&mut self, runs: &[PpnRun]) {
+        if self.refused.len() >= MOST_REFUSED {
+            // Rather more pages than were refused than an endless list.
+            self.refused = vec![PpnRun::new(Ppn(0), self.pages())];
+        }
         self.refused.extend_from_slice(runs);
     }
 
@@ -134,6 +141,12 @@ impl Books {
             let again = RunSet::new(std::mem::take(&mut self.refused), self.pages());
             self.due.union(&again);
         }
+    }
+
+    /// These pages are due and no others: all that there are.
+    pub(super) fn restart(&mut self, all: RunSet) {
+        self.due = all;
+        self.refused.clear();
     }
 
     /// Takes all hints of this VM out of the index, for the VM is gone.

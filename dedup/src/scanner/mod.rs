@@ -164,45 +164,74 @@ impl Scanner {
         clock: &mut Duration,
     ) -> bool {
         self.forget_gone(spaces);
-        let retry = self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1;
         for space in spaces {
-            let known = self.books.contains_key(&space.vm());
-            let books = self
-                .books
-                .entry(space.vm())
-                .or_insert_with(|| Books::new(space));
-            let whole = PpnRun::new(Ppn(0), space.pages());
-            let mut mapped = RunSet::new(space.take_mapped(), space.pages());
-            if !known {
-                mapped.union(&pages_in(space, whole, |state| {
-                    matches!(state, PageState::Mapped(..))
-                }));
-            }
-            books.mapped.union(&mapped);
-            match self.config.order {
-                Order::DirtyAware if self.pmap.tracking() => {
-                    let mut written = RunSet::new(space.take_written(), space.pages());
-                    if !known {
-                        // Another scanner may have taken what was written before.
-                        written.union(&pages_in(space, whole, |state| state == PageState::Private));
-                    }
-                    self.stats.stale_hints +=
-                        books.written(written, self.config.settle, &mut self.index);
-                    if retry {
-                        books.retry();
-                    }
-                }
-                Order::DirtyAware | Order::Sequential => {
+            match self.order() {
+                Order::DirtyAware => self.take_written(space),
+                Order::Sequential => self.take_all(space),
+                Order::EsxRandom => {
                     space.settle();
-                    books.due = pages_in(space, whole, |state| state == PageState::Private);
+                    self.note_mapped(space);
                 }
-                Order::EsxRandom => space.settle(),
             }
             if !self.charge(pace, 0, clock) {
                 return false;
             }
         }
         true
+    }
+
+    /// What was written since the last pass waits until it has settled.
+    fn take_written(&mut self, space: &AddressSpace) {
+        let mut written = RunSet::new(space.take_written(), space.pages());
+        let known = self.note_mapped(space);
+        if !known && written.pages() != space.totals().private {
+            // Another scanner has taken note of some before.
+            written.union(&pages_in(space, whole(space), |state| {
+                state == PageState::Private
+            }));
+        }
+        let Some(books) = self.books.get_mut(&space.vm()) else {
+            return;
+        };
+        self.stats.stale_hints += books.written(written, self.config.settle, &mut self.index);
+        if self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1 {
+            books.retry();
+        }
+    }
+
+    /// Every private page is due.
+    fn take_all(&mut self, space: &AddressSpace) {
+        space.settle();
+        self.note_mapped(space);
+        if let Some(books) = self.books.get_mut(&space.vm()) {
+            books.restart(pages_in(space, whole(space), |state| {
+                state == PageState::Private
+            }));
+        }
+    }
+
+    /// Opens books for the VM if there are none, and notes what devices have
+    /// mapped; true if there were books.
+    fn note_mapped(&mut self, space: &AddressSpace) -> bool {
+        let mapped = |state| matches!(state, PageState::Mapped(..));
+        let known = self.books.contains_key(&space.vm());
+        let books = self
+            .books
+            .entry(space.vm())
+            .or_insert_with(|| Books::new(space));
+        let mut noted = RunSet::new(space.take_mapped(), space.pages());
+        if !known {
+            let there: u64 = noted
+                .runs()
+                .iter()
+                .map(|run| pages_in(space, *run, mapped).pages())
+                .sum();
+            if there != space.totals().mapped {
+                noted.union(&pages_in(space, whole(space), mapped));
+            }
+        }
+        books.mapped.union(&noted);
+        known
     }
 
     fn forget_gone(&mut self, spaces: &[Arc<AddressSpace>]) {
@@ -283,4 +312,8 @@ impl Scanner {
         self.stats.cpu_seconds += cpu.as_secs_f64();
         pace.go_on(hashed, cpu, &self.stats)
     }
+}
+
+fn whole(space: &AddressSpace) -> PpnRun {
+    PpnRun::new(Ppn(0), space.pages())
 }
