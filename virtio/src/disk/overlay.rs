@@ -68,7 +68,7 @@ impl Overlay {
         let data = BLOCK_BYTES + Bitmap::file_bytes(blocks);
         let bytes = data + blocks * BLOCK_BYTES;
         let bitmap = if metadata.len() == 0 {
-            create(&file, &wanted, bytes)
+            create(&file, &wanted, data, bytes)
                 .map_err(|error| failed("making the disk overlay", error))?;
             Bitmap::new(blocks)
         } else {
@@ -149,10 +149,10 @@ impl Overlay {
         else {
             return Ok(());
         };
-        if let Err(error) = sync(file, &self.bitmap) {
-            self.lost = true;
-            return Err(self.failed("flushing the disk overlay", error));
-        }
+        let mut lost = false;
+        let outcome = sync(file, &self.bitmap, &mut lost);
+        self.lost = lost;
+        outcome.map_err(|error| self.failed("flushing the disk overlay", error))?;
         self.bitmap.saved();
         self.unsynced = false;
         Ok(())
@@ -260,9 +260,14 @@ fn load(
     Bitmap::load(blocks, &bits).ok_or_else(|| invalid("its bitmap is damaged"))
 }
 
-/// Lays a new overlay out. The header comes last: a file without one was never finished.
-fn create(file: &File, header: &Header, bytes: u64) -> io::Result<()> {
+/// Lays a new overlay out. The header comes last: a file without one was never finished. The
+/// bitmap's space is taken now, so that a flush needs none on a full disk.
+fn create(file: &File, header: &Header, data: u64, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, data) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
     file.sync_all()?;
     file.write_all_at(header.as_bytes(), 0)?;
     file.sync_all()
@@ -281,12 +286,14 @@ fn read_start(file: &File, bytes: usize) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-fn sync(file: &File, bitmap: &Bitmap) -> io::Result<()> {
-    file.sync_data()?;
+/// Syncs data, then bitmap. A failed write can be tried again; after a failed sync the kernel may
+/// have dropped what it could not write, so a later success would mean nothing: `lost`.
+fn sync(file: &File, bitmap: &Bitmap, lost: &mut bool) -> io::Result<()> {
+    file.sync_data().inspect_err(|_| *lost = true)?;
     for (page, bits) in bitmap.changed() {
         file.write_all_at(&bits, (page + 1) * BLOCK_BYTES)?;
     }
-    file.sync_data()
+    file.sync_data().inspect_err(|_| *lost = true)
 }
 
 /// Frees a range of a file, or writes zeros where the file system can't.
