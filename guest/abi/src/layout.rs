@@ -16,7 +16,8 @@ pub const TASK_STATE_SIZE: usize = 0x800;
 pub const STATUS: u64 = 0x2000;
 /// Bytes at [`STATUS`].
 pub const STATUS_SIZE: usize = 0x2000;
-/// First byte of the page tables that the monitor's loader builds; part of the boot image.
+/// From here to [`IMAGE_BASE`] is room for the page tables that the monitor's loader builds, the root
+/// table last; part of the boot image.
 pub const PAGE_TABLES: u64 = 0x10_0000;
 /// Where the linker script puts the guest's image.
 pub const IMAGE_BASE: u64 = 0x20_0000;

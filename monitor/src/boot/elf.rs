@@ -52,12 +52,12 @@ impl<'a> Elf<'a> {
         let overlap = segments
             .windows(2)
             .any(|two| two[0].memory.end > two[1].memory.start);
-        let below = segments
+        let elsewhere = segments
             .first()
-            .is_none_or(|first| first.memory.start < layout::IMAGE_BASE);
-        if overlap || below {
+            .is_none_or(|first| first.memory.start != layout::IMAGE_BASE);
+        if overlap || elsewhere {
             return Err(BootError::BadImage(
-                "segments overlap or lie below the image base".into(),
+                "segments overlap or do not begin at the image base".into(),
             ));
         }
         Ok(Self {
@@ -201,4 +201,76 @@ pub(crate) fn symbol_at(elf: &[u8], address: u64) -> Option<String> {
         .max_by_key(ObjectSymbol::address)?;
     let name = rustc_demangle::demangle(symbol.name().ok()?);
     Some(format!("{name:#}+{:#x}", address - symbol.address()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mirrorball_splash_image::SPLASH;
+
+    #[test]
+    fn the_thin_guest_has_separate_code_and_data() {
+        let elf = Elf::parse(SPLASH).unwrap();
+        assert_eq!(elf.pages().start, layout::IMAGE_BASE);
+        assert!(elf.file_pages().end <= elf.pages().end);
+        let rights = elf.rights().unwrap();
+        let entry = rights
+            .iter()
+            .find(|(page, _)| *page == elf.entry() / PAGE * PAGE);
+        assert_eq!(
+            entry.unwrap().1,
+            Rights {
+                write: false,
+                execute: true
+            }
+        );
+        assert!(rights.iter().any(|(_, rights)| rights.write));
+        assert!(
+            symbol_at(SPLASH, elf.entry())
+                .unwrap()
+                .starts_with("_start+0x0")
+        );
+        assert_eq!(symbol_at(SPLASH, 0x10), None);
+
+        let mut memory =
+            vec![0; usize::try_from(elf.file_pages().end - layout::IMAGE_BASE).unwrap()];
+        elf.copy_to(&mut memory);
+        let at = usize::try_from(elf.entry() - layout::IMAGE_BASE).unwrap();
+        assert_ne!(memory[at..at + 16], [0; 16]);
+    }
+
+    #[test]
+    fn damaged_images_are_refused_or_harmless() {
+        assert!(Elf::parse(&[]).is_err());
+        assert!(Elf::parse(b"#!/bin/sh").is_err());
+        assert!(
+            Elf::parse(&SPLASH[..512]).is_err(),
+            "the segments are cut off"
+        );
+        // Every byte of the file and program headers in turn.
+        for at in 0..512 {
+            for wrong in [0, 1, 0x7f, 0xff] {
+                let mut bytes = SPLASH.to_vec();
+                bytes[at] = wrong;
+                if let Ok(elf) = Elf::parse(&bytes) {
+                    let _ = elf.rights();
+                    elf.copy_to(&mut [0; 4096]);
+                    let _ = symbol_at(&bytes, elf.entry());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn writable_code_is_refused() {
+        let mut bytes = SPLASH.to_vec();
+        // The flags of the first program header, the text's: 4 bytes after its type.
+        assert_eq!(bytes[68..72], [5, 0, 0, 0]);
+        bytes[68] = 7;
+        let error = Elf::parse(&bytes).unwrap().rights().unwrap_err();
+        assert!(
+            matches!(error, BootError::WritableCode(layout::IMAGE_BASE)),
+            "{error}"
+        );
+    }
 }

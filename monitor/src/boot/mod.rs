@@ -19,6 +19,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 pub(crate) use elf::symbol_at;
 use elf::{Elf, Rights};
+pub(crate) use tables::ROOT as ROOT_TABLE;
 use tables::Tables;
 
 const PAGE: u64 = layout::PAGE_SIZE as u64;
@@ -54,7 +55,8 @@ pub enum BootError {
 /// A boot image in frames, kept as long as the machine.
 #[derive(Debug)]
 pub(crate) struct BootImage {
-    parts: Vec<(Ppn, PinnedFrames)>,
+    start: Ppn,
+    frames: PinnedFrames,
     entry: u64,
     stacks: u64,
     free_start: u64,
@@ -74,24 +76,18 @@ impl BootImage {
         }
         let tables = build_tables(&elf, key, stacks, free_start)?;
         let file = elf.file_pages();
-        let table_pages = page_count(tables.pages() as u64);
-        let image_pages = page_count((file.end - file.start) / PAGE);
+        let start = ppn(layout::IMAGE_BASE - tables.pages() as u64 * PAGE);
+        let pages = ppn(file.end).0 - start.0;
 
-        let mut frames = pmap
-            .frames()
-            .allocate(table_pages + image_pages, key.group)?;
-        let (first, image) = frames
+        let mut frames = pmap.frames().allocate(pages, key.group)?;
+        let (first, second) = frames
             .bytes_mut()
             .split_at_mut(tables.pages() * layout::PAGE_SIZE);
         tables.copy_to(first);
-        elf.copy_to(image);
-        let frames = frames.publish();
-        let parts = vec![
-            (ppn(layout::PAGE_TABLES), frames.slice(0, table_pages)),
-            (ppn(file.start), frames.slice(table_pages, image_pages)),
-        ];
+        elf.copy_to(second);
         Ok(Self {
-            parts,
+            start,
+            frames: frames.publish(),
             entry: elf.entry(),
             stacks,
             free_start,
@@ -100,13 +96,10 @@ impl BootImage {
 
     /// Puts the image into a new guest's memory: by mapping, or by copying where mapping is refused.
     pub(crate) fn load(&self, access: &Access<'_>) -> Result<(), BootError> {
-        for (at, frames) in &self.parts {
-            if let Err(refused) = access.map_frames(*at, frames, Mechanism::Disk) {
-                tracing::debug!(%refused, "boot image is copied");
-                access
-                    .memory()
-                    .write_slice(frames.bytes(), GuestAddress(at.address()))?;
-            }
+        if let Err(refused) = access.map_frames(self.start, &self.frames, Mechanism::Disk) {
+            tracing::debug!(%refused, "boot image is copied");
+            let at = GuestAddress(self.start.address());
+            access.memory().write_slice(self.frames.bytes(), at)?;
         }
         Ok(())
     }
@@ -151,11 +144,7 @@ fn build_tables(elf: &Elf<'_>, key: Key, stacks: u64, free: u64) -> Result<Table
 
 /// Guest-physical addresses of a thin guest lie below 4 GiB, so page numbers always fit.
 fn ppn(address: u64) -> Ppn {
-    Ppn(page_count(address / PAGE))
-}
-
-fn page_count(pages: u64) -> u32 {
-    u32::try_from(pages).unwrap_or(u32::MAX)
+    Ppn(u32::try_from(address / PAGE).unwrap_or(u32::MAX))
 }
 
 /// What a boot image depends on, besides the ELF.

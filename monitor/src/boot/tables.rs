@@ -2,7 +2,8 @@
 //!
 //! The tables are shared frames, so nothing may ever write to them: accessed and dirty bits are
 //! preset (a processor or KVM's shadow paging sets only bits that are clear), and the pages of the
-//! tables are not mapped in the guest at all.
+//! tables are not mapped in the guest at all. They grow downwards from the image, so that tables
+//! and image are one run of frames, however many tables there are.
 
 use mirrorball_abi::layout;
 
@@ -26,6 +27,14 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const BRANCH: u64 = PRESENT | WRITE | USER | ACCESSED;
 
 type Table = [u64; ENTRIES];
+
+/// Where the root table is: the value of CR3.
+pub(crate) const ROOT: u64 = address_of(0);
+
+/// Address of a table by its number.
+const fn address_of(table: u64) -> u64 {
+    layout::IMAGE_BASE - (table + 1) * PAGE
+}
 
 /// Page tables under construction; the first is the root.
 #[derive(Debug)]
@@ -87,12 +96,12 @@ impl Tables {
     fn branch(&mut self, table: usize, entry: usize) -> Result<usize, BootError> {
         let value = self.0[table][entry];
         if value & PRESENT != 0 {
-            let offset = (value & ADDRESS) - layout::PAGE_TABLES;
-            return usize::try_from(offset / PAGE).map_err(|_| BootError::TooManyTables);
+            let number = (ROOT - (value & ADDRESS)) / PAGE;
+            return usize::try_from(number).map_err(|_| BootError::TooManyTables);
         }
         let made = self.0.len();
-        let address = layout::PAGE_TABLES + made as u64 * PAGE;
-        if address >= layout::IMAGE_BASE {
+        let address = address_of(made as u64);
+        if address < layout::PAGE_TABLES {
             return Err(BootError::TooManyTables);
         }
         self.0.push([0; ENTRIES]);
@@ -105,10 +114,17 @@ impl Tables {
         self.0.len()
     }
 
-    /// Writes the tables to where they will be read from, [`layout::PAGE_TABLES`] on.
+    /// Writes the tables to the memory that ends where the image begins.
     pub(crate) fn copy_to(&self, memory: &mut [u8]) {
-        for (entry, place) in self.0.iter().flatten().zip(memory.chunks_exact_mut(8)) {
-            place.copy_from_slice(&entry.to_le_bytes());
+        for (table, page) in self
+            .0
+            .iter()
+            .rev()
+            .zip(memory.chunks_exact_mut(layout::PAGE_SIZE))
+        {
+            for (entry, place) in table.iter().zip(page.chunks_exact_mut(8)) {
+                place.copy_from_slice(&entry.to_le_bytes());
+            }
         }
     }
 }
@@ -133,10 +149,10 @@ mod tests {
 
     /// What the processor would find: address and flags of the leaf entry.
     fn walk(memory: &[u8], address: u64) -> Option<(u64, u64)> {
-        let mut table = layout::PAGE_TABLES;
+        let base = layout::IMAGE_BASE - memory.len() as u64;
+        let mut table = ROOT;
         for level in (0..4).rev() {
-            let at =
-                usize::try_from(table - layout::PAGE_TABLES).unwrap() + index(address, level) * 8;
+            let at = usize::try_from(table - base).unwrap() + index(address, level) * 8;
             let entry = u64::from_le_bytes(memory[at..at + 8].try_into().unwrap());
             if entry & PRESENT == 0 {
                 return None;
@@ -183,7 +199,7 @@ mod tests {
         let (device, flags) = walk(&memory, layout::MMIO_BASE + 0x1050).unwrap();
         assert_eq!(device, layout::MMIO_BASE + 0x1050);
         assert_ne!(flags & CACHE_DISABLE, 0);
-        for absent in [0, layout::PAGE_TABLES, 0x20_1000, 0x2f_dfff, 0x60_1000] {
+        for absent in [0, ROOT, 0x20_1000, 0x2f_dfff, 0x60_1000] {
             assert_eq!(walk(&memory, absent), None, "{absent:#x}");
         }
     }

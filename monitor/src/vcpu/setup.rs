@@ -8,6 +8,8 @@ use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 use mirrorball_abi::layout;
 
+use crate::boot::ROOT_TABLE;
+
 /// PE, MP, ET, NE, WP, AM, PG.
 const CR0: u64 = 0x8005_0033;
 /// PAE, OSFXSR, OSXMMEXCPT.
@@ -75,7 +77,7 @@ fn enter_user_mode(system: &mut kvm_sregs) {
     system.idt.limit = 0;
     system.gdt.limit = 0;
     system.cr0 = CR0;
-    system.cr3 = layout::PAGE_TABLES;
+    system.cr3 = ROOT_TABLE;
     system.cr4 = CR4;
     system.efer = EFER;
 }
