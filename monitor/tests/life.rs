@@ -280,3 +280,29 @@ fn two_hundred_vms_leave_nothing_behind() {
         "no vCPU threads"
     );
 }
+
+#[test]
+fn vms_come_and_go_from_several_threads_at_once() {
+    let Some(machine) = machine("several threads") else {
+        return;
+    };
+    machine.reserve_vms(5).unwrap();
+    let elf = guest("sleeper", &[READY, WAIT]);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let vm = machine.create_vm_from(&config("sleeper", 1), &elf).unwrap();
+                    vm.start().unwrap();
+                    vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+                    vm.pause();
+                    machine.remove_vm(vm.id());
+                    assert_eq!(vm.state(), VmState::Stopped(StopCause::Requested));
+                }
+            });
+        }
+    });
+    assert!(machine.vms().is_empty());
+    let totals = machine.pmap().totals();
+    assert_eq!((totals.guest_physical, totals.mapped), (0, 0));
+}
