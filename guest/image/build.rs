@@ -92,12 +92,17 @@ fn build(guest: &Path, workspace: &Path, target_dir: &Path) -> Result<(), Box<dy
 }
 
 fn flags(guest: &Path, workspace: &Path) -> Vec<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")));
     let mut flags = vec![
         "-Crelocation-model=static".to_owned(),
         "-Ctarget-feature=+crt-static".to_owned(),
-        // The same image wherever the sources lie, so that results can be compared.
+        // Panic messages say the same wherever the sources lie.
         format!("--remap-path-prefix={}=mirrorball", workspace.display()),
     ];
+    if let Some(home) = home {
+        flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    }
     let script = format!("-Wl,-T,{}", guest.join("splash/splash.ld").display());
     let linker = [
         "-nostartfiles",

@@ -99,9 +99,10 @@ fn count() {
     }
 }
 
-/// Pages that are free now, the reserve not counted.
-pub fn free_pages() -> usize {
-    with(|memory| memory.map.free().saturating_sub(RESERVE)).unwrap_or(0)
+/// Pages that can be had now: free ones and those the buffer cache would give back, without the reserve.
+pub fn available_pages() -> usize {
+    let free = with(|memory| memory.map.free().saturating_sub(RESERVE)).unwrap_or(0);
+    free + shared::usize_of(shared::CACHE_PAGES.get())
 }
 
 /// A run of consecutive pages, given back when dropped.

@@ -40,3 +40,17 @@ pub fn ticks() -> u64 {
     // SAFETY: RDTSC has no effect on memory and is allowed at CPL 3 (CR4.TSD is clear).
     unsafe { core::arch::x86_64::_rdtsc() }
 }
+
+/// The time stamp counter, read after everything before is done and before anything after starts.
+pub fn ticks_in_order() -> u64 {
+    use core::arch::x86_64::{_mm_lfence, _mm_mfence};
+    // SAFETY: fences change no memory; SSE2 is part of x86-64.
+    unsafe {
+        _mm_mfence();
+        _mm_lfence();
+    }
+    let now = ticks();
+    // SAFETY: as above.
+    unsafe { _mm_lfence() };
+    now
+}

@@ -44,8 +44,10 @@ const ATTACKS: [(&str, Attack); 17] = [
 pub(super) fn run(job: &Job) -> Result<(), String> {
     let count = job.param(0, 200);
     let ring = Ring::new().ok_or("no memory for a queue")?;
+    let wanted = job.params[2];
     let devices: Vec<Registers> = TARGETS
         .iter()
+        .filter(|id| wanted == 0 || u64::from(**id) == wanted)
         .filter_map(|id| shared::device(*id, 0))
         .map(Registers)
         .collect();

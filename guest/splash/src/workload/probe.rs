@@ -35,16 +35,16 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
 /// Writes one word of a page and records what that took.
 fn measure(region: &Region, page: usize, value: u64) {
     let word = &region.page(page)[shared::usize_of(MEASURED)];
-    let start = port::ticks();
+    let start = port::ticks_in_order();
     word.store(value, Ordering::Relaxed);
-    let end = port::ticks();
+    let end = port::ticks_in_order();
     shared::record_write_ticks(end.saturating_sub(start));
     OPERATIONS.increase(1);
 }
 
 fn fill(job: &Job) -> Result<(), String> {
     drop(FILLED.lock().take());
-    let pages = job.count(0, 1024).min(memory::free_pages() * 3 / 4);
+    let pages = job.count(0, 1024).min(memory::available_pages() * 3 / 4);
     let region = Region::new(pages).ok_or("no memory for the pages to probe")?;
     for page in 0..pages {
         let content = content(job, page);

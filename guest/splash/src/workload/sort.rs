@@ -37,7 +37,7 @@ struct Sort {
 }
 
 pub(super) fn run(job: &Job) -> Result<(), String> {
-    let most = memory::free_pages() * 2 / 5 * KEYS_PER_PAGE;
+    let most = memory::available_pages() * 2 / 5 * KEYS_PER_PAGE;
     let keys = job.count(0, 1 << 20).clamp(1, most.clamp(1, 1 << 31));
     let workers = shared::vcpus();
     let array = || Region::new(keys.div_ceil(KEYS_PER_PAGE)).ok_or("no memory for the keys");

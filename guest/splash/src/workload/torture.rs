@@ -38,8 +38,8 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
         shared::CHECKSUM.set(blocks.checksum());
     }
     let pages = job
-        .count(1, memory::free_pages() / 4)
-        .clamp(count, memory::free_pages() * 3 / 4);
+        .count(1, memory::available_pages() / 4)
+        .clamp(count, memory::available_pages() * 3 / 4);
     shared::ACTIVE_PAGES.set(pages as u64);
     let mut partitions = VecDeque::new();
     for index in 0..count {

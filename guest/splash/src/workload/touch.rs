@@ -54,7 +54,7 @@ impl<'a> Toucher<'a> {
     fn new(job: &'a Job) -> Result<Self, String> {
         let wanted = job.count(0, 1024).max(1);
         // Twice the working set, so that it has somewhere to move; less when memory is short.
-        let most = (wanted * 2).min(memory::free_pages() * 3 / 4).max(1);
+        let most = (wanted * 2).min(memory::available_pages() * 3 / 4).max(1);
         let region = Region::largest(most, 1).ok_or("no memory for the working set")?;
         let pages = region.pages();
         let mut toucher = Self {

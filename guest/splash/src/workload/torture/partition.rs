@@ -17,6 +17,9 @@ use mirrorball_abi::layout::PAGE_SIZE;
 const DISK: usize = 0;
 /// Most pages that one step works on: like the monitor's runs, more than one and not too many.
 const RUN: usize = 16;
+/// Most pages that one step verifies. More than it changes, so that pages live long enough between
+/// changes to be found and shared.
+const VERIFY_RUN: usize = 64;
 /// Different common contents that a page can be given in turn.
 const TURNS: usize = 4;
 
@@ -77,7 +80,10 @@ impl Partition {
         let pages = (1 + random.below(RUN)).min(self.notes.len() - start);
         let run = start..start + pages;
         match random.below(100) {
-            0..45 => self.verify(run, blocks),
+            0..45 => {
+                let pages = (1 + random.below(VERIFY_RUN)).min(self.notes.len() - start);
+                self.verify(start..start + pages, blocks);
+            }
             45..65 => self.rewrite(run, random),
             65..73 => self.fill(run, |_| Content::ZERO),
             73..85 => self.patch(start, random, blocks),
