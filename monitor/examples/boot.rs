@@ -41,17 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         machine.create_vm(&config)?.start()?;
     }
     println!("{guests} guests started after {:?}", begin.elapsed());
-    for vm in machine.vms() {
-        let ready = vm.wait_until(Phase::Ready, 0, Duration::from_secs(20));
-        if guests <= 8 || ready.is_err() {
-            println!(
-                "{} {:?} ready: {ready:?}\n{}",
-                vm.name(),
-                vm.state(),
-                vm.console_tail()
-            );
-        }
-    }
+    await_ready(&machine);
     println!(
         "{guests} guests up after {:?}, cpu {:?}",
         begin.elapsed(),
@@ -71,6 +61,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("all stopped after {:?}", end.elapsed());
     Ok(())
+}
+
+/// Waits for all guests; tells of each when there are few, or when one does not come up.
+fn await_ready(machine: &Machine) {
+    let few = machine.vms().len() <= 8;
+    for vm in machine.vms() {
+        let ready = vm.wait_until(Phase::Ready, 0, Duration::from_secs(20));
+        if few || ready.is_err() {
+            let (name, state, console) = (vm.name(), vm.state(), vm.console_tail());
+            println!("{name} {state:?} ready: {ready:?}\n{console}");
+        }
+    }
 }
 
 /// What the kernel says is available, its own structures excluded.

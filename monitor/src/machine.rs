@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use kvm_ioctls::VcpuFd;
 use mirrorball_abi as abi;
 use mirrorball_pmap::{AddressSpace, Pmap, PmapConfig, VmId};
 use mirrorball_virtio::{BaseImage, BlockCache, Disk};
@@ -23,7 +24,7 @@ use crate::limits;
 use crate::sys::kick;
 use crate::vcpu::{self, Start, VcpuContext};
 use crate::vm::control::RunControl;
-use crate::vm::{Engine, StopCause, Vm, VmConfig, VmState, mailbox};
+use crate::vm::{DiskConfig, Engine, StopCause, Vm, VmConfig, VmState, mailbox};
 
 /// What the machine shall be like.
 #[derive(Clone, Debug)]
@@ -193,14 +194,7 @@ impl Machine {
         space: &Arc<AddressSpace>,
     ) -> Result<Arc<Vm>, MonitorError> {
         let control = Arc::new(RunControl::new(config.vcpus));
-        let disks = config
-            .disks
-            .iter()
-            .map(|disk| {
-                let (image, cache) = (disk.image.clone(), self.blocks.clone());
-                Disk::new(image, cache, config.group, disk.mode.clone(), disk.scratch)
-            })
-            .collect::<Result<_, _>>()?;
+        let disks = self.make_disks(config)?;
         let Fitted { bus, devices } = Fitted::new(space, &control, disks, config.console)
             .map_err(MonitorError::os("make the VM's devices"))?;
 
@@ -216,25 +210,9 @@ impl Machine {
                 what: "connect a doorbell",
                 source,
             })?;
-        for (index, fd) in (0..).zip(&vcpus) {
-            let stack_pointer = boot.stack_pointer(index);
-            let start = Start {
-                index,
-                entry: boot.entry(),
-                stack_pointer,
-            };
-            vcpu::set_registers(fd, start).map_err(MonitorError::kvm("set a vCPU's registers"))?;
-        }
-        let tsc_khz = match vcpus.first().map(kvm_ioctls::VcpuFd::get_tsc_khz) {
-            Some(Ok(khz)) => u64::from(khz),
-            Some(Err(error)) => return Err(MonitorError::kvm("tell its clock rate")(error)),
-            None => 0,
-        };
-        load(
-            &boot,
-            space,
-            &control_page(config, space, &bus.listing(), tsc_khz),
-        )?;
+        let tsc_khz = prepare_vcpus(&vcpus, &boot)?;
+        let control_page = control_page(config, space, &bus.listing(), tsc_khz);
+        load(&boot, space, control_page)?;
 
         let failure = on_failure(&control);
         let registrations = bus
@@ -263,6 +241,14 @@ impl Machine {
             devices,
             engine,
         ))
+    }
+
+    fn make_disks(&self, config: &VmConfig) -> Result<Vec<Disk>, MonitorError> {
+        let make = |disk: &DiskConfig| {
+            let (image, cache) = (disk.image.clone(), self.blocks.clone());
+            Disk::new(image, cache, config.group, disk.mode.clone(), disk.scratch)
+        };
+        Ok(config.disks.iter().map(make).collect::<Result<_, _>>()?)
     }
 
     /// All VMs, in the order of their numbers.
@@ -308,15 +294,31 @@ impl Machine {
     }
 }
 
+/// Sets the vCPUs' registers; the result is the rate of their time stamp counters in kHz.
+fn prepare_vcpus(vcpus: &[VcpuFd], boot: &BootImage) -> Result<u64, MonitorError> {
+    let mut tsc_khz = 0;
+    for (index, fd) in (0..).zip(vcpus) {
+        let start = Start {
+            index,
+            entry: boot.entry(),
+            stack_pointer: boot.stack_pointer(index),
+        };
+        vcpu::set_registers(fd, start).map_err(MonitorError::kvm("set a vCPU's registers"))?;
+        tsc_khz = fd
+            .get_tsc_khz()
+            .map_err(MonitorError::kvm("tell a vCPU's clock rate"))?;
+    }
+    Ok(tsc_khz.into())
+}
+
 /// Puts the guest into its memory: the shared image, and the page that is its own.
 fn load(
     boot: &BootImage,
     space: &AddressSpace,
-    control: &abi::Control,
+    mut control: abi::Control,
 ) -> Result<(), MonitorError> {
     let access = space.access();
     boot.load(&access)?;
-    let mut control = *control;
     control.free_start = boot.free_start();
     mailbox::write_control(&access, &control).map_err(crate::BootError::Memory)?;
     Ok(())

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -213,11 +214,16 @@ impl Served {
         if let Some(doorbell) = self.device.doorbells().get(self.queue) {
             let _ = doorbell.read();
         }
-        if let Err(error) = self.device.process(self.queue) {
-            *open = false;
-            self.leave(epoll);
-            (self.failure)(error.to_string());
-        }
+        // A panic in a device is a bug of ours; it must cost one VM, not all that this worker serves.
+        let round = catch_unwind(AssertUnwindSafe(|| self.device.process(self.queue)));
+        let reason = match round {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its code panicked".into(),
+        };
+        *open = false;
+        self.leave(epoll);
+        (self.failure)(reason);
     }
 
     /// Stops polling the doorbell; that it is no longer polled is no error.

@@ -69,7 +69,7 @@ impl Check {
     }
 
     fn unknown(id: &'static str, source: &str) -> Self {
-        let finding = format!("not available ({source} can't be read)");
+        let finding = format!("not available (/{source} can't be read)");
         Self::new(id, CheckState::Unknown, finding, "", "")
     }
 }

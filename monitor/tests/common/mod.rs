@@ -116,95 +116,53 @@ pub fn guest(symbol: &str, code: &[&[u8]]) -> Arc<[u8]> {
     let strings_at = symbols_at + 48;
     let sections_at = (strings_at + strings.len() as u64).next_multiple_of(8);
 
-    let mut file = Vec::new();
-    file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    put(
-        &mut file,
-        &[
-            (2, 2),
-            (2, 62),
-            (4, 1),
-            (8, BASE),
-            (8, 64),
-            (8, sections_at),
-            (4, 0),
-        ],
-    );
-    put(
-        &mut file,
-        &[(2, 64), (2, 56), (2, 1), (2, 64), (2, 4), (2, 3)],
-    );
-    put(
-        &mut file,
-        &[
-            (4, 1),
-            (4, 5),
-            (8, text_at),
-            (8, BASE),
-            (8, BASE),
-            (8, size),
-            (8, size),
-        ],
-    );
-    put(&mut file, &[(8, 0x1000)]);
-    file.resize(usize::try_from(text_at).unwrap(), 0);
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    put(&mut file, 2, &[2, 62]);
+    put(&mut file, 4, &[1]);
+    put(&mut file, 8, &[BASE, 64, sections_at]);
+    put(&mut file, 4, &[0]);
+    put(&mut file, 2, &[64, 56, 1, 64, 4, 3]);
+    // One program header: load, readable and executable.
+    put(&mut file, 4, &[1, 5]);
+    put(&mut file, 8, &[text_at, BASE, BASE, size, size, 0x1000]);
+    pad(&mut file, text_at);
     file.extend_from_slice(&code);
-    file.resize(usize::try_from(symbols_at).unwrap() + 24, 0);
+    pad(&mut file, symbols_at + 24);
     // A global function in section 1.
-    put(
-        &mut file,
-        &[
-            (4, symbol_name.into()),
-            (1, 0x12),
-            (1, 0),
-            (2, 1),
-            (8, BASE),
-            (8, size),
-        ],
-    );
+    put(&mut file, 4, &[symbol_name.into()]);
+    put(&mut file, 1, &[0x12, 0]);
+    put(&mut file, 2, &[1]);
+    put(&mut file, 8, &[BASE, size]);
     file.extend_from_slice(&strings);
-    file.resize(usize::try_from(sections_at).unwrap() + 64, 0);
-    section(&mut file, [1, 1, 6, BASE, text_at, size, 0, 0, 16, 0]);
-    section(&mut file, [7, 2, 0, 0, symbols_at, 48, 3, 1, 8, 24]);
+    pad(&mut file, sections_at + 64);
+    let strings = strings.len() as u64;
+    section(&mut file, [1, 1], [6, BASE, text_at, size], [0, 0], [16, 0]);
+    section(&mut file, [7, 2], [0, 0, symbols_at, 48], [3, 1], [8, 24]);
     section(
         &mut file,
-        [15, 3, 0, 0, strings_at, strings.len() as u64, 0, 0, 1, 0],
+        [15, 3],
+        [0, 0, strings_at, strings],
+        [0, 0],
+        [1, 0],
     );
     file.into()
 }
 
-fn section(
-    file: &mut Vec<u8>,
-    [
-        name,
-        kind,
-        flags,
-        at,
-        offset,
-        size,
-        link,
-        info,
-        align,
-        entry,
-    ]: [u64; 10],
-) {
-    put(
-        file,
-        &[
-            (4, name),
-            (4, kind),
-            (8, flags),
-            (8, at),
-            (8, offset),
-            (8, size),
-        ],
-    );
-    put(file, &[(4, link), (4, info), (8, align), (8, entry)]);
+/// A section header: name and type; flags, address, offset, size; link and info; align and entry.
+fn section(file: &mut Vec<u8>, kind: [u64; 2], place: [u64; 4], link: [u64; 2], size: [u64; 2]) {
+    put(file, 4, &kind);
+    put(file, 8, &place);
+    put(file, 4, &link);
+    put(file, 8, &size);
 }
 
-/// Appends little-endian numbers of the given widths.
-fn put(file: &mut Vec<u8>, numbers: &[(usize, u64)]) {
-    for (width, number) in numbers {
-        file.extend_from_slice(&number.to_le_bytes()[..*width]);
+/// Appends little-endian numbers of a width in bytes.
+fn put(file: &mut Vec<u8>, width: usize, numbers: &[u64]) {
+    for number in numbers {
+        file.extend_from_slice(&number.to_le_bytes()[..width]);
     }
+}
+
+fn pad(file: &mut Vec<u8>, length: u64) {
+    file.resize(usize::try_from(length).unwrap(), 0);
 }
