@@ -14,6 +14,7 @@ use crate::port;
 use crate::shared;
 use crate::sync::Spin;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::{self, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicBool, Ordering, fence};
@@ -189,12 +190,19 @@ impl JoinHandle {
     }
 }
 
+/// Takes memory for a thread's stack.
+fn stack() -> Option<Region> {
+    Region::aligned(STACK / PAGE_SIZE, STACK / PAGE_SIZE)
+}
+
 /// Starts a thread on a vCPU; `None` when there is no memory for its stack.
 pub fn spawn(vcpu: usize, entry: impl FnOnce() + Send + 'static) -> Option<JoinHandle> {
-    let stack = Region::aligned(STACK / PAGE_SIZE, STACK / PAGE_SIZE)?;
+    Some(spawn_on(stack()?, vcpu, entry))
+}
+
+fn spawn_on(stack: Region, vcpu: usize, entry: impl FnOnce() + Send + 'static) -> JoinHandle {
     let header = stack.address() + STACK - HEADER;
     let thread: *mut Thread = with_exposed_provenance_mut(header);
-    let owner = VCPUS.get(vcpu)?;
     // SAFETY: the stack was just taken; the header fits at its end and the context below it.
     unsafe {
         thread.write(Thread {
@@ -206,27 +214,31 @@ pub fn spawn(vcpu: usize, entry: impl FnOnce() + Send + 'static) -> Option<JoinH
             entry: Some(Box::new(entry)),
             done: AtomicBool::new(false),
         });
-        let mut inbox = owner.inbox.lock();
+        let mut inbox = VCPUS[vcpu].inbox.lock();
         (*thread).next = inbox.0;
         inbox.0 = thread;
     }
     notify();
-    Some(JoinHandle { thread, stack })
+    JoinHandle { thread, stack }
 }
 
-/// Runs `work(index)` on every vCPU and waits for all; false when a thread could not be started.
+/// Runs `work(index)` for each index below `count`, spread over all vCPUs, and waits for all.
+///
+/// False when there is no memory for all the stacks: then none has run, since some may wait for others.
 pub fn on_all_vcpus(count: usize, work: impl Fn(usize) + Send + Clone + 'static) -> bool {
-    let mut complete = true;
-    let mut handles = alloc::vec::Vec::new();
-    for index in 0..count {
-        let work = work.clone();
-        match spawn(index % shared::vcpus(), move || work(index)) {
-            Some(handle) => handles.push(handle),
-            None => complete = false,
-        }
-    }
+    let Some(stacks) = (0..count).map(|_| stack()).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let handles: Vec<_> = stacks
+        .into_iter()
+        .enumerate()
+        .map(|(index, stack)| {
+            let work = work.clone();
+            spawn_on(stack, index % shared::vcpus(), move || work(index))
+        })
+        .collect();
     handles.into_iter().for_each(JoinHandle::join);
-    complete
+    true
 }
 
 extern "sysv64" fn thread_main() -> ! {
