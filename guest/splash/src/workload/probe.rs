@@ -45,7 +45,8 @@ fn measure(region: &Region, page: usize, value: u64) {
 fn fill(job: &Job) -> Result<(), String> {
     drop(FILLED.lock().take());
     let pages = job.count(0, 1024).min(memory::available_pages() * 3 / 4);
-    let region = Region::new(pages).ok_or("no memory for the pages to probe")?;
+    let region = Region::largest(pages.max(1), 1).ok_or("no memory for the pages to probe")?;
+    let pages = region.pages();
     for page in 0..pages {
         let content = content(job, page);
         measure(&region, page, content.word(MEASURED));
