@@ -8,7 +8,7 @@
 mod guest;
 
 use guest::{Machine, config, page};
-use mirrorball_dedup::{Order, Scanner, ScannerConfig, ScannerThread, oracle};
+use mirrorball_dedup::{Order, Scanner, ScannerConfig, ScannerStats, ScannerThread, oracle};
 use mirrorball_pmap::{GroupId, Page, Ppn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn a_thread_shares_and_stops() {
     let machine = Machine::new(&[64, 64]);
     duplicates(&machine, 2, 64);
     let thread = ScannerThread::start(Scanner::new(machine.pmap.clone(), &config())).unwrap();
-    assert!(eventually(|| thread.stats().shared == 128));
+    assert!(eventually(|| machine.pmap.totals().mapped == 128));
     let stats = thread.stop();
     assert!(stats.cpu_seconds > 0.0 && stats.passes >= 2 && stats.index_bytes > 0);
     // Nothing happens any more.
@@ -65,7 +65,7 @@ fn a_paused_scanner_stands_still() {
     assert!(eventually(|| machine.pmap.totals().mapped == 128));
     // Paused threads stop, too.
     thread.pause();
-    assert_eq!(thread.stop().shared, 128);
+    assert!(thread.stop().shared >= 128);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn mechanisms_are_switched_while_it_runs() {
             |n| if n < 8 { [0; 4096] } else { page(n.into()) },
         );
     }
-    assert!(eventually(|| thread.stats().hashed == 128));
+    assert!(eventually(|| thread.stats().hashed >= 128));
     assert_eq!(machine.pmap.totals().reclaimed, 0);
     thread.set_zero(true);
     assert!(eventually(|| machine.pmap.totals().zero == 16));
@@ -199,7 +199,12 @@ fn torture(order: Order, threads: usize) {
             })
             .collect();
         // A guest that comes and goes, and mechanisms that are switched.
-        for round in 0..12 {
+        let enough = |stats: ScannerStats| stats.shared > 100 && stats.zero_released > 100;
+        let end = Instant::now() + Duration::from_secs(60);
+        for round in 0.. {
+            if round >= 12 && enough(thread.stats()) || Instant::now() > end {
+                break;
+            }
             machine.add(100 + round, GroupId(0), 64);
             machine.fill(100 + round, 0..64, |n| page(n.into()));
             std::thread::sleep(Duration::from_millis(20));
@@ -213,7 +218,7 @@ fn torture(order: Order, threads: usize) {
     });
     let stats = thread.stop();
     assert!(verified >= u64::from(PAGES) * 3, "{verified}");
-    assert!(stats.shared > 0 && stats.zero_released > 0, "{stats:?}");
+    assert!(stats.shared > 100 && stats.zero_released > 100, "{stats:?}");
     machine.pmap.settle_all();
     let totals = machine.pmap.totals();
     assert_eq!(totals.touched, totals.private + totals.mapped + totals.zero);

@@ -441,3 +441,36 @@ fn equal_frames_of_a_disk_become_one() {
         );
     }
 }
+
+#[test]
+fn pages_that_keep_being_written_are_left_alone() {
+    for settle in 1..=3_u32 {
+        let machine = Machine::new(&[64, 64]);
+        let hot = |turn: u64| {
+            for vm in 0..2 {
+                machine.fill(vm, 0..32, |n| page(u64::from(n) + turn));
+            }
+        };
+        for vm in 0..2 {
+            machine.fill(vm, 32..64, |n| page(n.into()));
+        }
+        let mut scanner = Scanner::new(machine.pmap.clone(), &ScannerConfig { settle, ..config() });
+        for turn in 0..6 {
+            hot(turn);
+            scanner.pass();
+            let quiet = if turn >= u64::from(settle) { 64 } else { 0 };
+            assert_eq!(
+                scanner.stats().hashed,
+                quiet,
+                "settle {settle}, turn {turn}"
+            );
+        }
+        // Cooled down, they settle like all others.
+        for _ in 0..settle {
+            assert_eq!(machine.pmap.totals().shared, 64);
+            scanner.pass();
+        }
+        assert_eq!(machine.pmap.totals().shared, 128);
+        machine.verify();
+    }
+}

@@ -78,7 +78,8 @@ impl KsmCounters {
 }
 
 /// KSM at work for this process. Dropping it unmerges all pages and restores
-/// the host's settings.
+/// the host's settings; unmerging takes the memory that merging saved, so
+/// where that is more than the host has, the VMs have to go first.
 #[derive(Debug)]
 pub struct Ksm {
     host: KsmHost,
