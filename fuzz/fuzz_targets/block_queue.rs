@@ -10,9 +10,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use mirrorball_pmap::{AddressSpace, GroupId, Pmap, PmapConfig, VmId};
 use mirrorball_virtio::queue::{Buffer, Buffers};
-use mirrorball_virtio::{
-    BaseImage, BlockCache, BlockDevice, Device, Disk, OverlayMode, Transport,
-};
+use mirrorball_virtio::{BaseImage, BlockCache, BlockDevice, Device, Disk, OverlayMode, Transport};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,11 +29,23 @@ const SCRATCH: u64 = 0x2000;
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// A request with its data cut into buffers, perhaps through an indirect table.
-    Request { kind: u8, sector: u8, data: Vec<(u16, u16)>, indirect: bool, writable: bool },
+    Request {
+        kind: u8,
+        sector: u8,
+        data: Vec<(u16, u16)>,
+        indirect: bool,
+        writable: bool,
+    },
     /// Bytes anywhere in guest memory.
     Memory { at: u32, bytes: Vec<u8> },
     /// One descriptor of the table.
-    Descriptor { index: u8, address: u64, len: u32, flags: u8, next: u16 },
+    Descriptor {
+        index: u8,
+        address: u64,
+        len: u32,
+        flags: u8,
+        next: u16,
+    },
     /// An entry of the available ring, and how far the index moves.
     Offer { head: u16, ahead: u16 },
     /// A 32-bit register.
@@ -60,31 +70,56 @@ struct Machine {
 }
 
 static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
-    let config = PmapConfig { frame_capacity: 64 << 20, ..PmapConfig::default() };
+    let config = PmapConfig {
+        frame_capacity: 64 << 20,
+        ..PmapConfig::default()
+    };
     let pmap = Pmap::new(&config).unwrap();
     let cache = Arc::new(BlockCache::new(Arc::clone(&pmap)));
-    let content: Vec<u8> = (0..IMAGE).map(|i| (i / 4096 * 37 + i % 255) as u8).collect();
+    let content: Vec<u8> = (0..IMAGE)
+        .map(|i| (i / 4096 * 37 + i % 255) as u8)
+        .collect();
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&content).unwrap();
     let image = BaseImage::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
     let witness = pmap.create_space(VmId(0), GroupId(0), MEMORY).unwrap();
-    Machine { pmap, cache, image, content, witness, next: AtomicU32::new(1) }
+    Machine {
+        pmap,
+        cache,
+        image,
+        content,
+        witness,
+        next: AtomicU32::new(1),
+    }
 });
 
 impl Machine {
     fn disk(&self) -> Disk {
         let (image, cache) = (Arc::clone(&self.image), Arc::clone(&self.cache));
-        Disk::new(image, cache, GroupId(0), OverlayMode::Nonpersistent, 2 * 4096).unwrap()
+        Disk::new(
+            image,
+            cache,
+            GroupId(0),
+            OverlayMode::Nonpersistent,
+            2 * 4096,
+        )
+        .unwrap()
     }
 
     /// Reads the whole image as another guest would, and compares.
     fn witness(&self) {
         let disk = self.disk();
-        let all = Buffer { address: 0x4000, len: IMAGE.next_multiple_of(4096) as u32 };
+        let all = Buffer {
+            address: 0x4000,
+            len: IMAGE.next_multiple_of(4096) as u32,
+        };
         let buffers: Buffers = [all].into_iter().collect();
-        disk.read(0, &buffers, &self.witness.access(), true).unwrap();
+        disk.read(0, &buffers, &self.witness.access(), true)
+            .unwrap();
         let mut seen = vec![0; all.len as usize];
-        buffers.read(self.witness.access().memory(), &mut seen).unwrap();
+        buffers
+            .read(self.witness.access().memory(), &mut seen)
+            .unwrap();
         assert!(seen[..IMAGE] == self.content && seen[IMAGE..].iter().all(|&byte| byte == 0));
     }
 }
@@ -103,7 +138,12 @@ impl Guest {
         let block = Arc::new(BlockDevice::new(machine.disk(), "fuzz"));
         let device = Arc::clone(&block) as Arc<dyn Device>;
         let transport = Transport::new(Arc::clone(&space), device, Arc::new(|| {})).unwrap();
-        Self { space, block, transport, size: 16 }
+        Self {
+            space,
+            block,
+            transport,
+            size: 16,
+        }
     }
 
     fn set(&self, offset: u64, value: u32) {
@@ -139,14 +179,25 @@ impl Guest {
 
     /// Writes what fits into guest memory.
     fn write(&self, at: u64, bytes: &[u8]) {
-        let _ = self.space.access().memory().write(bytes, GuestAddress(at % MEMORY));
+        let _ = self
+            .space
+            .access()
+            .memory()
+            .write(bytes, GuestAddress(at % MEMORY));
     }
 
     fn offer(&self, head: u16, ahead: u16) {
         let mut index = [0; 2];
-        let _ = self.space.access().memory().read(&mut index, GuestAddress(AVAIL + 2));
+        let _ = self
+            .space
+            .access()
+            .memory()
+            .read(&mut index, GuestAddress(AVAIL + 2));
         let index = u16::from_le_bytes(index);
-        self.write(AVAIL + 4 + 2 * u64::from(index % self.size), &head.to_le_bytes());
+        self.write(
+            AVAIL + 4 + 2 * u64::from(index % self.size),
+            &head.to_le_bytes(),
+        );
         self.write(AVAIL + 2, &index.wrapping_add(ahead).to_le_bytes());
     }
 
@@ -155,13 +206,20 @@ impl Guest {
         header.extend([0; 4]);
         header.extend(u64::from(sector).to_le_bytes());
         self.write(SCRATCH, &header);
-        let most = if indirect { 64 } else { usize::from(self.size).saturating_sub(2) };
+        let most = if indirect {
+            64
+        } else {
+            usize::from(self.size).saturating_sub(2)
+        };
         let data = &data[..data.len().min(most)];
         let mut chain = vec![descriptor(SCRATCH, 16, 1, 1)];
         for (next, &(address, len)) in (2..).zip(data) {
             // Pages and sectors more often than odd places.
             let (address, len) = match address % 4 {
-                0 => (u64::from(address) / 4 % 32 * 4096, u32::from(len % 4) * 4096),
+                0 => (
+                    u64::from(address) / 4 % 32 * 4096,
+                    u32::from(len % 4) * 4096,
+                ),
                 1 => (u64::from(address), u32::from(len % 32) * 512),
                 _ => (u64::from(address), u32::from(len)),
             };
@@ -171,7 +229,10 @@ impl Guest {
         let chain: Vec<u8> = chain.concat();
         if indirect {
             self.write(SCRATCH + 0x800, &chain);
-            self.write(TABLE, &descriptor(SCRATCH + 0x800, chain.len() as u32, 4, 0));
+            self.write(
+                TABLE,
+                &descriptor(SCRATCH + 0x800, chain.len() as u32, 4, 0),
+            );
         } else {
             self.write(TABLE, &chain);
         }
@@ -180,12 +241,24 @@ impl Guest {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Request { kind, sector, data, indirect, writable } => {
+            Step::Request {
+                kind,
+                sector,
+                data,
+                indirect,
+                writable,
+            } => {
                 self.request(kind, sector, &data, indirect, writable);
                 let _ = self.transport.process(0);
             }
             Step::Memory { at, bytes } => self.write(u64::from(at), &bytes),
-            Step::Descriptor { index, address, len, flags, next } => {
+            Step::Descriptor {
+                index,
+                address,
+                len,
+                flags,
+                next,
+            } => {
                 let raw = descriptor(address, len, flags.into(), next);
                 self.write(TABLE + 16 * u64::from(index % 128), &raw);
             }
@@ -223,7 +296,12 @@ fuzz_target!(|steps: Vec<Step>| {
     guest.request(8, 0, &[(0x4004, 1)], false, true);
     guest.transport.process(0).unwrap();
     let mut status = [0xff];
-    guest.space.access().memory().read_slice(&mut status, GuestAddress(SCRATCH + 0x100)).unwrap();
+    guest
+        .space
+        .access()
+        .memory()
+        .read_slice(&mut status, GuestAddress(SCRATCH + 0x100))
+        .unwrap();
     assert_eq!(status, [0]);
     machine.pmap.remove_space(guest.space.vm());
     machine.witness();
