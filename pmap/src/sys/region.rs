@@ -18,6 +18,7 @@ const ALIGNMENT: usize = 2 << 20;
 pub(crate) struct Region {
     base: *mut u8,
     pages: u32,
+    reservation: *mut c_void,
     reserved: usize,
 }
 
@@ -30,36 +31,26 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Reserves memory for `pages` pages, demand-zero, followed by one page that can't be accessed.
     pub(crate) fn reserve(pages: u32) -> io::Result<Self> {
-        let length = bytes_of(pages);
-        let reserved = length + PAGE_SIZE;
-        let slack = reserved + ALIGNMENT;
+        let reserved = bytes_of(pages) + PAGE_SIZE + ALIGNMENT;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let raw = unsafe {
+        let reservation = unsafe {
             mm::mmap_anonymous(
                 ptr::null_mut(),
-                slack,
+                reserved,
                 ProtFlags::empty(),
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?
         };
-        let head = raw.align_offset(ALIGNMENT);
-        let base = raw.wrapping_byte_add(head).cast::<u8>();
+        // What lies before and after stays reserved and inaccessible: giving it back would cost two
+        // `munmap`s, each of which every VM of the process is told of.
+        let head = reservation.align_offset(ALIGNMENT);
+        let base = reservation.wrapping_byte_add(head).cast::<u8>();
         let region = Self {
             base,
             pages,
+            reservation,
             reserved,
         };
-        // SAFETY: both ranges are parts of the mapping just made that nobody else knows of;
-        // the second starts behind the region's guard page.
-        unsafe {
-            if head > 0 {
-                mm::munmap(raw, head)?;
-            }
-            let tail = slack - head - reserved;
-            if tail > 0 {
-                mm::munmap(base.wrapping_add(reserved).cast(), tail)?;
-            }
-        }
         region.protect(PpnRun::new(Ppn(0), pages), true)?;
         // Sharing is by 4 KiB pages: a huge page would hide duplicates and break by 2 MiB.
         region.advise(PpnRun::new(Ppn(0), pages), Advice::LinuxNoHugepage)?;
@@ -187,6 +178,6 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the region ends here, and with it every user of its memory: the owner
         // (`AddressSpace`) is dropped when no device, scanner or vCPU holds it any more.
-        let _ = unsafe { mm::munmap(self.base.cast(), self.reserved) };
+        let _ = unsafe { mm::munmap(self.reservation, self.reserved) };
     }
 }
