@@ -1,2 +1,234 @@
-//! placeholder
-fn main() {}
+//! The command line. Everything it does is in `mirrorball-experiments`.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use mirrorball_experiments::output::{provenance, table};
+use mirrorball_experiments::run::{Options, Style};
+use mirrorball_experiments::spec::{HostFacts, ImageSource, Loaded, SpecError};
+use mirrorball_experiments::{bench, doctor, exit, image, run, spec};
+
+/// A Disco-style research monitor: many guests under one pmap, identical pages kept once.
+#[derive(Parser)]
+#[command(version, after_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON, and nothing else, to standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// How progress is shown on standard error
+    #[arg(long, global = true, value_enum, default_value_t = ProgressStyle::Auto)]
+    progress: ProgressStyle,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an experiment: guests, measurements, results
+    Run {
+        /// The experiment file
+        file: PathBuf,
+        /// Folder for results instead of the file's
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Runs of each cell instead of the file's
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: Option<u32>,
+        /// Seed instead of the file's
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only this mechanism set (may be repeated)
+        #[arg(long, value_name = "CELL")]
+        only: Vec<String>,
+    },
+    /// Check experiment files and start nothing
+    Validate {
+        /// The experiment files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Make the disk images of an experiment, or of a folder, and print where they are
+    Image {
+        /// An experiment file, or a folder of files
+        source: PathBuf,
+        /// Seed of the table file (of a folder's image)
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Measure what the mechanisms cost, as ratios from one run
+    Bench {
+        /// Repetitions of each measurement
+        #[arg(long, default_value_t = bench::LEAST_RUNS, value_parser = clap::value_parser!(u32).range(i64::from(bench::LEAST_RUNS)..))]
+        runs: u32,
+        /// Only these measurements
+        #[arg(long, value_name = "ID")]
+        only: Vec<String>,
+        /// Also write the JSON to this file
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Say what this host can do and what is in the way; restore KSM after a killed run
+    Doctor,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProgressStyle {
+    /// A live line on a terminal, plain lines elsewhere
+    Auto,
+    Bar,
+    Plain,
+    None,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    mirrorball_experiments::log::start();
+    match dispatch(&cli) {
+        Ok(code) => exit::code(code),
+        Err(error) => {
+            eprintln!("mirrorball: {error:#}");
+            exit::code(exit::INTERNAL)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
+    match &cli.command {
+        Command::Run { file, output, runs, seed, only } => {
+            let progress = match cli.progress {
+                ProgressStyle::Auto => Style::Auto,
+                ProgressStyle::Bar => Style::Bar,
+                ProgressStyle::Plain => Style::Plain,
+                ProgressStyle::None => Style::None,
+            };
+            let options =
+                Options { output: output.clone(), runs: *runs, seed: *seed, only: only.clone(), progress };
+            run_experiment(file, &options, cli.json)
+        }
+        Command::Validate { files } => validate(files),
+        Command::Image { source, seed } => make_images(source, *seed, cli.json),
+        Command::Bench { runs, only, output } => measure(*runs, only, output.as_deref(), cli.json),
+        Command::Doctor => {
+            let diagnosis = doctor::examine();
+            let text = if cli.json { format!("{:#}\n", diagnosis.json()) } else { diagnosis.text() };
+            print(&text)?;
+            Ok(diagnosis.exit_code())
+        }
+    }
+}
+
+/// Reads an experiment file; its problems go to standard error.
+fn load(file: &Path) -> Result<Loaded, u8> {
+    let host = HostFacts { memory: provenance::memory("MemTotal:").unwrap_or(u64::MAX) };
+    match spec::load(file, host) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("{warning}");
+            }
+            Ok(loaded)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            if let SpecError::Invalid { .. } = error {
+                eprintln!("nothing was started");
+            }
+            Err(if error.is_host_only() { exit::HOST } else { exit::INVALID })
+        }
+    }
+}
+
+fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<u8> {
+    let loaded = match load(file) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let finished = match run::run(&loaded, options) {
+        Ok(finished) => finished,
+        Err(error) => {
+            eprintln!("mirrorball: {error}");
+            return Ok(error.exit_code());
+        }
+    };
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&finished.summary)?))?;
+    } else {
+        print(&format!("{}\n", table::render(&finished.summary, !std::io::stdout().is_terminal())))?;
+    }
+    for cause in &finished.summary.causes {
+        eprintln!("mirrorball: {cause}");
+    }
+    eprintln!("verdict: {}; results: {}", finished.summary.verdict.word(), finished.folder.display());
+    Ok(finished.exit_code)
+}
+
+fn validate(files: &[PathBuf]) -> anyhow::Result<u8> {
+    let mut codes = Vec::new();
+    for file in files {
+        match load(file) {
+            Ok(loaded) => {
+                let experiment = &loaded.experiment;
+                print(&format!(
+                    "{}: {} cells of {} guests, {} MiB guest-physical\n",
+                    file.display(),
+                    experiment.matrix.len(),
+                    experiment.guest_count(),
+                    experiment.guest_physical() >> 20
+                ))?;
+            }
+            Err(code) => codes.push(code),
+        }
+    }
+    Ok(codes.into_iter().min().unwrap_or(exit::OK))
+}
+
+fn make_images(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
+    let (sources, folder, seed) = if source.is_dir() {
+        let source = ImageSource::Directory(source.to_owned());
+        (vec![("directory".to_owned(), source)], PathBuf::from("."), seed)
+    } else {
+        match load(source) {
+            Ok(loaded) => {
+                let seed = loaded.experiment.seed;
+                (loaded.experiment.images.into_iter().collect(), loaded.folder, seed)
+            }
+            Err(code) => return Ok(code),
+        }
+    };
+    let mut images = std::collections::BTreeMap::new();
+    for (id, source) in sources {
+        match image::prepare(&source, &folder, seed, &image::cache_folder()) {
+            Ok(image) if json => drop(images.insert(id, image)),
+            Ok(image) => print(&format!("{id}: {} ({} MiB)\n", image.path.display(), image.bytes >> 20))?,
+            Err(error) => {
+                eprintln!("mirrorball: image {id}: {error}");
+                return Ok(exit::HOST);
+            }
+        }
+    }
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&images)?))?;
+    }
+    Ok(exit::OK)
+}
+
+fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> anyhow::Result<u8> {
+    let report = bench::run(runs, only, |line| eprintln!("{line}"))?;
+    let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
+    if let Some(path) = output {
+        std::fs::write(path, &text).with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    print(if json { &text } else { &report.table })?;
+    Ok(exit::OK)
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -4,7 +4,11 @@
 //! how sharing is done. `spec` reads the file, `image` makes disks, `run` does the work, `output`
 //! writes it down; `exit` lists the exit codes that scripts may rely on.
 
+pub mod bench;
+pub mod doctor;
 pub mod exit;
 pub mod image;
+pub mod log;
 pub mod output;
+pub mod run;
 pub mod spec;

@@ -48,7 +48,7 @@ pub const METRICS: &[&str] = &[
     "sharing.hold_p99_seconds",
     "sharing.scans",
     "start.seconds",
-    "start.overhead_per_guest",
+    "start.host_memory_per_guest",
     "stop.seconds",
 ];
 
@@ -81,6 +81,8 @@ pub enum Verdict {
     Inconclusive,
     /// A run failed.
     Failed,
+    /// This host can't do it.
+    NotSupported,
 }
 
 impl Verdict {
@@ -92,6 +94,7 @@ impl Verdict {
             Self::NotMet => "not met",
             Self::Inconclusive => "inconclusive",
             Self::Failed => "failed",
+            Self::NotSupported => "not supported here",
         }
     }
 }
@@ -123,7 +126,7 @@ pub struct Cell {
 pub struct Failure {
     /// Number of the run in its cell, from 1.
     pub run: u32,
-    /// `guest`, `workload`, `timeout`, `accounting`, `image`, `host`, `interrupted`.
+    /// `guest`, `workload`, `timeout`, `accounting`, `memory`, `not-supported`, `interrupted`.
     pub class: String,
     /// What happened.
     pub cause: String,
@@ -188,7 +191,7 @@ pub struct Memory {
     pub ballooned: Option<u64>,
     /// Swapped out by the monitor.
     pub swapped: Option<u64>,
-    /// What perfect sharing would reclaim at that instant, over what is reclaimed already.
+    /// What perfect sharing would reclaim at that instant, what is reclaimed already included.
     pub oracle_reclaimable: Option<u64>,
     /// Machine memory that guests use: private pages and frames.
     pub machine_used: Option<u64>,
@@ -275,8 +278,9 @@ pub struct Sharing {
 pub struct Start {
     /// Until the last was ready.
     pub seconds: Option<f64>,
-    /// Memory that the host lost, less guest pages, for each guest.
-    pub overhead_per_guest: Option<u64>,
+    /// Memory that the host had less of afterwards, for each guest, its own pages included; other
+    /// programs of the host blur it.
+    pub host_memory_per_guest: Option<u64>,
 }
 
 /// Stopping the guests.

@@ -3,7 +3,7 @@
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table};
 
-use super::summary::{Cell, Figures, Summary, Verdict};
+use super::summary::{Cell, Failure, Figures, Summary, Verdict};
 
 const NOT_MEASURED: &str = "n/a";
 
@@ -25,7 +25,7 @@ const ROWS: [Row; 17] = [
     ("if every share broke", |f| broken(f)),
     ("scanner CPU", |f| seconds(f.cpu_seconds.scanner)),
     ("ksmd CPU", |f| seconds(f.cpu_seconds.ksmd)),
-    ("CPU for each GiB saved", |f| cost(f)),
+    ("CPU for each GiB scanned out", |f| cost(f)),
     ("workload time", |f| seconds(f.workload.seconds)),
     ("kernel's account differs", |f| share(f.accounting.gap)),
 ];
@@ -56,7 +56,10 @@ pub fn render(summary: &Summary, plain: bool) -> String {
 #[must_use]
 pub fn verdict(cell: &Cell) -> Verdict {
     let any = |verdict| cell.expect.iter().any(|outcome| outcome.verdict == verdict);
-    if !cell.failures.is_empty() || cell.runs == 0 {
+    let unsupported = |failure: &Failure| failure.class == "not-supported";
+    if !cell.failures.is_empty() && cell.failures.iter().all(unsupported) {
+        Verdict::NotSupported
+    } else if !cell.failures.is_empty() || cell.runs == 0 {
         Verdict::Failed
     } else if any(Verdict::NotMet) {
         Verdict::NotMet

@@ -286,12 +286,12 @@ pub struct KsmSpec {
     pub pages_to_scan: u32,
     /// `sleep_millisecs`.
     pub sleep: Time,
-    /// `smart_scan`.
-    pub smart_scan: bool,
+    /// `smart_scan`; the host's if not given.
+    pub smart_scan: Option<bool>,
     /// `use_zero_pages`.
     pub use_zero_pages: bool,
-    /// `max_page_sharing`.
-    pub max_page_sharing: u32,
+    /// `max_page_sharing`; the host's if not given.
+    pub max_page_sharing: Option<u32>,
 }
 
 impl Default for KsmSpec {
@@ -299,9 +299,9 @@ impl Default for KsmSpec {
         Self {
             pages_to_scan: 4000,
             sleep: Time(Duration::from_millis(1)),
-            smart_scan: true,
+            smart_scan: None,
             use_zero_pages: true,
-            max_page_sharing: 256,
+            max_page_sharing: None,
         }
     }
 }

@@ -279,9 +279,9 @@ impl FromNode for KsmSpec {
         let ksm = Self {
             pages_to_scan: fields.or("pages-to-scan", Count(default.pages_to_scan)).0,
             sleep: fields.or("sleep", default.sleep),
-            smart_scan: fields.or("smart-scan", Switch(default.smart_scan)).0,
+            smart_scan: fields.get::<Switch>("smart-scan").map(|on| on.0),
             use_zero_pages: fields.or("use-zero-pages", Switch(default.use_zero_pages)).0,
-            max_page_sharing: fields.or("max-page-sharing", Count(default.max_page_sharing)).0,
+            max_page_sharing: fields.get::<Count>("max-page-sharing").map(|most| most.0),
         };
         fields.finish();
         Some(ksm)

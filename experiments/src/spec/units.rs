@@ -83,11 +83,12 @@ impl FromNode for Size {
     }
 }
 
-/// `number` times `factor` if that is a whole number that 64 bits hold.
+/// `number` times `factor`, to the nearest whole number, if 64 bits hold it. A fraction of the
+/// smallest unit is refused.
 fn whole(number: f64, factor: u64) -> Option<u64> {
     #[allow(clippy::cast_precision_loss, reason = "the factor is a power of two")]
-    let product = number * factor as f64;
-    if !(0.0..9e15).contains(&product) || product.fract() != 0.0 {
+    let product = (number * factor as f64).round();
+    if !(0.0..9e15).contains(&product) || factor == 1 && number.fract() != 0.0 {
         return None;
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range, checked above")]
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(read("128 MiB"), Ok(Size(128 << 20)));
         assert_eq!(read("1.5GiB"), Ok(Size(3 << 29)));
         assert_eq!(read("4096 B"), Ok(Size(4096)));
+        assert_eq!(read("1.2 GiB"), Ok(Size(1_288_490_189)));
         assert!(read::<Size>("128 MB").unwrap_err().contains("refused"));
         assert!(read::<Size>("128").unwrap_err().contains("unit"));
         assert!(read::<Size>("1.0001 B").unwrap_err().contains("whole"));

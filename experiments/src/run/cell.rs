@@ -1,0 +1,378 @@
+//! One run of one cell: from an empty machine to its figures.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mirrorball_abi::Phase;
+use mirrorball_dedup::oracle;
+use mirrorball_monitor::{Machine, MachineConfig};
+use mirrorball_pmap::{Mechanism, PAGE_BYTES};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::fleet::{Fleet, Waited};
+use super::progress::Progress;
+use super::sampler::{Sampler, Sink};
+use super::scanning::{Reading, Scanning};
+use super::signals::Stop;
+use super::{RunError, quiet};
+use crate::output::histogram::Histograms;
+use crate::output::provenance;
+use crate::output::summary::{Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing};
+use crate::spec::{Event, Experiment, MechanismSet, Switchable};
+
+/// How often disk images are looked at for changes.
+const IMAGE_CHECK: Duration = Duration::from_millis(500);
+
+/// The kernel's own figure of what KSM saves, from Linux 6.4.
+const KSM_PROFIT: &str = "/sys/kernel/mm/ksm/general_profit";
+
+/// Everything a run needs.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// Its mechanism set.
+    pub set: &'a MechanismSet,
+    /// Run of this cell, from 1.
+    pub run: u32,
+    /// Disk images by id.
+    pub images: &'a BTreeMap<String, PathBuf>,
+    /// The results folder.
+    pub folder: PathBuf,
+    /// Samples of all runs.
+    pub sink: Arc<Mutex<Sink>>,
+    /// What the user sees.
+    pub progress: Arc<Progress>,
+    /// Whether the user wants an end.
+    pub stop: Stop,
+}
+
+/// What one run gave.
+#[derive(Debug, Serialize)]
+pub struct RunRecord {
+    /// Cell.
+    pub cell: String,
+    /// Run of that cell, from 1.
+    pub run: u32,
+    /// When it began.
+    pub started: String,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Whether its figures count.
+    pub complete: bool,
+    /// Its figures.
+    pub figures: Figures,
+    /// Why it failed.
+    pub failures: Vec<Failure>,
+    /// What was noticed.
+    pub warnings: Vec<String>,
+    /// Our scanner's statistics, as it prints them.
+    pub scanner: Option<String>,
+    /// Latencies; written to files of their own.
+    #[serde(skip)]
+    pub histograms: Histograms,
+    /// When it began and how long it took, for the histogram log.
+    #[serde(skip)]
+    pub clock: (SystemTime, Duration),
+}
+
+/// Runs one cell once.
+///
+/// # Errors
+/// What makes going on with other runs pointless: a changed image, results that can't be written,
+/// a host that can't run guests.
+pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
+    let (began, started) = (Instant::now(), SystemTime::now());
+    let timestamp = jiff::Timestamp::now();
+    let config = MachineConfig { disk_sharing: context.set.disk, ..MachineConfig::default() };
+    let machine = Machine::new(&config)?;
+    let scanning = Arc::new(Mutex::new(Scanning::None));
+    context.stop.protect(scanning.clone());
+    let cell = (context.set.id.as_str(), context.run);
+    let (sink, progress) = (context.sink.clone(), context.progress.clone());
+    let sampler = Sampler::new(cell, machine.clone(), scanning.clone(), sink, progress);
+    let fleet =
+        Fleet::new(context.experiment, machine.clone(), context.images, context.folder.clone(), context.run)?;
+    let thread = sampler.spawn(context.experiment.metrics.sample.0).map_err(RunError::Thread)?;
+    let mut run = Run {
+        context,
+        machine,
+        scanning,
+        sampler: sampler.clone(),
+        fleet,
+        figures: Figures::default(),
+        warnings: Vec::new(),
+        reading: Reading::default(),
+        image_checked: Instant::now(),
+    };
+    let outcome = run.phases();
+    run.stop();
+    sampler.finish(thread);
+    let complete = outcome?;
+    let report = run.fleet.into_report();
+    let mut figures = run.figures;
+    figures.integrity = report.integrity;
+    figures.workload = crate::output::summary::Workload { seconds: figures.workload.seconds, ..report.work };
+    let hold = report.histograms.iter().find(|(name, _)| *name == "hold").filter(|(_, holds)| !holds.is_empty());
+    figures.sharing.hold_p99_seconds =
+        hold.map(|(_, holds)| Duration::from_nanos(holds.value_at_quantile(0.99)).as_secs_f64());
+    let mut warnings = run.warnings;
+    warnings.extend(report.notes);
+    Ok(RunRecord {
+        cell: context.set.id.clone(),
+        run: context.run,
+        started: timestamp.to_string(),
+        seconds: began.elapsed().as_secs_f64(),
+        complete: complete && report.failures.is_empty(),
+        figures,
+        failures: report.failures,
+        warnings,
+        scanner: run.reading.ours.map(|stats| format!("{stats:?}")),
+        histograms: report.histograms,
+        clock: (started, began.elapsed()),
+    })
+}
+
+struct Run<'a> {
+    context: &'a Context<'a>,
+    machine: Arc<Machine>,
+    scanning: Arc<Mutex<Scanning>>,
+    sampler: Arc<Sampler>,
+    fleet: Fleet<'a>,
+    figures: Figures,
+    warnings: Vec<String>,
+    /// The scanners' last word.
+    reading: Reading,
+    image_checked: Instant,
+}
+
+impl Run<'_> {
+    /// All phases but the stop; whether the run came to its end.
+    fn phases(&mut self) -> Result<bool, RunError> {
+        let go_on = self.start()? && self.workload()? && self.settle()?;
+        if go_on {
+            self.measure()?;
+            self.machine.verify_images()?;
+        } else if self.context.stop.requested().is_some() {
+            self.fleet.fail("interrupted", "stopped by the user".to_owned());
+        }
+        Ok(go_on)
+    }
+
+    fn start(&mut self) -> Result<bool, RunError> {
+        let phases = &self.context.experiment.phases;
+        let (began, before) = (Instant::now(), provenance::memory("MemAvailable:"));
+        let stop = self.context.stop.clone();
+        self.context.progress.phase(&self.context.set.id, self.context.run, "start");
+        self.fleet.start_all(|| stop.requested().is_none())?;
+        if !self.wait(Phase::Ready, began + phases.start_timeout.0, None)? {
+            return Ok(false);
+        }
+        self.figures.start.seconds = Some(began.elapsed().as_secs_f64());
+        let after = provenance::memory("MemAvailable:");
+        let guests = (self.fleet.len() as u64).max(1);
+        self.figures.start.host_memory_per_guest =
+            before.zip(after).and_then(|(before, after)| Some(before.checked_sub(after)? / guests));
+        *self.scanning.lock() = Scanning::start(self.context.experiment, self.context.set, &self.machine)?;
+        Ok(true)
+    }
+
+    fn workload(&mut self) -> Result<bool, RunError> {
+        let phases = &self.context.experiment.phases;
+        self.sampler.phase("workload");
+        let began = Instant::now();
+        self.fleet.command_all();
+        let limit = began + phases.workload_timeout.0;
+        for timed in &self.context.experiment.timeline {
+            if !self.wait(Phase::Done, limit, Some(began + timed.at.0))? {
+                return Ok(false);
+            }
+            self.event(&timed.event)?;
+        }
+        if let Some(length) = phases.workload_for {
+            if !self.wait(Phase::Done, limit, Some(began + length.0))? {
+                return Ok(false);
+            }
+            self.fleet.request_stop();
+        }
+        let done = self.wait(Phase::Done, limit, None)?;
+        self.figures.workload.seconds = done.then(|| began.elapsed().as_secs_f64());
+        Ok(done)
+    }
+
+    /// Waits until all guests are there, or until `event` comes first; false when the run is over.
+    fn wait(&mut self, phase: Phase, limit: Instant, event: Option<Instant>) -> Result<bool, RunError> {
+        let (stop, sink, machine) = (self.context.stop.clone(), self.context.sink.clone(), self.machine.clone());
+        let budget = self.context.experiment.machine.memory.0;
+        let mut checked = self.image_checked;
+        let waited = self.fleet.wait(phase, event.unwrap_or(limit).min(limit), || {
+            if checked.elapsed() > IMAGE_CHECK {
+                checked = Instant::now();
+                machine.verify_images()?;
+                let used = machine.pmap().totals().used() * PAGE_BYTES;
+                if used > budget {
+                    return Err(RunError::Budget { used, budget });
+                }
+            }
+            match sink.lock().error.take() {
+                Some(error) => Err(RunError::Output(error)),
+                None => Ok(stop.requested().is_some()),
+            }
+        })?;
+        self.image_checked = checked;
+        match waited {
+            Waited::Interrupted => Ok(false),
+            Waited::All => {
+                // Guests may be done before an event's time; it happens at its time all the same.
+                let left = event.map_or(Duration::ZERO, |event| event.saturating_duration_since(Instant::now()));
+                Ok(quiet::sleep(left, &self.context.stop))
+            }
+            Waited::TimedOut if event.is_some_and(|event| event < limit) => Ok(true),
+            Waited::TimedOut => {
+                let (what, time) = match phase {
+                    Phase::Ready => ("starting", self.context.experiment.phases.start_timeout.0),
+                    _ => ("the workload", self.context.experiment.phases.workload_timeout.0),
+                };
+                self.fleet.timed_out(phase, what, time);
+                Ok(false)
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), RunError> {
+        match event {
+            Event::Switch { mechanism: Switchable::Disk, on } => self.machine.set_disk_sharing(*on),
+            Event::Switch { mechanism, on } => self.scanning.lock().switch(*mechanism, *on),
+            Event::StopGuests { guests, count } => {
+                if let Some(group) = self.fleet.group(guests) {
+                    self.fleet.stop_oldest(group, *count);
+                }
+            }
+            Event::StartGuests { guests, count } => {
+                if let Some(group) = self.fleet.group(guests) {
+                    for _ in 0..*count {
+                        let vm = self.fleet.start(group)?;
+                        self.scanning.lock().add(vm.space())?;
+                    }
+                    self.fleet.command_all();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<bool, RunError> {
+        let phases = &self.context.experiment.phases;
+        self.sampler.phase("settle");
+        let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
+        if converged == quiet::Settled::TimedOut {
+            let time = phases.settle_timeout.0.as_secs_f64();
+            self.warnings.push(format!("not converged: {} full scans took longer than {time} s", phases.settle_scans));
+        }
+        Ok(converged != quiet::Settled::Interrupted)
+    }
+
+    /// The figures of the quiet machine, and the kernel's word on them.
+    fn measure(&mut self) -> Result<(), RunError> {
+        self.sampler.phase("measure");
+        self.scanning.lock().hold();
+        let pmap = self.machine.pmap();
+        pmap.settle_all();
+        let (totals, reading) = (pmap.totals(), self.sampler.reading());
+        self.reading = reading;
+        let bytes = |pages: u64| Some(pages * PAGE_BYTES);
+        let ksm_saved = reading.ksm_saved().unwrap_or(0);
+        let oracle = oracle::count(pmap);
+        let reclaimed = totals.reclaimed * PAGE_BYTES + ksm_saved;
+        let used = (totals.used() * PAGE_BYTES).saturating_sub(ksm_saved);
+        self.figures.memory = Memory {
+            guest_physical: bytes(totals.guest_physical),
+            touched: bytes(totals.touched),
+            private: bytes(totals.private),
+            shared: Some(totals.shared * PAGE_BYTES + ksm_shared(&reading)),
+            reclaimed: Some(reclaimed),
+            zero: bytes(totals.zero),
+            frames: bytes(totals.frames),
+            ballooned: bytes(totals.ballooned),
+            swapped: bytes(totals.swapped),
+            oracle_reclaimable: bytes(oracle.reclaimable),
+            machine_used: Some(used),
+            overhead: Some(totals.overhead_bytes + reading.ours.map_or(0, |stats| stats.index_bytes)),
+        };
+        let by = |mechanism: Mechanism| bytes(totals.by_mechanism[mechanism.index()]);
+        self.figures.by_mechanism = ByMechanism {
+            disk: by(Mechanism::Disk),
+            network: by(Mechanism::Network),
+            content: by(Mechanism::Content),
+            zero: bytes(totals.zero),
+            ksm: reading.ksm_saved(),
+        };
+        let cpu = self.machine.cpu_seconds();
+        self.figures.cpu_seconds = CpuSeconds {
+            vcpu: Some(cpu.vcpu),
+            device: Some(cpu.device),
+            scanner: reading.ours.map(|stats| stats.cpu_seconds),
+            ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
+        };
+        self.figures.sharing = Sharing {
+            oracle_share: fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
+            vmas: Some(totals.vmas),
+            broken_pages: Some(totals.broken),
+            hold_p99_seconds: None,
+            scans: reading.scans(),
+        };
+        self.figures.ksm = reading.ksm.map(|ksm| Ksm {
+            pages_shared: ksm.pages_shared,
+            pages_sharing: ksm.pages_sharing,
+            zero_pages: ksm.ksm_zero_pages,
+            net_saved: Path::new(KSM_PROFIT).exists().then_some(ksm.general_profit),
+        });
+        self.account(used);
+        Ok(())
+    }
+
+    /// Checks the pmap's account against the kernel's.
+    fn account(&mut self, pmap: u64) {
+        let kernel = match self.machine.pmap().kernel_account() {
+            Ok(account) => account.total(),
+            Err(error) => {
+                return self.fleet.fail("accounting", format!("the kernel's account can't be read: {error}"));
+            }
+        };
+        let gap = fraction(pmap.abs_diff(kernel), kernel).unwrap_or(0.0);
+        self.figures.accounting = Accounting { pmap: Some(pmap), kernel: Some(kernel), gap: Some(gap) };
+        if gap > 0.01 {
+            let cause = format!(
+                "the pmap says that guests use {pmap} bytes, the kernel says {kernel}: {:.2} % apart",
+                gap * 100.0
+            );
+            self.fleet.fail("accounting", cause);
+        }
+    }
+
+    /// Stops whatever runs; KSM's settings go back.
+    fn stop(&mut self) {
+        self.sampler.phase("stop");
+        let began = Instant::now();
+        let scanning = std::mem::replace(&mut *self.scanning.lock(), Scanning::None);
+        self.fleet.stop_all();
+        drop(scanning);
+        self.figures.stop.seconds = Some(began.elapsed().as_secs_f64());
+        if began.elapsed() > self.context.experiment.phases.stop_timeout.0 {
+            self.warnings.push(format!("stopping took {:.1} s", began.elapsed().as_secs_f64()));
+        }
+    }
+}
+
+/// Bytes of guest pages that share a frame of KSM's or are its zero page.
+fn ksm_shared(reading: &Reading) -> u64 {
+    reading.ksm.map_or(0, |ksm| ksm.pages_shared + ksm.reclaimed()) * PAGE_BYTES
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a fraction, known to 53 bits")]
+fn fraction(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

@@ -1,0 +1,334 @@
+//! The guests of one run: made, started, commanded, awaited, stopped, and what they told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mirrorball_abi::{Phase, WorkloadKind};
+use mirrorball_monitor::{DiskConfig, Machine, StopCause, Vm, VmConfig, VmState, WaitError};
+use mirrorball_pmap::GroupId;
+use mirrorball_virtio::{BaseImage, OverlayMode};
+
+use super::RunError;
+use crate::output::histogram::{Histograms, merged};
+use crate::output::summary::{Failure, Integrity, Workload};
+use crate::spec::{DiskMode, Experiment};
+
+/// Longest single wait: how late a stop or a timeout can be noticed.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// One guest.
+#[derive(Debug)]
+struct Guest {
+    /// Position of its group in the experiment.
+    group: usize,
+    vm: Arc<Vm>,
+    /// Number of its last command; 0 before the first.
+    command: u64,
+    /// It has ended its workload, or will never.
+    settled: bool,
+}
+
+/// The guests of one run.
+#[derive(Debug)]
+pub struct Fleet<'a> {
+    experiment: &'a Experiment,
+    machine: Arc<Machine>,
+    images: BTreeMap<String, Arc<BaseImage>>,
+    /// Where persistent overlays and consoles of failed guests go.
+    folder: PathBuf,
+    guests: Vec<Guest>,
+    /// Guests made so far in each group, for their names.
+    made: Vec<u32>,
+    /// What guests told that are gone.
+    integrity: Integrity,
+    work: Workload,
+    histograms: BTreeMap<&'static str, Histogram<u64>>,
+    failures: Vec<Failure>,
+    notes: Vec<String>,
+    run: u32,
+}
+
+/// How a wait for all guests ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// All guests are there, or have failed.
+    All,
+    /// The time was over first.
+    TimedOut,
+    /// The caller wanted to do something else.
+    Interrupted,
+}
+
+impl<'a> Fleet<'a> {
+    /// No guests yet.
+    ///
+    /// # Errors
+    /// A disk image can't be opened.
+    pub fn new(
+        experiment: &'a Experiment,
+        machine: Arc<Machine>,
+        images: &BTreeMap<String, PathBuf>,
+        folder: PathBuf,
+        run: u32,
+    ) -> Result<Self, RunError> {
+        let mut opened = BTreeMap::new();
+        for (id, path) in images {
+            opened.insert(id.clone(), machine.open_image(path)?);
+        }
+        Ok(Self {
+            experiment,
+            machine,
+            images: opened,
+            folder,
+            guests: Vec::new(),
+            made: vec![0; experiment.guests.len()],
+            integrity: Integrity { verified_pages: Some(0), mismatches: Some(0) },
+            work: Workload { seconds: None, operations: Some(0), bytes: Some(0) },
+            histograms: BTreeMap::new(),
+            failures: Vec::new(),
+            notes: Vec::new(),
+            run,
+        })
+    }
+
+    /// Makes and starts the guests that the experiment begins with. Ends early when `go_on` says no.
+    ///
+    /// # Errors
+    /// The host can't give what a guest needs.
+    pub fn start_all(&mut self, go_on: impl Fn() -> bool) -> Result<(), RunError> {
+        for (index, group) in self.experiment.guests.iter().enumerate() {
+            for _ in 0..group.count {
+                if !go_on() {
+                    return Ok(());
+                }
+                self.start(index)?;
+                std::thread::sleep(group.stagger.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes and starts one guest of a group.
+    ///
+    /// # Errors
+    /// The host can't give what it needs.
+    pub fn start(&mut self, group: usize) -> Result<Arc<Vm>, RunError> {
+        let spec = &self.experiment.guests[group];
+        self.made[group] += 1;
+        let name = format!("{}-{}", spec.id, self.made[group]);
+        let disks = spec.disks.iter().enumerate().map(|(number, disk)| {
+            let image = self.images.get(&disk.image).cloned().ok_or_else(|| RunError::NoImage(disk.image.clone()))?;
+            let mode = match disk.mode {
+                DiskMode::Nonpersistent => OverlayMode::Nonpersistent,
+                DiskMode::Persistent => OverlayMode::Persistent(self.folder.join(format!("disks/{name}-{number}"))),
+            };
+            Ok(DiskConfig { image, mode, scratch: disk.scratch.0 })
+        });
+        let config = VmConfig {
+            name: name.clone(),
+            group: GroupId(spec.group),
+            memory: spec.memory.0,
+            vcpus: spec.vcpus,
+            disks: disks.collect::<Result<_, RunError>>()?,
+            console: true,
+        };
+        let vm = self.machine.create_vm(&config)?;
+        vm.start()?;
+        self.guests.push(Guest { group, vm: vm.clone(), command: 0, settled: false });
+        Ok(vm)
+    }
+
+    /// Position of a group by its id.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<usize> {
+        self.experiment.guests.iter().position(|group| group.id == id)
+    }
+
+    /// Guests that are there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// Gives every idle guest its workload.
+    pub fn command_all(&mut self) {
+        for guest in self.guests.iter_mut().filter(|guest| guest.command == 0 && !guest.settled) {
+            let spec = &self.experiment.guests[guest.group].workload;
+            let workload = mirrorball_abi::Workload {
+                kind: spec.kind as u32,
+                cache_percent: spec.cache_percent,
+                seed: spec.seed.unwrap_or(self.experiment.seed),
+                params: spec.params,
+            };
+            guest.command = guest.vm.command(&workload);
+        }
+    }
+
+    /// Asks every guest to end its workload.
+    pub fn request_stop(&self) {
+        for guest in &self.guests {
+            guest.vm.request_stop();
+        }
+    }
+
+    /// Waits until all guests have reached a phase; `look` is called between slices of the wait and
+    /// ends it by saying true.
+    ///
+    /// # Errors
+    /// What `look` returns.
+    pub fn wait(
+        &mut self,
+        phase: Phase,
+        until: Instant,
+        mut look: impl FnMut() -> Result<bool, RunError>,
+    ) -> Result<Waited, RunError> {
+        for index in 0..self.guests.len() {
+            while !self.guests[index].settled {
+                let now = Instant::now();
+                let guest = &self.guests[index];
+                match guest.vm.wait_until(phase, guest.command, SLICE.min(until.saturating_duration_since(now))) {
+                    Ok(()) => break,
+                    Err(WaitError::Stopped(cause)) => self.ended(index, &cause),
+                    Err(WaitError::TimedOut) if now >= until => return Ok(Waited::TimedOut),
+                    Err(WaitError::TimedOut) => {}
+                }
+                if look()? {
+                    return Ok(Waited::Interrupted);
+                }
+            }
+        }
+        Ok(if look()? { Waited::Interrupted } else { Waited::All })
+    }
+
+    /// A guest's VM stopped by itself: whether that is a failure depends on its workload.
+    fn ended(&mut self, index: usize, cause: &StopCause) {
+        let guest = &mut self.guests[index];
+        guest.settled = true;
+        let name = guest.vm.name().to_owned();
+        let kind = self.experiment.guests[guest.group].workload.kind;
+        // A hostile guest is there to be stopped for what it did to its devices.
+        let expected = matches!(cause, StopCause::Requested | StopCause::Exited(0))
+            || kind == WorkloadKind::Hostile && !matches!(cause, StopCause::Monitor(_));
+        let text = format!("{name}: {cause}");
+        if expected {
+            self.notes.push(text);
+        } else {
+            self.fail("guest", text);
+        }
+    }
+
+    /// Names the guests that have not reached a phase.
+    pub fn timed_out(&mut self, phase: Phase, what: &str, limit: Duration) {
+        let late = self.guests.iter().filter(|guest| !guest.settled && guest.vm.status().phase < phase as u32);
+        let names = late.map(|guest| guest.vm.name().to_owned()).collect::<Vec<_>>();
+        let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+        self.fail("timeout", format!("{what} took longer than {} s: {shown}{more}", limit.as_secs_f64()));
+    }
+
+    /// Records a failure of this run.
+    pub fn fail(&mut self, class: &str, cause: String) {
+        self.failures.push(Failure { run: self.run, class: class.to_owned(), cause });
+    }
+
+    /// Stops the oldest guests of a group.
+    pub fn stop_oldest(&mut self, group: usize, count: u32) {
+        for _ in 0..count {
+            let Some(index) = self.guests.iter().position(|guest| guest.group == group) else { return };
+            self.retire(index, true);
+        }
+    }
+
+    /// Stops all guests, keeping what they told.
+    pub fn stop_all(&mut self) {
+        while !self.guests.is_empty() {
+            self.retire(self.guests.len() - 1, false);
+        }
+    }
+
+    /// Stops a guest; `midway` when its workload was not expected to be done.
+    fn retire(&mut self, index: usize, midway: bool) {
+        let guest = self.guests.remove(index);
+        if let VmState::Stopped(cause) = guest.vm.state()
+            && !guest.settled
+        {
+            self.guests.insert(index, guest);
+            self.ended(index, &cause);
+            let guest = self.guests.remove(index);
+            return self.collect(&guest, midway);
+        }
+        guest.vm.pause();
+        self.collect(&guest, midway);
+    }
+
+    fn collect(&mut self, guest: &Guest, midway: bool) {
+        let status = guest.vm.status();
+        let add = |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
+        add(&mut self.integrity.verified_pages, status.verified_pages);
+        add(&mut self.integrity.mismatches, status.mismatches);
+        add(&mut self.work.operations, status.operations);
+        add(&mut self.work.bytes, status.bytes);
+        let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
+        let name = guest.vm.name();
+        if done && status.outcome != 0 {
+            let length = usize::try_from(status.message_length).unwrap_or(0).min(status.message.len());
+            let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
+            self.fail("workload", format!("{name}: outcome {}: {message}", status.outcome));
+        } else if status.mismatches > 0 {
+            self.fail("workload", format!("{name}: {} pages held a wrong byte", status.mismatches));
+        }
+        let mut latencies = vec![("hold", guest.vm.holds()), ("exit", guest.vm.exit_times())];
+        latencies.push(("kick", guest.vm.kick_times()));
+        latencies.extend(guest.vm.block_stats().into_iter().map(|stats| ("block", stats.latency)));
+        for (name, histogram) in latencies {
+            let sum = merged(self.histograms.remove(name).into_iter().chain([histogram]));
+            if let Some(sum) = sum {
+                self.histograms.insert(name, sum);
+            }
+        }
+        let failed = self.failures.iter().any(|failure| failure.cause.contains(name));
+        if failed && !midway {
+            self.keep_console(name, &guest.vm.console_tail());
+        }
+        self.machine.remove_vm(guest.vm.id());
+    }
+
+    fn keep_console(&mut self, name: &str, tail: &str) {
+        let folder = self.folder.join("consoles");
+        let path = folder.join(format!("{name}-run{}.log", self.run));
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, tail));
+        if let Err(error) = written {
+            self.notes.push(format!("{}: {error}", path.display()));
+        }
+    }
+
+    /// What guests that are gone told, and how they failed.
+    #[must_use]
+    pub fn into_report(self) -> FleetReport {
+        FleetReport {
+            integrity: self.integrity,
+            work: self.work,
+            histograms: self.histograms.into_iter().collect(),
+            failures: self.failures,
+            notes: self.notes,
+        }
+    }
+}
+
+/// What the guests of a run told.
+#[derive(Debug)]
+pub struct FleetReport {
+    /// What they verified.
+    pub integrity: Integrity,
+    /// What they did.
+    pub work: Workload,
+    /// Latencies of all of them together.
+    pub histograms: Histograms,
+    /// How they failed.
+    pub failures: Vec<Failure>,
+    /// What else happened.
+    pub notes: Vec<String>,
+}

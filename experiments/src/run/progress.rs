@@ -1,0 +1,121 @@
+//! Progress on stderr: one live line on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
+
+use crate::output::samples::Sample;
+use crate::output::table::bytes;
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// A live line on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// A live line.
+    Bar,
+    /// Plain lines.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// At least one plain line in this time.
+const PLAIN_PERIOD: Duration = Duration::from_secs(30);
+
+/// Shows how an experiment goes.
+#[derive(Debug)]
+pub struct Progress {
+    style: Style,
+    bar: ProgressBar,
+    guests: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    prefix: String,
+    last_plain: Instant,
+}
+
+impl Progress {
+    /// Progress of so many runs of so many guests.
+    #[must_use]
+    pub fn new(style: Style, runs: usize, guests: u64) -> Self {
+        let terminal = stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let style = match style {
+            Style::Auto if terminal => Style::Bar,
+            Style::Auto => Style::Plain,
+            other => other,
+        };
+        let target = if style == Style::Bar { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(runs as u64), target);
+        let template = "[{elapsed_precise}] {wide_bar} run {pos}/{len}\n{prefix:<24} {msg}";
+        if let Ok(shape) = ProgressStyle::with_template(template) {
+            bar.set_style(shape);
+        }
+        let state = Mutex::new(State { prefix: String::new(), last_plain: Instant::now() });
+        Self { style, bar, guests, state }
+    }
+
+    /// A line that stays.
+    pub fn line(&self, text: &str) {
+        match self.style {
+            Style::None => {}
+            Style::Bar => self.bar.suspend(|| eprintln!("{text}")),
+            Style::Auto | Style::Plain => eprintln!("{text}"),
+        }
+    }
+
+    /// A phase begins.
+    pub fn phase(&self, cell: &str, run: u32, phase: &str) {
+        let prefix = format!("{cell} {run}: {phase}");
+        self.bar.set_prefix(prefix.clone());
+        self.state.lock().prefix = prefix;
+    }
+
+    /// A sample of the machine.
+    pub fn sample(&self, sample: &Sample) {
+        let used = sample.private_bytes + sample.frames_bytes.unwrap_or(0);
+        let used = used.saturating_sub(sample.ksm_bytes.unwrap_or(0));
+        let mut text = format!(
+            "{}/{} guests, {} of {} guest-physical",
+            sample.guests_up.unwrap_or(0),
+            self.guests,
+            bytes(Some(used)),
+            bytes(Some(sample.guest_physical_bytes))
+        );
+        let saved = [
+            ("disk", sample.disk_bytes),
+            ("content", sample.content_bytes),
+            ("zero", Some(sample.zero_bytes)),
+            ("KSM", sample.ksm_bytes),
+        ];
+        for (name, saved) in saved {
+            if saved.is_some_and(|saved| saved > 0) {
+                text.push_str(&format!(", {name} saves {}", bytes(saved)));
+            }
+        }
+        self.bar.set_message(text.clone());
+        let mut state = self.state.lock();
+        if self.style == Style::Plain && state.last_plain.elapsed() > PLAIN_PERIOD {
+            state.last_plain = Instant::now();
+            eprintln!("{}: {text}", state.prefix);
+        }
+    }
+
+    /// A run ended.
+    pub fn run_ended(&self, text: &str) {
+        self.bar.inc(1);
+        self.line(text);
+        self.state.lock().last_plain = Instant::now();
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,192 @@
+//! Samples of the whole machine and of each VM, on a fixed grid and whenever the phase changes.
+//!
+//! The sampler only reads. It settles the pmap's books before each sample (counts are exact then),
+//! unless there are so many VMs that this would disturb what it measures.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use mirrorball_monitor::{Machine, VmState};
+use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap};
+use parking_lot::Mutex;
+
+use super::progress::Progress;
+use super::scanning::{Reading, Scanning};
+use crate::output::OutputError;
+use crate::output::samples::{MACHINE, Sample, SampleWriter};
+
+/// Above this, VMs have rows of their own only where a phase ends.
+const MOST_VMS_ON_GRID: usize = 64;
+
+/// Where samples of all runs go.
+#[derive(Debug)]
+pub struct Sink {
+    writer: SampleWriter,
+    /// Samples of the machine, for the figure.
+    pub machine: Vec<Sample>,
+    /// The first error; nothing is written after it.
+    pub error: Option<OutputError>,
+    began: Instant,
+}
+
+impl Sink {
+    /// Writes to that writer; times count from now.
+    #[must_use]
+    pub fn new(writer: SampleWriter) -> Self {
+        Self { writer, machine: Vec::new(), error: None, began: Instant::now() }
+    }
+
+    fn add(&mut self, samples: Vec<Sample>) {
+        if self.error.is_none() {
+            self.error = self.writer.write(&samples).err();
+        }
+        self.machine.extend(samples.into_iter().filter(|sample| sample.vm == MACHINE));
+    }
+}
+
+/// What is sampled in one run.
+#[derive(Debug)]
+pub struct Sampler {
+    cell: String,
+    run: u32,
+    machine: Arc<Machine>,
+    scanning: Arc<Mutex<Scanning>>,
+    phase: Mutex<&'static str>,
+    sink: Arc<Mutex<Sink>>,
+    progress: Arc<Progress>,
+    end: AtomicBool,
+}
+
+impl Sampler {
+    /// Samples that machine into that sink.
+    #[must_use]
+    pub fn new(
+        (cell, run): (&str, u32),
+        machine: Arc<Machine>,
+        scanning: Arc<Mutex<Scanning>>,
+        sink: Arc<Mutex<Sink>>,
+        progress: Arc<Progress>,
+    ) -> Arc<Self> {
+        let (cell, phase, end) = (cell.to_owned(), Mutex::new("start"), AtomicBool::new(false));
+        Arc::new(Self { cell, run, machine, scanning, phase, sink, progress, end })
+    }
+
+    /// Samples on the grid until [`Sampler::finish`].
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn spawn(self: &Arc<Self>, period: std::time::Duration) -> std::io::Result<JoinHandle<()>> {
+        let sampler = Arc::clone(self);
+        std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
+            let mut next = Instant::now();
+            while !sampler.end.load(Ordering::Relaxed) {
+                sampler.sample(false);
+                next += period;
+                let now = Instant::now();
+                if next < now {
+                    // The host was too busy: points of the grid are left out, not made up for.
+                    next = now;
+                }
+                std::thread::park_timeout(next - now);
+            }
+        })
+    }
+
+    /// Ends the grid.
+    pub fn finish(&self, thread: JoinHandle<()>) {
+        self.end.store(true, Ordering::Relaxed);
+        thread.thread().unpark();
+        if thread.join().is_err() {
+            tracing::error!("the sampler panicked");
+        }
+    }
+
+    /// The phase changes: one sample at the end of the old one.
+    pub fn phase(&self, name: &'static str) {
+        self.sample(true);
+        *self.phase.lock() = name;
+        self.progress.phase(&self.cell, self.run, name);
+    }
+
+    /// What the scanner has done so far.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.scanning.lock().reading()
+    }
+
+    fn sample(&self, phase_ends: bool) {
+        let vms = self.machine.vms();
+        let few = vms.len() <= MOST_VMS_ON_GRID;
+        if few || phase_ends {
+            self.machine.pmap().settle_all();
+        }
+        let reading = self.reading();
+        let mut sink = self.sink.lock();
+        let base = Sample {
+            cell: self.cell.clone(),
+            run: self.run,
+            time_seconds: sink.began.elapsed().as_secs_f64(),
+            phase: (*self.phase.lock()).to_owned(),
+            ..Sample::default()
+        };
+        let up = vms.iter().filter(|vm| vm.state() == VmState::Running).count() as u64;
+        let cpu = self.machine.cpu_seconds();
+        let mut machine = machine_sample(self.machine.pmap(), &reading, &base);
+        machine.guests_up = Some(up);
+        machine.vcpu_seconds = Some(cpu.vcpu);
+        machine.device_seconds = Some(cpu.device);
+        self.progress.sample(&machine);
+        let mut samples = vec![machine];
+        if few || phase_ends {
+            samples.extend(vms.iter().map(|vm| {
+                let totals = vm.space().totals();
+                Sample {
+                    vm: vm.id().to_string(),
+                    guest_physical_bytes: totals.guest_physical * PAGE_BYTES,
+                    touched_bytes: totals.touched * PAGE_BYTES,
+                    private_bytes: totals.private * PAGE_BYTES,
+                    mapped_bytes: totals.mapped * PAGE_BYTES,
+                    zero_bytes: totals.zero * PAGE_BYTES,
+                    ballooned_bytes: totals.ballooned * PAGE_BYTES,
+                    swapped_bytes: totals.swapped * PAGE_BYTES,
+                    vmas: totals.vmas,
+                    broken_pages: totals.broken,
+                    vcpu_seconds: Some(vm.cpu_seconds()),
+                    ..base.clone()
+                }
+            }));
+        }
+        sink.add(samples);
+    }
+}
+
+fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
+    let totals = pmap.totals();
+    let by = |mechanism: Mechanism| Some(totals.by_mechanism[mechanism.index()] * PAGE_BYTES);
+    Sample {
+        vm: MACHINE.to_owned(),
+        guest_physical_bytes: totals.guest_physical * PAGE_BYTES,
+        touched_bytes: totals.touched * PAGE_BYTES,
+        private_bytes: totals.private * PAGE_BYTES,
+        mapped_bytes: totals.mapped * PAGE_BYTES,
+        zero_bytes: totals.zero * PAGE_BYTES,
+        ballooned_bytes: totals.ballooned * PAGE_BYTES,
+        swapped_bytes: totals.swapped * PAGE_BYTES,
+        shared_bytes: Some(totals.shared * PAGE_BYTES),
+        reclaimed_bytes: Some(totals.reclaimed * PAGE_BYTES + reading.ksm_saved().unwrap_or(0)),
+        frames_bytes: Some(totals.frames * PAGE_BYTES),
+        disk_bytes: by(Mechanism::Disk),
+        network_bytes: by(Mechanism::Network),
+        content_bytes: by(Mechanism::Content),
+        ksm_bytes: reading.ksm_saved(),
+        overhead_bytes: Some(totals.overhead_bytes),
+        vmas: totals.vmas,
+        broken_pages: totals.broken,
+        hashed_pages: reading.ours.map(|stats| stats.hashed),
+        scanner_seconds: reading.ours.map(|stats| stats.cpu_seconds),
+        ksmd_seconds: reading.ksm.map(|ksm| ksm.cpu_seconds),
+        ..base.clone()
+    }
+}

@@ -1,0 +1,181 @@
+//! The results folder during an experiment: everything that is known is on disk after each run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::cell::RunRecord;
+use crate::image::Image;
+use crate::output::folder::Folder;
+use crate::output::provenance::{self, Provenance};
+use crate::output::samples::{Sample, SampleWriter};
+use crate::output::summary::{self, Cell, SCHEMA_VERSION, Summary, Verdict};
+use crate::output::{OutputError, README, figure, histogram, table};
+use crate::spec::{Experiment, MechanismSet};
+
+/// `run.json`.
+#[derive(Debug, Serialize)]
+struct RunFile<'a> {
+    schema_version: u32,
+    experiment: &'a Experiment,
+    provenance: &'a Provenance,
+    images: &'a BTreeMap<String, Image>,
+    started: String,
+    ended_by: Option<&'a str>,
+    /// In the order in which they were made.
+    runs: &'a [RunRecord],
+}
+
+/// Results so far.
+#[derive(Debug)]
+pub struct Store {
+    experiment: Experiment,
+    folder: Folder,
+    provenance: Provenance,
+    images: BTreeMap<String, Image>,
+    started: jiff::Timestamp,
+    runs: Vec<RunRecord>,
+    ended_by: Option<String>,
+}
+
+impl Store {
+    /// Makes the folder and writes what is known before the first run.
+    ///
+    /// # Errors
+    /// Something can't be written.
+    pub fn create(
+        experiment: &Experiment,
+        text: &str,
+        images: &BTreeMap<String, Image>,
+        kvm: &str,
+    ) -> Result<Self, OutputError> {
+        let started = jiff::Timestamp::now();
+        let folder = Folder::create(&experiment.outputs.directory, &experiment.name, started)?;
+        folder.write("README.txt", README.as_bytes())?;
+        folder.write("experiment.yaml", text.as_bytes())?;
+        let store = Self {
+            experiment: experiment.clone(),
+            folder,
+            provenance: provenance::collect(kvm),
+            images: images.clone(),
+            started,
+            runs: Vec::new(),
+            ended_by: None,
+        };
+        store.write(false)?;
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A writer for the time series.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn samples(&self) -> Result<SampleWriter, OutputError> {
+        let file = self.folder.create_file("samples.csv")?;
+        Ok(SampleWriter::new(self.folder.join("samples.csv"), file))
+    }
+
+    /// Takes a run in and writes everything anew.
+    ///
+    /// # Errors
+    /// Something can't be written.
+    pub fn add(&mut self, record: RunRecord, interrupted: bool) -> Result<(), OutputError> {
+        let name = format!("histograms/{}-run{}.hlog", record.cell, record.run);
+        match histogram::log(&record.histograms, record.clock.0, record.clock.1) {
+            Ok(log) if !record.histograms.is_empty() => self.folder.write(&name, &log)?,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, %name, "a histogram could not be encoded"),
+        }
+        self.runs.push(record);
+        self.write(interrupted)
+    }
+
+    /// Remembers what ended the experiment early.
+    pub fn ended_by(&mut self, cause: String) {
+        self.ended_by = Some(cause);
+    }
+
+    /// Writes what is made of all runs together: the last summary, the figure and the table.
+    ///
+    /// # Errors
+    /// Something can't be written.
+    pub fn finish(&self, samples: &[Sample], interrupted: bool) -> Result<(), OutputError> {
+        self.write(interrupted)?;
+        let title = self.experiment.title.as_deref().unwrap_or(&self.experiment.name);
+        if let Some(svg) = figure::memory_svg(title, samples) {
+            self.folder.write("memory.svg", svg.as_bytes())?;
+            match figure::png(&svg) {
+                Ok(png) => self.folder.write("memory.png", &png)?,
+                Err(error) => tracing::warn!(%error, "memory.png was not written"),
+            }
+        }
+        let table = table::render(&self.summary(interrupted), true);
+        self.folder.write("table.txt", format!("{table}\n").as_bytes())
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub fn summary(&self, interrupted: bool) -> Summary {
+        let cells = self.experiment.matrix.iter().map(|set| self.cell(set)).collect::<Vec<_>>();
+        let mut causes = Vec::new();
+        for cell in &cells {
+            let failures = cell.failures.iter().map(|f| format!("{} run {}: {}: {}", cell.id, f.run, f.class, f.cause));
+            causes.extend(failures);
+            let missed = cell.expect.iter().filter(|outcome| outcome.verdict != Verdict::Met);
+            causes.extend(missed.map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())));
+        }
+        causes.extend(self.ended_by.clone());
+        let ended = self.ended_by.is_some() || interrupted;
+        let verdicts = cells.iter().map(table::verdict).collect::<Vec<_>>();
+        let any = |verdict| verdicts.contains(&verdict);
+        let verdict = if ended || any(Verdict::Failed) {
+            Verdict::Failed
+        } else if any(Verdict::NotMet) {
+            Verdict::NotMet
+        } else if any(Verdict::Inconclusive) || any(Verdict::NotSupported) {
+            Verdict::Inconclusive
+        } else {
+            Verdict::Met
+        };
+        let name = self.experiment.name.clone();
+        Summary { schema_version: SCHEMA_VERSION, name, verdict, interrupted, causes, cells }
+    }
+
+    fn cell(&self, set: &MechanismSet) -> Cell {
+        let runs = self.runs.iter().filter(|run| run.cell == set.id).collect::<Vec<_>>();
+        let good = runs.iter().filter(|run| run.complete).map(|run| run.figures.clone()).collect::<Vec<_>>();
+        let figures = summary::median(&good);
+        let wanted = self.experiment.expect.iter().filter(|expect| expect.cell.as_ref().is_none_or(|id| *id == set.id));
+        Cell {
+            id: set.id.clone(),
+            mechanisms: set.names().into_iter().map(str::to_owned).collect(),
+            guests: self.experiment.guest_count(),
+            runs: good.len() as u64,
+            expect: wanted.map(|expect| summary::judge(expect, &figures)).collect(),
+            figures,
+            failures: runs.iter().flat_map(|run| run.failures.clone()).collect(),
+            warnings: runs.iter().flat_map(|run| run.warnings.clone()).collect(),
+        }
+    }
+
+    fn write(&self, interrupted: bool) -> Result<(), OutputError> {
+        let file = RunFile {
+            schema_version: SCHEMA_VERSION,
+            experiment: &self.experiment,
+            provenance: &self.provenance,
+            images: &self.images,
+            started: self.started.to_string(),
+            ended_by: self.ended_by.as_deref(),
+            runs: &self.runs,
+        };
+        self.folder.write_json("run.json", &file)?;
+        self.folder.write_json("summary.json", &self.summary(interrupted))
+    }
+}
