@@ -2,7 +2,6 @@
 
 use crate::{
     pmap::Pmap,
-    sys::Select,
     types::{PAGE_BYTES, Ppn, PpnRun},
 };
 use std::{
@@ -128,7 +127,7 @@ impl crate::AddressSpace {
         let mut runs = Vec::new();
         let whole = PpnRun::new(Ppn(0), self.pages());
         self.pagemap()
-            .private_runs(self.host_address(), whole, Select::Private, &mut runs)?;
+            .private_runs(self.host_address(), whole, &mut runs)?;
         Ok(runs.iter().map(|run| u64::from(run.pages)).sum())
     }
 }

@@ -4,10 +4,11 @@
 //! map does: an overlaid page that has become private was broken.
 
 use super::AddressSpace;
-use crate::{
-    sys::Select,
-    types::{Ppn, PpnRun},
-};
+use super::table::Table;
+use crate::types::{Ppn, PpnRun};
+
+/// Frames' pages below which looking at them one by one costs nothing worth avoiding.
+const FEW: u64 = 256;
 
 impl AddressSpace {
     /// Brings the books up to date: pages written since become private, their references end.
@@ -39,28 +40,47 @@ impl AddressSpace {
         if table.detached() {
             return written;
         }
-        if let Err(error) = common
-            .pagemap
-            .private_runs(base, whole, Select::Written, &mut written)
-        {
-            // Fail closed: without the page map nothing is shared or freed on stale books.
-            tracing::error!(%error, vm = ?self.vm, "the page map could not be read");
-            return Vec::new();
-        }
+        let unprotected = match common.pagemap.written_runs(base, whole, &mut written) {
+            Ok(unprotected) => unprotected,
+            Err(error) => {
+                // Fail closed: without the page map nothing is shared or freed on stale books.
+                tracing::error!(%error, vm = ?self.vm, "the page map could not be read");
+                return Vec::new();
+            }
+        };
         for &run in &written {
             if protect {
                 self.track(&table, run);
             }
             table.set_private(run, &mut released);
         }
+        if protect && unprotected > FEW && table.calm_look() {
+            self.quieten(whole);
+        }
         drop(table);
         common.frames.release(&released);
         written
     }
 
+    /// Protects the frames' pages that guests have read since, so that the cheap question passes
+    /// over them until they are broken. Each page is translated anew once for that, so it is done
+    /// only when the mappings have stayed the same for some passes.
+    fn quieten(&self, whole: PpnRun) {
+        let Some(tracking) = &self.common.tracking else {
+            return;
+        };
+        let base = self.region.address();
+        let result = tracking
+            .register(base, self.bytes())
+            .and_then(|()| self.common.pagemap.protect_frames(base, whole));
+        if let Err(error) = result {
+            tracing::debug!(%error, vm = ?self.vm, "frames' pages stay unprotected");
+        }
+    }
+
     /// Starts tracking the pages' next writes. Only what was written is protected again: protecting
     /// drops the guest's translations of the range.
-    fn track(&self, table: &super::table::Table, run: PpnRun) {
+    fn track(&self, table: &Table, run: PpnRun) {
         let Some(tracking) = &self.common.tracking else {
             return;
         };

@@ -18,6 +18,7 @@
 use super::{AddressSpace, table::Table};
 use crate::{
     frames::PinnedFrames,
+    sys::Undisturbed,
     types::{Mechanism, Ppn, PpnRun},
 };
 use std::{io, time::Instant};
@@ -90,6 +91,7 @@ impl AddressSpace {
             outcome.refused += u64::from(run.pages);
             return;
         }
+        let undisturbed = Undisturbed::begin();
         let closed = Instant::now();
         if let Err(error) = self.close_fence(run) {
             tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
@@ -133,6 +135,7 @@ impl AddressSpace {
         let held = closed.elapsed();
         drop(table);
         drop(batch);
+        drop(undisturbed);
         self.record_hold(held);
         self.common.frames.release(&released);
     }

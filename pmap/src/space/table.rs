@@ -49,6 +49,20 @@ pub struct SpaceTotals {
     pub broken: u64,
 }
 
+/// How long the mappings have stayed the same, in looks, and when that is long enough.
+#[derive(Clone, Copy, Debug)]
+struct Calm {
+    looks: u32,
+    enough: u32,
+}
+
+impl Calm {
+    const START: Self = Self {
+        looks: 0,
+        enough: 4,
+    };
+}
+
 /// State and backing of every page.
 ///
 /// *State* is what the page is now; *backing* is what lies below: anonymous memory (0) or an
@@ -64,6 +78,7 @@ pub(super) struct Table {
     borders: i64,
     detached: bool,
     newly_mapped: Vec<PpnRun>,
+    calm: Calm,
 }
 
 impl Table {
@@ -79,6 +94,7 @@ impl Table {
             borders: 1,
             detached: false,
             newly_mapped: Vec::new(),
+            calm: Calm::START,
         }
     }
 
@@ -174,6 +190,7 @@ impl Table {
         released: &mut Vec<Released>,
     ) -> i64 {
         let borders = self.borders_around(run);
+        self.calm = Calm::START;
         for (ppn, mpn) in run.iter().zip(first.0..) {
             self.leave(ppn, released);
             self.state[ppn.index()] = MAPPED + mechanism as u8;
@@ -181,6 +198,20 @@ impl Table {
             self.mapped += 1;
         }
         self.rebordered(run, borders)
+    }
+
+    /// Counts a look at mappings that have stayed the same. True when that makes enough; the next
+    /// time it takes twice as many, as not all pages can be quietened.
+    pub(super) fn calm_look(&mut self) -> bool {
+        self.calm.looks += 1;
+        if self.calm.looks < self.calm.enough {
+            return false;
+        }
+        self.calm = Calm {
+            looks: 0,
+            enough: self.calm.enough.saturating_mul(2),
+        };
+        true
     }
 
     /// Remembers a run that a device mapped, for [`Self::take_mapped`].

@@ -2,6 +2,7 @@
 //! them as shared with the zero page).
 
 use super::AddressSpace;
+use crate::sys::Undisturbed;
 use crate::types::{PAGE_SIZE, Page, PpnRun};
 use std::time::Instant;
 
@@ -61,6 +62,7 @@ impl AddressSpace {
             outcome.refused += u64::from(run.pages);
             return;
         }
+        let undisturbed = Undisturbed::begin();
         let closed = Instant::now();
         if let Err(error) = self.close_fence(run) {
             tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
@@ -98,6 +100,7 @@ impl AddressSpace {
         let held = closed.elapsed();
         drop(table);
         drop(batch);
+        drop(undisturbed);
         self.record_hold(held);
         self.common.frames.release(&released);
     }

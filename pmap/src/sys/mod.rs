@@ -4,11 +4,13 @@
 //! offsets, but not what a page means; that is kept by `frames` and `space`.
 
 mod pagemap;
+mod priority;
 mod region;
 mod store;
 mod tracking;
 
-pub(crate) use pagemap::{Pagemap, Select};
+pub(crate) use pagemap::Pagemap;
+pub(crate) use priority::Undisturbed;
 pub(crate) use region::Region;
 pub(crate) use store::StoreMemory;
 pub(crate) use tracking::WriteTracking;

@@ -69,21 +69,18 @@ const PRIVATE_WRITTEN: Categories = Categories {
     all: WRITTEN | FILE | PFNZERO,
     ..PRIVATE
 };
+const FRAMES: Categories = Categories {
+    inverted: 0,
+    all: WRITTEN | FILE | PRESENT,
+    any: 0,
+    told: PRESENT,
+};
 const ANY_WRITTEN: Categories = Categories {
     inverted: 0,
     all: WRITTEN,
     any: 0,
     told: WRITTEN,
 };
-
-/// Which private pages to look for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Select {
-    /// All private pages.
-    Private,
-    /// Private pages written since they were last protected (all, where writes are not tracked).
-    Written,
-}
 
 /// `/proc/self/pagemap`, with or without `PAGEMAP_SCAN`.
 #[derive(Debug)]
@@ -107,19 +104,51 @@ impl Pagemap {
         self.scan
     }
 
-    /// Appends the runs of private pages among the `pages` pages from `base`, in order.
+    /// Appends the runs of private pages among those of `run`, in order.
     pub(crate) fn private_runs(
         &self,
         base: u64,
         run: PpnRun,
-        select: Select,
         out: &mut Vec<PpnRun>,
     ) -> io::Result<()> {
-        if self.scan {
-            self.scan_runs(base, run, select, out)
-        } else {
-            self.read_runs(base, run, out)
+        if !self.scan {
+            return self.read_runs(base, run, out);
         }
+        let (start, end) = addresses(base, run);
+        self.collect(base, start, end, PRIVATE, out)
+    }
+
+    /// Appends the runs of private pages written since they were last protected, in order. Returns
+    /// how many other pages had to be looked at: those that are not protected at all.
+    pub(crate) fn written_runs(
+        &self,
+        base: u64,
+        run: PpnRun,
+        out: &mut Vec<PpnRun>,
+    ) -> io::Result<u64> {
+        if !self.scan {
+            self.read_runs(base, run, out)?;
+            return Ok(0);
+        }
+        // The kernel answers "written" alone many times faster than together with other questions,
+        // but counts what was never protected (holes, frames) as written: ask again only there.
+        let mut suspects = Vec::new();
+        let (start, end) = addresses(base, run);
+        self.collect(base, start, end, ANY_WRITTEN, &mut suspects)?;
+        let already = pages_of(out);
+        for &suspect in &suspects {
+            let (start, end) = addresses(base, suspect);
+            self.collect(base, start, end, PRIVATE_WRITTEN, out)?;
+        }
+        Ok(pages_of(&suspects).saturating_sub(pages_of(out) - already))
+    }
+
+    /// Protects the frames' pages that are present in `run`, so that they are no longer looked at
+    /// one by one until they are broken.
+    pub(crate) fn protect_frames(&self, base: u64, run: PpnRun) -> io::Result<()> {
+        let (start, end) = addresses(base, run);
+        self.scan_call(start, end, WP_MATCHING, FRAMES, &mut [])
+            .map(|_| ())
     }
 
     /// Starts tracking writes to the private pages of `run` afresh.
@@ -127,28 +156,6 @@ impl Pagemap {
         let (start, end) = addresses(base, run);
         self.scan_call(start, end, WP_MATCHING, PRIVATE_WRITTEN, &mut [])
             .map(|_| ())
-    }
-
-    fn scan_runs(
-        &self,
-        base: u64,
-        run: PpnRun,
-        select: Select,
-        out: &mut Vec<PpnRun>,
-    ) -> io::Result<()> {
-        let (start, end) = addresses(base, run);
-        if select == Select::Private {
-            return self.collect(base, start, end, PRIVATE, out);
-        }
-        // The kernel answers "written" alone many times faster than together with other questions,
-        // but counts what was never protected (holes, frames) as written: ask again only there.
-        let mut suspects = Vec::new();
-        self.collect(base, start, end, ANY_WRITTEN, &mut suspects)?;
-        for suspect in suspects {
-            let (start, end) = addresses(base, suspect);
-            self.collect(base, start, end, PRIVATE_WRITTEN, out)?;
-        }
-        Ok(())
     }
 
     fn collect(
@@ -229,6 +236,10 @@ impl Pagemap {
 
 fn addresses(base: u64, run: PpnRun) -> (u64, u64) {
     (base + run.start.address(), base + run.end().address())
+}
+
+fn pages_of(runs: &[PpnRun]) -> u64 {
+    runs.iter().map(|run| u64::from(run.pages)).sum()
 }
 
 fn ppn_at(base: u64, address: u64) -> Ppn {
