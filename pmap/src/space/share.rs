@@ -91,7 +91,7 @@ impl AddressSpace {
             outcome.refused += u64::from(run.pages);
             return;
         }
-        let undisturbed = Undisturbed::begin();
+        let undisturbed = Undisturbed::begin(run.pages);
         let closed = Instant::now();
         if let Err(error) = self.close_fence(run) {
             tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");

@@ -6,6 +6,9 @@
 
 use std::marker::PhantomData;
 
+/// Pages whose fence is open again within some 10 us.
+const FEW: u32 = 16;
+
 /// While it lives, the calling thread is not preempted by ordinary threads. Without the right to do
 /// that it does nothing.
 #[derive(Debug)]
@@ -16,12 +19,16 @@ pub(crate) struct Undisturbed {
 }
 
 impl Undisturbed {
-    /// Makes the calling thread a real-time one; not if it is one already.
-    pub(crate) fn begin() -> Self {
+    /// Makes the calling thread a real-time one for work on so many pages; not if it is one
+    /// already, nor for a few pages: that work is over sooner than the change is made.
+    pub(crate) fn begin(pages: u32) -> Self {
         let none = Self {
             before: None,
             not_send: PhantomData,
         };
+        if pages < FEW {
+            return none;
+        }
         let mut parameters = libc::sched_param { sched_priority: 0 };
         // SAFETY: thread 0 is the caller; the structure is a live local.
         let class = unsafe { libc::sched_getscheduler(0) };
