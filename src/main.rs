@@ -121,9 +121,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
 }
 
 /// Reads an experiment file; its problems go to standard error.
-fn load(file: &Path) -> Result<Loaded, u8> {
-    let host = HostFacts { memory: provenance::memory("MemTotal:").unwrap_or(u64::MAX) };
-    match spec::load(file, host) {
+fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
+    let memory = provenance::memory("MemTotal:").unwrap_or(u64::MAX);
+    let host = HostFacts { memory, results: results.map(Path::to_owned) };
+    match spec::load(file, &host) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
@@ -141,7 +142,7 @@ fn load(file: &Path) -> Result<Loaded, u8> {
 }
 
 fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<u8> {
-    let loaded = match load(file) {
+    let loaded = match load(file, options.output.as_deref()) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
@@ -167,7 +168,7 @@ fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<
 fn validate(files: &[PathBuf]) -> anyhow::Result<u8> {
     let mut codes = Vec::new();
     for file in files {
-        match load(file) {
+        match load(file, None) {
             Ok(loaded) => {
                 let experiment = &loaded.experiment;
                 print(&format!(
@@ -189,7 +190,7 @@ fn make_images(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
         let source = ImageSource::Directory(source.to_owned());
         (vec![("directory".to_owned(), source)], PathBuf::from("."), seed)
     } else {
-        match load(source) {
+        match load(source, None) {
             Ok(loaded) => {
                 let seed = loaded.experiment.seed;
                 (loaded.experiment.images.into_iter().collect(), loaded.folder, seed)

@@ -38,8 +38,6 @@ pub struct Commit {
 pub struct Host {
     /// Kernel release.
     pub kernel: Option<String>,
-    /// Kernel command line.
-    pub kernel_command_line: Option<String>,
     /// CPU model.
     pub cpu: Option<String>,
     /// CPUs online.
@@ -100,7 +98,6 @@ fn host(kvm: &str) -> Host {
     });
     Host {
         kernel: read("/proc/sys/kernel/osrelease"),
-        kernel_command_line: read("/proc/cmdline"),
         cpu,
         cpus: std::thread::available_parallelism().ok().map(usize::from),
         memory: memory("MemTotal:"),

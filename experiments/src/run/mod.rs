@@ -127,8 +127,6 @@ pub struct Finished {
     pub folder: PathBuf,
     /// The exit code that says how it went.
     pub exit_code: u8,
-    /// What ended it early.
-    pub error: Option<RunError>,
 }
 
 /// Runs an experiment.
@@ -149,19 +147,22 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     let paths = images.into_iter().map(|(id, image)| (id, image.path)).collect();
     let error = run_all(&experiment, &paths, &mut store, &sink, &progress, &stop);
     progress.finish();
-    let error = error.err().or_else(|| sink.lock().error.take().map(RunError::Output));
+    let mut error = error.err().or_else(|| sink.lock().error.take().map(RunError::Output));
+    let interrupted = stop.requested().is_some();
     if let Some(error) = &error {
         store.ended_by(error.to_string());
     }
-    let interrupted = stop.requested().is_some();
-    let finished = store.finish(&sink.lock().machine, interrupted);
-    let error = error.or_else(|| finished.err().map(RunError::Output));
+    if let Err(late) = store.finish(&sink.lock().machine, interrupted) {
+        // Of two errors the first is the cause; the disk is as full as it was.
+        let late = error.get_or_insert(RunError::Output(late));
+        store.ended_by(late.to_string());
+    }
     let summary = store.summary(interrupted);
     let exit_code = stop
         .requested()
         .or(error.as_ref().map(RunError::exit_code))
         .unwrap_or_else(|| exit_code(&summary));
-    Ok(Finished { summary, folder: store.path().to_owned(), exit_code, error })
+    Ok(Finished { summary, folder: store.path().to_owned(), exit_code })
 }
 
 fn run_all(

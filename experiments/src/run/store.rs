@@ -128,7 +128,8 @@ impl Store {
         for cell in &cells {
             let failures = cell.failures.iter().map(|f| format!("{} run {}: {}: {}", cell.id, f.run, f.class, f.cause));
             causes.extend(failures);
-            let missed = cell.expect.iter().filter(|outcome| outcome.verdict != Verdict::Met);
+            // Without a run there is nothing to expect, and its failure is the cause.
+            let missed = cell.expect.iter().filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0);
             causes.extend(missed.map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())));
         }
         causes.extend(self.ended_by.clone());

@@ -18,15 +18,17 @@ const MAX_GUESTS: u64 = 20_000;
 const RESULTS_ROOM: u64 = 64 << 20;
 
 /// What the checks need to know of the host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HostFacts {
     /// Bytes of memory.
     pub memory: u64,
+    /// Folder of results that the user wants instead of the file's.
+    pub results: Option<PathBuf>,
 }
 
 /// All problems of an experiment that was read.
 #[must_use]
-pub fn check(experiment: &Experiment, marks: &Marks, folder: &Path, host: HostFacts) -> Vec<Diagnostic> {
+pub fn check(experiment: &Experiment, marks: &Marks, folder: &Path, host: &HostFacts) -> Vec<Diagnostic> {
     let mut checks = Checks { experiment, marks, folder, found: Vec::new() };
     checks.machine(host);
     checks.guests();
@@ -34,7 +36,7 @@ pub fn check(experiment: &Experiment, marks: &Marks, folder: &Path, host: HostFa
     checks.matrix();
     checks.timeline();
     checks.expectations();
-    checks.outputs();
+    checks.outputs(host.results.as_deref());
     checks.found
 }
 
@@ -72,7 +74,7 @@ impl Checks<'_> {
         self.found.push(diagnostic);
     }
 
-    fn machine(&mut self, host: HostFacts) {
+    fn machine(&mut self, host: &HostFacts) {
         let budget = self.experiment.machine.memory.0;
         if self.marks.contains_key("machine.memory") && budget > host.memory {
             let problem = self
@@ -283,8 +285,8 @@ impl Checks<'_> {
         }
     }
 
-    fn outputs(&mut self) {
-        let directory = &self.experiment.outputs.directory;
+    fn outputs(&mut self, instead: Option<&Path>) {
+        let directory = instead.unwrap_or(&self.experiment.outputs.directory);
         let path = "outputs.directory";
         if let Err(error) = crate::output::folder::check_writable(directory) {
             let problem = self.problem(path, format!("`{}`: {}", directory.display(), reason(&error)));

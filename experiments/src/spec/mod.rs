@@ -70,7 +70,7 @@ impl SpecError {
 ///
 /// # Errors
 /// The file can't be read, or it has problems.
-pub fn load(path: &Path, host: HostFacts) -> Result<Loaded, SpecError> {
+pub fn load(path: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
     let unreadable = |reason: String| SpecError::Unreadable { path: path.to_owned(), reason };
     let meta = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if meta.is_dir() {
@@ -90,7 +90,7 @@ pub fn load(path: &Path, host: HostFacts) -> Result<Loaded, SpecError> {
 ///
 /// # Errors
 /// The text has problems.
-pub fn check_text(name: &str, text: String, folder: &Path, host: HostFacts) -> Result<Loaded, SpecError> {
+pub fn check_text(name: &str, text: String, folder: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
     let (experiment, mut diagnostics) = read(&text, folder, host);
     diagnostics.sort_by_key(|d| (d.mark.line, d.mark.column, d.severity));
     let render = |d: &Diagnostic| d.render(name, &text);
@@ -104,7 +104,7 @@ pub fn check_text(name: &str, text: String, folder: &Path, host: HostFacts) -> R
     }
 }
 
-fn read(text: &str, folder: &Path, host: HostFacts) -> (Option<Experiment>, Vec<Diagnostic>) {
+fn read(text: &str, folder: &Path, host: &HostFacts) -> (Option<Experiment>, Vec<Diagnostic>) {
     let tree = match text::parse(text) {
         Ok(tree) => tree,
         Err(diagnostic) => return (None, vec![diagnostic]),
