@@ -271,7 +271,7 @@ impl Checks<'_> {
             if !summary::METRICS.contains(&expectation.metric.as_str()) {
                 let problem = self
                     .problem(&path("metric"), format!("there is no metric `{}`", expectation.metric))
-                    .expected(format!("one of {}", summary::METRICS.join(", ")))
+                    .expected(format!("one of {}", metrics_like(&expectation.metric)))
                     .nearest(&expectation.metric, summary::METRICS.iter().copied());
                 self.add(problem);
             }
@@ -300,6 +300,19 @@ impl Checks<'_> {
 
 fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
+}
+
+/// The metrics of the group that was written, or all groups.
+fn metrics_like(written: &str) -> String {
+    let group = |metric: &str| metric.split('.').next().unwrap_or_default().to_owned();
+    let like = summary::METRICS.iter().filter(|metric| group(metric) == group(written));
+    let like = like.copied().collect::<Vec<_>>();
+    if !like.is_empty() {
+        return like.join(", ");
+    }
+    let mut groups = summary::METRICS.iter().map(|metric| format!("{}.*", group(metric))).collect::<Vec<_>>();
+    groups.dedup();
+    groups.join(", ")
 }
 
 fn list(names: &[&str]) -> String {

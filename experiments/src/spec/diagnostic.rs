@@ -124,8 +124,10 @@ impl Diagnostic {
         let indent: String =
             source.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let rest = source.chars().count().saturating_sub(before);
+        // Control characters would garble the terminal, and the caret's place.
+        let shown: String = source.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
         let carets = (self.mark.length as usize).clamp(1, rest.max(1));
-        let _ = writeln!(out, " {:>4} | {source}", self.mark.line);
+        let _ = writeln!(out, " {:>4} | {shown}", self.mark.line);
         let _ = writeln!(out, "      | {indent}{}", "^".repeat(carets));
     }
 }

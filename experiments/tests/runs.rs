@@ -1,0 +1,166 @@
+//! Whole experiments with real guests. They need `/dev/kvm`; a host without it says so and counts.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mirrorball_experiments::output::samples::Sample;
+use mirrorball_experiments::output::summary::{SCHEMA_VERSION, Summary, Verdict};
+use mirrorball_experiments::run::{self, Finished, Options, Style};
+use mirrorball_experiments::spec::{self, HostFacts, Loaded};
+use mirrorball_experiments::{doctor, exit};
+
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// False, and told, where no guest can run.
+fn guests_can_run(test: &str) -> bool {
+    let able = doctor::examine().exit_code() == exit::OK;
+    if !able {
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        eprintln!("NOT RUN ({count}): {test} needs /dev/kvm; see `mirrorball doctor`");
+    }
+    able
+}
+
+fn load(text: String) -> Loaded {
+    let host = HostFacts { memory: u64::MAX, results: Some(std::env::temp_dir()) };
+    spec::check_text("test.yaml", text, Path::new("."), &host).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn run(text: String, output: &Path) -> Finished {
+    let options = Options { output: Some(output.to_owned()), progress: Style::None, ..Options::default() };
+    run::run(&load(text), &options).unwrap()
+}
+
+/// A small folder as the disk's content: no test depends on what cargo has downloaded.
+fn sources() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..40 {
+        let text = format!("fn function_{number}(argument: u64) -> u64 {{ argument + {number} }}\n").repeat(200);
+        std::fs::write(folder.path().join(format!("file{number}.rs")), text).unwrap();
+    }
+    folder
+}
+
+fn experiment(sources: &Path, count: u32, workload: &str, rest: &str) -> String {
+    format!(
+        "version: 1\nname: test\nseed: 3\nmachine: {{ memory: 1 GiB }}\n\
+         images:\n  base: {{ directory: {} }}\n\
+         guests:\n  - id: guest\n    count: {count}\n    vcpus: 2\n    memory: 32 MiB\n    \
+         disks: [{{ image: base, scratch: 8 MiB }}]\n    workload: {workload}\n{rest}",
+        sources.display()
+    )
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    let path: PathBuf = folder.join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn cells_are_compared_and_every_output_can_be_read() {
+    if !guests_can_run("cells_are_compared_and_every_output_can_be_read") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let rest = "matrix: [none, all]\nscanner: { interval: 10 ms }\nrepeat: { runs: 2 }\nexpect:\n  \
+                - { id: saved, metric: memory.reclaimed, cell: all, at-least: 1 MiB }\n  \
+                - { id: right, metric: integrity.mismatches, equals: 0 }\n";
+    let finished = run(experiment(sources.path(), 3, "{ name: pmake, jobs: 2 }", rest), output.path());
+    assert_eq!(finished.exit_code, exit::OK, "{:?}", finished.summary.causes);
+
+    let summary: Summary = serde_json::from_str(&read(&finished.folder, "summary.json")).unwrap();
+    assert_eq!((summary.schema_version, summary.verdict), (SCHEMA_VERSION, Verdict::Met));
+    let [none, all] = &summary.cells[..] else { panic!("{:?}", summary.cells) };
+    assert_eq!((none.runs, all.runs), (2, 2));
+    assert_eq!(none.figures.memory.guest_physical, Some(3 * (32 << 20)));
+    assert!(all.figures.memory.machine_used < none.figures.memory.machine_used);
+    assert!(all.figures.sharing.oracle_share.unwrap() > 0.9, "{:?}", all.figures.sharing);
+    assert!(all.figures.accounting.gap.unwrap() <= 0.01);
+    assert_eq!(none.figures.cpu_seconds.scanner, None, "what did not run was not measured");
+
+    let samples = csv::Reader::from_path(finished.folder.join("samples.csv"))
+        .unwrap()
+        .deserialize::<Sample>()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
+    for phase in ["start", "workload", "settle", "measure"] {
+        assert!(samples.iter().any(|sample| sample.phase == phase), "no sample in {phase}");
+    }
+    let run: serde_json::Value = serde_json::from_str(&read(&finished.folder, "run.json")).unwrap();
+    assert_eq!(run["experiment"]["seed"], 3);
+    assert_eq!(run["runs"].as_array().unwrap().len(), 4);
+    assert!(run["provenance"]["host"]["kernel"].is_string());
+    assert!(read(&finished.folder, "memory.svg").starts_with("<svg"));
+    assert!(read(&finished.folder, "histograms/all-run2.hlog").contains("Tag=exit,"));
+}
+
+#[test]
+fn a_missed_expectation_is_told_by_the_exit_code() {
+    if !guests_can_run("a_missed_expectation_is_told_by_the_exit_code") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let rest = "matrix: [disk]\nexpect:\n  - { id: wonder, metric: memory.reclaimed, at-least: 1 GiB }\n";
+    let finished = run(experiment(sources.path(), 1, "{ name: scan, passes: 1 }", rest), output.path());
+    assert_eq!(finished.exit_code, exit::NOT_MET, "{:?}", finished.summary.causes);
+    assert!(finished.summary.causes[0].contains("wonder"));
+}
+
+#[test]
+fn a_workload_that_hangs_is_named_and_its_run_fails() {
+    if !guests_can_run("a_workload_that_hangs_is_named_and_its_run_fails") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let rest = "matrix: [disk]\nphases:\n  - { id: workload, timeout: 300 ms }\n";
+    // It would touch its pages for an hour.
+    let workload = "{ name: touch, duration: 1 h }";
+    let finished = run(experiment(sources.path(), 2, workload, rest), output.path());
+    assert_eq!(finished.exit_code, exit::RUN_FAILED);
+    let failure = &finished.summary.cells[0].failures[0];
+    assert_eq!(failure.class, "timeout");
+    assert!(failure.cause.contains("guest-1"), "{}", failure.cause);
+    serde_json::from_str::<Summary>(&read(&finished.folder, "summary.json")).unwrap();
+}
+
+#[test]
+fn a_budget_of_machine_memory_is_kept() {
+    if !guests_can_run("a_budget_of_machine_memory_is_kept") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let text = experiment(sources.path(), 4, "{ name: touch, working-set: 16 MiB, duration: 1 h }", "matrix: [none]\n");
+    let finished = run(text.replace("memory: 1 GiB", "memory: 4 MiB"), output.path());
+    assert_eq!(finished.exit_code, exit::RUN_FAILED);
+    assert_eq!(finished.summary.cells[0].failures[0].class, "memory");
+}
+
+#[test]
+fn short_torture_finds_no_wrong_byte_while_everything_is_switched() {
+    if !guests_can_run("short_torture_finds_no_wrong_byte_while_everything_is_switched") {
+        return;
+    }
+    let output = tempfile::tempdir().unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("torture-short.yaml");
+    let finished = run(std::fs::read_to_string(file).unwrap(), output.path());
+    assert_eq!(finished.exit_code, exit::OK, "{:?}", finished.summary.causes);
+    let integrity = &finished.summary.cells[0].figures.integrity;
+    assert!(integrity.verified_pages.unwrap() >= 200_000 && integrity.mismatches == Some(0), "{integrity:?}");
+}
+
+#[test]
+fn every_experiment_of_the_repository_is_valid() {
+    let host = HostFacts { memory: 64 << 30, results: Some(std::env::temp_dir()) };
+    let mut checked = 0;
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let loaded = spec::load(&path, &host).unwrap_or_else(|error| panic!("{error}"));
+            for word in ["Question:", "Expected:", "Time:", "Memory:"] {
+                assert!(loaded.text.contains(word), "{} does not say {word}", path.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5);
+}
