@@ -97,15 +97,26 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
-        Command::Run { file, output, runs, seed, only } => {
+        Command::Run {
+            file,
+            output,
+            runs,
+            seed,
+            only,
+        } => {
             let progress = match cli.progress {
                 ProgressStyle::Auto => Style::Auto,
                 ProgressStyle::Bar => Style::Bar,
                 ProgressStyle::Plain => Style::Plain,
                 ProgressStyle::None => Style::None,
             };
-            let options =
-                Options { output: output.clone(), runs: *runs, seed: *seed, only: only.clone(), progress };
+            let options = Options {
+                output: output.clone(),
+                runs: *runs,
+                seed: *seed,
+                only: only.clone(),
+                progress,
+            };
             run_experiment(file, &options, cli.json)
         }
         Command::Validate { files } => validate(files),
@@ -113,7 +124,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Bench { runs, only, output } => measure(*runs, only, output.as_deref(), cli.json),
         Command::Doctor => {
             let diagnosis = doctor::examine();
-            let text = if cli.json { format!("{:#}\n", diagnosis.json()) } else { diagnosis.text() };
+            let text = if cli.json {
+                format!("{:#}\n", diagnosis.json())
+            } else {
+                diagnosis.text()
+            };
             print(&text)?;
             Ok(diagnosis.exit_code())
         }
@@ -123,7 +138,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
 /// Reads an experiment file; its problems go to standard error.
 fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
     let memory = provenance::memory("MemTotal:").unwrap_or(u64::MAX);
-    let host = HostFacts { memory, results: results.map(Path::to_owned) };
+    let host = HostFacts {
+        memory,
+        results: results.map(Path::to_owned),
+    };
     match spec::load(file, &host) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
@@ -136,7 +154,11 @@ fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
             if let SpecError::Invalid { .. } = error {
                 eprintln!("nothing was started");
             }
-            Err(if error.is_host_only() { exit::HOST } else { exit::INVALID })
+            Err(if error.is_host_only() {
+                exit::HOST
+            } else {
+                exit::INVALID
+            })
         }
     }
 }
@@ -154,14 +176,24 @@ fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<
         }
     };
     if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&finished.summary)?))?;
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&finished.summary)?
+        ))?;
     } else {
-        print(&format!("{}\n", table::render(&finished.summary, !std::io::stdout().is_terminal())))?;
+        print(&format!(
+            "{}\n",
+            table::render(&finished.summary, !std::io::stdout().is_terminal())
+        ))?;
     }
     for cause in &finished.summary.causes {
         eprintln!("mirrorball: {cause}");
     }
-    eprintln!("verdict: {}; results: {}", finished.summary.verdict.word(), finished.folder.display());
+    eprintln!(
+        "verdict: {}; results: {}",
+        finished.summary.verdict.word(),
+        finished.folder.display()
+    );
     Ok(finished.exit_code)
 }
 
@@ -188,12 +220,20 @@ fn validate(files: &[PathBuf]) -> anyhow::Result<u8> {
 fn make_images(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
     let (sources, folder, seed) = if source.is_dir() {
         let source = ImageSource::Directory(source.to_owned());
-        (vec![("directory".to_owned(), source)], PathBuf::from("."), seed)
+        (
+            vec![("directory".to_owned(), source)],
+            PathBuf::from("."),
+            seed,
+        )
     } else {
         match load(source, None) {
             Ok(loaded) => {
                 let seed = loaded.experiment.seed;
-                (loaded.experiment.images.into_iter().collect(), loaded.folder, seed)
+                (
+                    loaded.experiment.images.into_iter().collect(),
+                    loaded.folder,
+                    seed,
+                )
             }
             Err(code) => return Ok(code),
         }
@@ -202,7 +242,11 @@ fn make_images(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
     for (id, source) in sources {
         match image::prepare(&source, &folder, seed, &image::cache_folder()) {
             Ok(image) if json => drop(images.insert(id, image)),
-            Ok(image) => print(&format!("{id}: {} ({} MiB)\n", image.path.display(), image.bytes >> 20))?,
+            Ok(image) => print(&format!(
+                "{id}: {} ({} MiB)\n",
+                image.path.display(),
+                image.bytes >> 20
+            ))?,
             Err(error) => {
                 eprintln!("mirrorball: image {id}: {error}");
                 return Ok(exit::HOST);
@@ -219,7 +263,8 @@ fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> any
     let report = bench::run(runs, only, |line| eprintln!("{line}"))?;
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     if let Some(path) = output {
-        std::fs::write(path, &text).with_context(|| format!("{} can't be written", path.display()))?;
+        std::fs::write(path, &text)
+            .with_context(|| format!("{} can't be written", path.display()))?;
     }
     print(if json { &text } else { &report.table })?;
     Ok(exit::OK)

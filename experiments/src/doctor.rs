@@ -20,7 +20,10 @@ pub struct Diagnosis {
 #[must_use]
 pub fn examine() -> Diagnosis {
     let restored = ksm::restore_from_journal().map_err(|error| error.to_string());
-    Diagnosis { report: probe::host(), restored }
+    Diagnosis {
+        report: probe::host(),
+        restored,
+    }
 }
 
 impl Diagnosis {
@@ -28,7 +31,11 @@ impl Diagnosis {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let kvm = matches!(self.report.kvm, KvmKind::Software | KvmKind::Hardware);
-        if kvm && self.restored.is_ok() { exit::OK } else { exit::HOST }
+        if kvm && self.restored.is_ok() {
+            exit::OK
+        } else {
+            exit::HOST
+        }
     }
 
     /// For people.
@@ -36,7 +43,13 @@ impl Diagnosis {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for check in &self.report.checks {
-            let _ = writeln!(text, "{:<8} {:<20} {}", word(check.state), check.id, check.finding);
+            let _ = writeln!(
+                text,
+                "{:<8} {:<20} {}",
+                word(check.state),
+                check.id,
+                check.finding
+            );
             for (label, line) in [("effect", &check.effect), ("remedy", &check.remedy)] {
                 if !line.is_empty() {
                     let _ = writeln!(text, "{:29} {label}: {line}", "");
@@ -45,9 +58,14 @@ impl Diagnosis {
         }
         match &self.restored {
             Ok(false) => {}
-            Ok(true) => text.push_str("restored KSM's settings, which a killed run had left changed\n"),
+            Ok(true) => {
+                text.push_str("restored KSM's settings, which a killed run had left changed\n")
+            }
             Err(error) => {
-                let _ = writeln!(text, "KSM's settings, left changed by a killed run, could not be restored: {error}");
+                let _ = writeln!(
+                    text,
+                    "KSM's settings, left changed by a killed run, could not be restored: {error}"
+                );
             }
         }
         text

@@ -4,10 +4,16 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging; to be called once, by the binary.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("MIRRORBALL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_env("MIRRORBALL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call would be a second logger; the first stays.
-    let _ = log.with_ansi(terminal && !plain).with_target(false).try_init();
+    let _ = log
+        .with_ansi(terminal && !plain)
+        .with_target(false)
+        .try_init();
 }

@@ -8,13 +8,22 @@ use std::path::Path;
 
 use mirrorball_experiments::spec::{self, HostFacts};
 
-const HOST: HostFacts = HostFacts { memory: 16 << 30, results: None };
+const HOST: HostFacts = HostFacts {
+    memory: 16 << 30,
+    results: None,
+};
 
 #[test]
 fn broken_files_are_explained() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
-    let mut files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let mut files = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect::<Vec<_>>();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
     files.sort();
     assert!(files.len() >= 30);
     let bless = std::env::var_os("MIRRORBALL_BLESS").is_some();
@@ -41,9 +50,16 @@ fn every_message_names_a_place_and_what_would_be_right() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "stderr") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "stderr")
+        {
             let text = fs::read_to_string(&path).unwrap();
-            assert!(text.contains(".yaml:") && text.contains("expected: "), "{}:\n{text}", path.display());
+            assert!(
+                text.contains(".yaml:") && text.contains("expected: "),
+                "{}:\n{text}",
+                path.display()
+            );
         }
     }
 }

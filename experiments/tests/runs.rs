@@ -1,5 +1,7 @@
 //! Whole experiments with real guests. They need `/dev/kvm`; a host without it says so and counts.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,12 +24,20 @@ fn guests_can_run(test: &str) -> bool {
 }
 
 fn load(text: String) -> Loaded {
-    let host = HostFacts { memory: u64::MAX, results: Some(std::env::temp_dir()) };
-    spec::check_text("test.yaml", text, Path::new("."), &host).unwrap_or_else(|error| panic!("{error}"))
+    let host = HostFacts {
+        memory: u64::MAX,
+        results: Some(std::env::temp_dir()),
+    };
+    spec::check_text("test.yaml", text, Path::new("."), &host)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn run(text: String, output: &Path) -> Finished {
-    let options = Options { output: Some(output.to_owned()), progress: Style::None, ..Options::default() };
+    let options = Options {
+        output: Some(output.to_owned()),
+        progress: Style::None,
+        ..Options::default()
+    };
     run::run(&load(text), &options).unwrap()
 }
 
@@ -35,7 +45,9 @@ fn run(text: String, output: &Path) -> Finished {
 fn sources() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..40 {
-        let text = format!("fn function_{number}(argument: u64) -> u64 {{ argument + {number} }}\n").repeat(200);
+        let text =
+            format!("fn function_{number}(argument: u64) -> u64 {{ argument + {number} }}\n")
+                .repeat(200);
         std::fs::write(folder.path().join(format!("file{number}.rs")), text).unwrap();
     }
     folder
@@ -65,18 +77,38 @@ fn cells_are_compared_and_every_output_can_be_read() {
     let rest = "matrix: [none, all]\nscanner: { interval: 10 ms }\nrepeat: { runs: 2 }\nexpect:\n  \
                 - { id: saved, metric: memory.reclaimed, cell: all, at-least: 1 MiB }\n  \
                 - { id: right, metric: integrity.mismatches, equals: 0 }\n";
-    let finished = run(experiment(sources.path(), 3, "{ name: pmake, jobs: 2 }", rest), output.path());
-    assert_eq!(finished.exit_code, exit::OK, "{:?}", finished.summary.causes);
+    let finished = run(
+        experiment(sources.path(), 3, "{ name: pmake, jobs: 2 }", rest),
+        output.path(),
+    );
+    assert_eq!(
+        finished.exit_code,
+        exit::OK,
+        "{:?}",
+        finished.summary.causes
+    );
 
     let summary: Summary = serde_json::from_str(&read(&finished.folder, "summary.json")).unwrap();
-    assert_eq!((summary.schema_version, summary.verdict), (SCHEMA_VERSION, Verdict::Met));
-    let [none, all] = &summary.cells[..] else { panic!("{:?}", summary.cells) };
+    assert_eq!(
+        (summary.schema_version, summary.verdict),
+        (SCHEMA_VERSION, Verdict::Met)
+    );
+    let [none, all] = &summary.cells[..] else {
+        panic!("{:?}", summary.cells)
+    };
     assert_eq!((none.runs, all.runs), (2, 2));
     assert_eq!(none.figures.memory.guest_physical, Some(3 * (32 << 20)));
     assert!(all.figures.memory.machine_used < none.figures.memory.machine_used);
-    assert!(all.figures.sharing.oracle_share.unwrap() > 0.9, "{:?}", all.figures.sharing);
+    assert!(
+        all.figures.sharing.oracle_share.unwrap() > 0.9,
+        "{:?}",
+        all.figures.sharing
+    );
     assert!(all.figures.accounting.gap.unwrap() <= 0.01);
-    assert_eq!(none.figures.cpu_seconds.scanner, None, "what did not run was not measured");
+    assert_eq!(
+        none.figures.cpu_seconds.scanner, None,
+        "what did not run was not measured"
+    );
 
     let samples = csv::Reader::from_path(finished.folder.join("samples.csv"))
         .unwrap()
@@ -84,7 +116,10 @@ fn cells_are_compared_and_every_output_can_be_read() {
         .collect::<Result<Vec<_>, _>>()
         .unwrap();
     for phase in ["start", "workload", "settle", "measure"] {
-        assert!(samples.iter().any(|sample| sample.phase == phase), "no sample in {phase}");
+        assert!(
+            samples.iter().any(|sample| sample.phase == phase),
+            "no sample in {phase}"
+        );
     }
     let run: serde_json::Value = serde_json::from_str(&read(&finished.folder, "run.json")).unwrap();
     assert_eq!(run["experiment"]["seed"], 3);
@@ -100,9 +135,18 @@ fn a_missed_expectation_is_told_by_the_exit_code() {
         return;
     }
     let (sources, output) = (sources(), tempfile::tempdir().unwrap());
-    let rest = "matrix: [disk]\nexpect:\n  - { id: wonder, metric: memory.reclaimed, at-least: 1 GiB }\n";
-    let finished = run(experiment(sources.path(), 1, "{ name: scan, passes: 1 }", rest), output.path());
-    assert_eq!(finished.exit_code, exit::NOT_MET, "{:?}", finished.summary.causes);
+    let rest =
+        "matrix: [disk]\nexpect:\n  - { id: wonder, metric: memory.reclaimed, at-least: 1 GiB }\n";
+    let finished = run(
+        experiment(sources.path(), 1, "{ name: scan, passes: 1 }", rest),
+        output.path(),
+    );
+    assert_eq!(
+        finished.exit_code,
+        exit::NOT_MET,
+        "{:?}",
+        finished.summary.causes
+    );
     assert!(finished.summary.causes[0].contains("wonder"));
 }
 
@@ -129,8 +173,16 @@ fn a_budget_of_machine_memory_is_kept() {
         return;
     }
     let (sources, output) = (sources(), tempfile::tempdir().unwrap());
-    let text = experiment(sources.path(), 4, "{ name: touch, working-set: 16 MiB, duration: 1 h }", "matrix: [none]\n");
-    let finished = run(text.replace("memory: 1 GiB", "memory: 4 MiB"), output.path());
+    let text = experiment(
+        sources.path(),
+        4,
+        "{ name: touch, working-set: 16 MiB, duration: 1 h }",
+        "matrix: [none]\n",
+    );
+    let finished = run(
+        text.replace("memory: 1 GiB", "memory: 4 MiB"),
+        output.path(),
+    );
     assert_eq!(finished.exit_code, exit::RUN_FAILED);
     assert_eq!(finished.summary.cells[0].failures[0].class, "memory");
 }
@@ -143,21 +195,39 @@ fn short_torture_finds_no_wrong_byte_while_everything_is_switched() {
     let output = tempfile::tempdir().unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("torture-short.yaml");
     let finished = run(std::fs::read_to_string(file).unwrap(), output.path());
-    assert_eq!(finished.exit_code, exit::OK, "{:?}", finished.summary.causes);
+    assert_eq!(
+        finished.exit_code,
+        exit::OK,
+        "{:?}",
+        finished.summary.causes
+    );
     let integrity = &finished.summary.cells[0].figures.integrity;
-    assert!(integrity.verified_pages.unwrap() >= 200_000 && integrity.mismatches == Some(0), "{integrity:?}");
+    assert!(
+        integrity.verified_pages.unwrap() >= 200_000 && integrity.mismatches == Some(0),
+        "{integrity:?}"
+    );
 }
 
 #[test]
 fn every_experiment_of_the_repository_is_valid() {
-    let host = HostFacts { memory: 64 << 30, results: Some(std::env::temp_dir()) };
+    let host = HostFacts {
+        memory: 64 << 30,
+        results: Some(std::env::temp_dir()),
+    };
     let mut checked = 0;
     for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             let loaded = spec::load(&path, &host).unwrap_or_else(|error| panic!("{error}"));
             for word in ["Question:", "Expected:", "Time:", "Memory:"] {
-                assert!(loaded.text.contains(word), "{} does not say {word}", path.display());
+                assert!(
+                    loaded.text.contains(word),
+                    "{} does not say {word}",
+                    path.display()
+                );
             }
             checked += 1;
         }

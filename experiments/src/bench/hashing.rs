@@ -24,18 +24,28 @@ fn measure() -> Result<f64, BenchError> {
     // Written word by word, so that every page is backed and none is zero.
     let mut words = Vec::with_capacity(BYTES / 8);
     words.extend((0..BYTES as u64 / 8).map(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u64| word.to_le_bytes())
+        .collect();
     drop(words);
     let pages: &[Page] = bytes.as_chunks::<PAGE_SIZE>().0;
     let hasher = PageHasher::new(1);
     let read = timed(|| black_box(pages).iter().fold(0, |sum, page| sum ^ xor(page)));
-    let hashed = timed(|| black_box(pages).iter().fold(0, |sum, page| sum ^ looked(&hasher, page)));
+    let hashed = timed(|| {
+        black_box(pages)
+            .iter()
+            .fold(0, |sum, page| sum ^ looked(&hasher, page))
+    });
     Ok(read.as_secs_f64() / hashed.as_secs_f64())
 }
 
 /// The least that reading a page can do: every word once.
 fn xor(page: &Page) -> u64 {
-    page.as_chunks::<8>().0.iter().fold(0, |sum, word| sum ^ u64::from_le_bytes(*word))
+    page.as_chunks::<8>()
+        .0
+        .iter()
+        .fold(0, |sum, word| sum ^ u64::from_le_bytes(*word))
 }
 
 /// What the scanner does to a page: the zero check and the hash.

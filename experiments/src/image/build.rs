@@ -21,7 +21,8 @@ const INODE: u64 = 256;
 pub const TABLE_BYTES: u64 = 8 << 20;
 /// Features of the file system: what the guest's read-only reader knows, and nothing that holds
 /// randomness or checksums.
-const FEATURES: &str = "none,filetype,extent,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr";
+const FEATURES: &str =
+    "none,filetype,extent,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr";
 const UUID: &str = "6d697272-6f72-6261-6c6c-000000000001";
 const HASH_SEED: &str = "6d697272-6f72-6261-6c6c-000000000002";
 
@@ -45,7 +46,12 @@ pub fn mkfs() -> Result<(PathBuf, String), ImageError> {
 ///
 /// # Errors
 /// A file can't be read, there is no room, or `mkfs.ext4` fails.
-pub fn build(entries: &[Entry], seed: u64, scratch: &Path, target: &Path) -> Result<(), ImageError> {
+pub fn build(
+    entries: &[Entry],
+    seed: u64,
+    scratch: &Path,
+    target: &Path,
+) -> Result<(), ImageError> {
     let (program, _) = mkfs()?;
     let stage = tempfile::tempdir_in(scratch).map_err(|error| ImageError::io(scratch, error))?;
     let folders = fill(stage.path(), entries, seed)?;
@@ -56,8 +62,13 @@ pub fn build(entries: &[Entry], seed: u64, scratch: &Path, target: &Path) -> Res
     // A sixteenth more for extent blocks, bitmaps and backups of the superblock, and 2 MiB.
     let blocks = (data + tables) + (data + tables) / 16 + 512;
     let output = Command::new(program)
-        .args(["-q", "-F", "-b", "4096", "-m", "0", "-U", UUID, "-O", FEATURES])
-        .args(["-E", &format!("hash_seed={HASH_SEED},lazy_itable_init=0,root_owner=0:0,nodiscard")])
+        .args([
+            "-q", "-F", "-b", "4096", "-m", "0", "-U", UUID, "-O", FEATURES,
+        ])
+        .args([
+            "-E",
+            &format!("hash_seed={HASH_SEED},lazy_itable_init=0,root_owner=0:0,nodiscard"),
+        ])
         .args(["-I", &INODE.to_string(), "-N", &inodes.to_string(), "-d"])
         .arg(stage.path())
         .arg(target)
@@ -70,11 +81,20 @@ pub fn build(entries: &[Entry], seed: u64, scratch: &Path, target: &Path) -> Res
         .map_err(|error| ImageError::io(target, error))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(ImageError::MkfsFailed { status: output.status.to_string(), reason });
+        return Err(ImageError::MkfsFailed {
+            status: output.status.to_string(),
+            reason,
+        });
     }
-    let image = File::options().read(true).write(true).open(target).map_err(|error| ImageError::io(target, error))?;
+    let image = File::options()
+        .read(true)
+        .write(true)
+        .open(target)
+        .map_err(|error| ImageError::io(target, error))?;
     stamp::set_change_times(&image, EPOCH).map_err(|error| ImageError::io(target, error))?;
-    image.sync_all().map_err(|error| ImageError::io(target, error))
+    image
+        .sync_all()
+        .map_err(|error| ImageError::io(target, error))
 }
 
 /// Copies all files into the stage; the number of folders.
@@ -82,7 +102,11 @@ fn fill(stage: &Path, entries: &[Entry], seed: u64) -> Result<u64, ImageError> {
     let mut folders = vec![stage.to_owned()];
     for entry in entries {
         let to = stage.join(&entry.to);
-        let mut missing = to.ancestors().skip(1).take_while(|path| !path.exists()).collect::<Vec<_>>();
+        let mut missing = to
+            .ancestors()
+            .skip(1)
+            .take_while(|path| !path.exists())
+            .collect::<Vec<_>>();
         missing.reverse();
         for folder in missing {
             fs::create_dir(folder).map_err(|error| ImageError::io(folder, error))?;
@@ -137,7 +161,13 @@ mod tests {
 
     #[test]
     fn equal_files_make_equal_images_wherever_and_in_whatever_order_they_were_made() {
-        let names = ["src/z/lib.rs", "src/a/mod.rs", "b.txt", "src/a/one.rs", "empty/deep/x"];
+        let names = [
+            "src/z/lib.rs",
+            "src/a/mod.rs",
+            "b.txt",
+            "src/a/one.rs",
+            "empty/deep/x",
+        ];
         let mut images = Vec::new();
         for reversed in [false, true] {
             let mut names = names.to_vec();
@@ -148,22 +178,50 @@ mod tests {
             }
             let (files, scratch) = (tree(&names), tempfile::tempdir().unwrap());
             let target = scratch.path().join("image");
-            build(&sources::directory(files.path()).unwrap(), 5, scratch.path(), &target).unwrap();
+            build(
+                &sources::directory(files.path()).unwrap(),
+                5,
+                scratch.path(),
+                &target,
+            )
+            .unwrap();
             images.push(fs::read(&target).unwrap());
         }
-        assert!(images[0] == images[1], "two builds of the same files differ");
-        assert!(images[0].windows(12).any(|window| window == b"src/z/lib.rs"));
+        assert!(
+            images[0] == images[1],
+            "two builds of the same files differ"
+        );
+        assert!(
+            images[0]
+                .windows(12)
+                .any(|window| window == b"src/z/lib.rs")
+        );
     }
 
     #[test]
     fn the_guests_reader_takes_the_image() {
-        let (files, scratch) = (tree(&["src/a/mod.rs", "b.txt"]), tempfile::tempdir().unwrap());
+        let (files, scratch) = (
+            tree(&["src/a/mod.rs", "b.txt"]),
+            tempfile::tempdir().unwrap(),
+        );
         let target = scratch.path().join("image");
-        build(&sources::directory(files.path()).unwrap(), 5, scratch.path(), &target).unwrap();
+        build(
+            &sources::directory(files.path()).unwrap(),
+            5,
+            scratch.path(),
+            &target,
+        )
+        .unwrap();
         let image = fs::read(&target).unwrap();
         let system = ext4_view::Ext4::load(Box::new(image)).unwrap();
-        assert_eq!(system.read("/src/a/mod.rs").unwrap(), "src/a/mod.rs".repeat(3000).into_bytes());
+        assert_eq!(
+            system.read("/src/a/mod.rs").unwrap(),
+            "src/a/mod.rs".repeat(3000).into_bytes()
+        );
         assert_eq!(system.read("/table.dat").unwrap().len() as u64, TABLE_BYTES);
-        assert_eq!(crate::image::ext4::inspect(&target).unwrap().block_size, 4096);
+        assert_eq!(
+            crate::image::ext4::inspect(&target).unwrap().block_size,
+            4096
+        );
     }
 }

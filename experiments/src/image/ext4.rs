@@ -68,14 +68,21 @@ pub fn inspect(path: &Path) -> Result<Superblock, Ext4Error> {
     }
     let block_size = 1024_u64 << shift;
     let features = word(0x60);
-    let high = if features & INCOMPAT_64BIT == 0 { 0 } else { u64::from(word(0x150)) };
+    let high = if features & INCOMPAT_64BIT == 0 {
+        0
+    } else {
+        u64::from(word(0x150))
+    };
     let blocks = high << 32 | u64::from(word(0x4));
     if features & INCOMPAT_RECOVER != 0 {
         return Err(Ext4Error::NeedsRecovery);
     }
     match blocks.checked_mul(block_size) {
         None | Some(0) => Err(Ext4Error::NotExt4("its size is impossible")),
-        Some(system) if system > length => Err(Ext4Error::Short { file: length, system }),
+        Some(system) if system > length => Err(Ext4Error::Short {
+            file: length,
+            system,
+        }),
         Some(_) => Ok(Superblock { block_size, blocks }),
     }
 }
@@ -97,7 +104,13 @@ mod tests {
 
     #[test]
     fn a_whole_image_is_taken() {
-        assert_eq!(image(|_| ()).unwrap(), Superblock { block_size: 4096, blocks: 16 });
+        assert_eq!(
+            image(|_| ()).unwrap(),
+            Superblock {
+                block_size: 4096,
+                blocks: 16
+            }
+        );
     }
 
     #[test]
@@ -109,6 +122,12 @@ mod tests {
         assert!(text(|raw| raw[1024 + 4] = 17).contains("cut off"));
         assert!(text(|raw| raw[1024 + 0x60] = 4).contains("e2fsck"));
         // Block counts of 64 bits that overflow a byte count.
-        assert!(text(|raw| { raw[1024 + 0x60] = 0x80; raw[1024 + 0x150..1024 + 0x154].fill(0xff); }).contains("impossible"));
+        assert!(
+            text(|raw| {
+                raw[1024 + 0x60] = 0x80;
+                raw[1024 + 0x150..1024 + 0x154].fill(0xff);
+            })
+            .contains("impossible")
+        );
     }
 }

@@ -29,7 +29,9 @@ const BUILDER_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The program that makes it is missing.
-    #[error("mkfs.ext4 was not found; install the package `e2fsprogs` (Debian: apt-get install e2fsprogs)")]
+    #[error(
+        "mkfs.ext4 was not found; install the package `e2fsprogs` (Debian: apt-get install e2fsprogs)"
+    )]
     NoMkfs,
     /// It ran and failed.
     #[error("mkfs.ext4 failed ({status}): {reason}")]
@@ -62,7 +64,10 @@ pub enum ImageError {
 
 impl ImageError {
     fn io(path: &Path, error: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), error }
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
     }
 }
 
@@ -85,16 +90,25 @@ pub struct Image {
 #[must_use]
 pub fn cache_folder() -> PathBuf {
     let home = || std::env::home_dir().map(|home| home.join(".cache"));
-    let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
-    let base = std::env::var_os("XDG_CACHE_HOME").and_then(absolute).or_else(home);
-    base.unwrap_or_else(std::env::temp_dir).join("mirrorball/images")
+    let absolute =
+        |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .and_then(absolute)
+        .or_else(home);
+    base.unwrap_or_else(std::env::temp_dir)
+        .join("mirrorball/images")
 }
 
 /// The image of a source, built if it is not in the cache yet.
 ///
 /// # Errors
 /// The source can't be read, there is no room, or `mkfs.ext4` is missing or fails.
-pub fn prepare(source: &ImageSource, folder: &Path, seed: u64, cache: &Path) -> Result<Image, ImageError> {
+pub fn prepare(
+    source: &ImageSource,
+    folder: &Path,
+    seed: u64,
+    cache: &Path,
+) -> Result<Image, ImageError> {
     let entries = match source {
         ImageSource::File(path) => return given(&resolve(folder, path)),
         ImageSource::CargoRegistry { limit } => in_folder("src", sources::cargo_registry(limit.0)?),
@@ -107,38 +121,68 @@ pub fn prepare(source: &ImageSource, folder: &Path, seed: u64, cache: &Path) -> 
         fs::create_dir_all(cache).map_err(|error| ImageError::io(cache, error))?;
         // Built under a name of its own and renamed: another builder of the same image does no
         // harm, and a killed one leaves nothing that looks like an image.
-        let scratch = tempfile::Builder::new().prefix(".building-").tempdir_in(cache);
+        let scratch = tempfile::Builder::new()
+            .prefix(".building-")
+            .tempdir_in(cache);
         let scratch = scratch.map_err(|error| ImageError::io(cache, error))?;
         let unfinished = scratch.path().join("image");
         build::build(&entries, seed, scratch.path(), &unfinished)?;
         fs::rename(&unfinished, &path).map_err(|error| ImageError::io(&path, error))?;
     }
-    let bytes = fs::metadata(&path).map_err(|error| ImageError::io(&path, error))?.len();
-    Ok(Image { path, bytes, digest, files: Some(entries.len() as u64 + 1), cached })
+    let bytes = fs::metadata(&path)
+        .map_err(|error| ImageError::io(&path, error))?
+        .len();
+    Ok(Image {
+        path,
+        bytes,
+        digest,
+        files: Some(entries.len() as u64 + 1),
+        cached,
+    })
 }
 
 /// Entries moved below a folder of the image.
 fn in_folder(folder: &str, entries: Vec<Entry>) -> Vec<Entry> {
-    entries.into_iter().map(|entry| Entry { to: Path::new(folder).join(entry.to), ..entry }).collect()
+    entries
+        .into_iter()
+        .map(|entry| Entry {
+            to: Path::new(folder).join(entry.to),
+            ..entry
+        })
+        .collect()
 }
 
 /// An image that is used as it is.
 fn given(path: &Path) -> Result<Image, ImageError> {
-    ext4::inspect(path).map_err(|error| ImageError::Ext4 { path: path.to_owned(), error })?;
+    ext4::inspect(path).map_err(|error| ImageError::Ext4 {
+        path: path.to_owned(),
+        error,
+    })?;
     let mut file = File::open(path).map_err(|error| ImageError::io(path, error))?;
     let mut digest = Sha256::new();
-    let bytes = io::copy(&mut file, &mut Hashing(&mut digest)).map_err(|error| ImageError::io(path, error))?;
-    Ok(Image { path: path.to_owned(), bytes, digest: hex(&digest.finalize()), files: None, cached: true })
+    let bytes = io::copy(&mut file, &mut Hashing(&mut digest))
+        .map_err(|error| ImageError::io(path, error))?;
+    Ok(Image {
+        path: path.to_owned(),
+        bytes,
+        digest: hex(&digest.finalize()),
+        files: None,
+        cached: true,
+    })
 }
 
 fn key(entries: &[Entry], seed: u64) -> Result<String, ImageError> {
     let (_, version) = build::mkfs()?;
     let mut digest = Sha256::new();
-    digest.update(format!("{BUILDER_VERSION} {version} {seed} {TABLE_BYTES}\n"));
+    digest.update(format!(
+        "{BUILDER_VERSION} {version} {seed} {TABLE_BYTES}\n"
+    ));
     for entry in entries {
         digest.update(format!("{} {}\n", entry.size, entry.to.display()));
-        let mut file = File::open(&entry.from).map_err(|error| ImageError::io(&entry.from, error))?;
-        io::copy(&mut file, &mut Hashing(&mut digest)).map_err(|error| ImageError::io(&entry.from, error))?;
+        let mut file =
+            File::open(&entry.from).map_err(|error| ImageError::io(&entry.from, error))?;
+        io::copy(&mut file, &mut Hashing(&mut digest))
+            .map_err(|error| ImageError::io(&entry.from, error))?;
     }
     Ok(hex(&digest.finalize()))
 }

@@ -50,12 +50,17 @@ pub enum SourcesError {
 /// The local cargo registry has none of them.
 pub fn cargo_registry(limit: u64) -> Result<Vec<Entry>, SourcesError> {
     let registry = cargo_home().join("registry/src");
-    let mut indexes = children(&registry).map_err(|_| SourcesError::NoRegistry(registry.clone()))?;
+    let mut indexes =
+        children(&registry).map_err(|_| SourcesError::NoRegistry(registry.clone()))?;
     indexes.sort();
     let mut entries = Vec::new();
     let mut total = 0;
     for package in packages(LOCK) {
-        let Some(folder) = indexes.iter().map(|index| index.join(&package)).find(|path| path.is_dir()) else {
+        let Some(folder) = indexes
+            .iter()
+            .map(|index| index.join(&package))
+            .find(|path| path.is_dir())
+        else {
             continue;
         };
         for entry in walk(&folder, Path::new(&package))? {
@@ -70,7 +75,11 @@ pub fn cargo_registry(limit: u64) -> Result<Vec<Entry>, SourcesError> {
             entries.push(entry);
         }
     }
-    if entries.is_empty() { Err(SourcesError::NoRegistry(registry)) } else { Ok(entries) }
+    if entries.is_empty() {
+        Err(SourcesError::NoRegistry(registry))
+    } else {
+        Ok(entries)
+    }
 }
 
 /// All regular files below a folder, in order of their path.
@@ -79,11 +88,19 @@ pub fn cargo_registry(limit: u64) -> Result<Vec<Entry>, SourcesError> {
 /// A folder can't be read, or there is no file.
 pub fn directory(folder: &Path) -> Result<Vec<Entry>, SourcesError> {
     let entries = walk(folder, Path::new(""))?;
-    if entries.is_empty() { Err(SourcesError::Empty(folder.to_owned())) } else { Ok(entries) }
+    if entries.is_empty() {
+        Err(SourcesError::Empty(folder.to_owned()))
+    } else {
+        Ok(entries)
+    }
 }
 
 fn cargo_home() -> PathBuf {
-    let from_home = || std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root")).join(".cargo");
+    let from_home = || {
+        std::env::home_dir()
+            .unwrap_or_else(|| PathBuf::from("/root"))
+            .join(".cargo")
+    };
     std::env::var_os("CARGO_HOME").map_or_else(from_home, PathBuf::from)
 }
 
@@ -92,10 +109,13 @@ fn packages(lock: &str) -> Vec<String> {
     let mut packages = Vec::new();
     for block in lock.split("[[package]]").skip(1) {
         let field = |name: &str| {
-            let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
+            let line = block
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
             Some(line.trim_matches('"').to_owned())
         };
-        if let (Some(name), Some(version), Some(source)) = (field("name"), field("version"), field("source"))
+        if let (Some(name), Some(version), Some(source)) =
+            (field("name"), field("version"), field("source"))
             && source.starts_with("registry+")
         {
             packages.push(format!("{name}-{version}"));
@@ -106,7 +126,9 @@ fn packages(lock: &str) -> Vec<String> {
 }
 
 fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    std::fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect()
 }
 
 /// Regular files below `folder`; symbolic links and special files are not followed.
@@ -119,13 +141,19 @@ fn walk(folder: &Path, to: &Path) -> Result<Vec<Entry>, SourcesError> {
     let mut pending = vec![(folder.to_owned(), to.to_owned())];
     while let Some((from, to)) = pending.pop() {
         for child in children(&from).map_err(unreadable(&from))? {
-            let Some(name) = child.file_name() else { continue };
+            let Some(name) = child.file_name() else {
+                continue;
+            };
             let meta = std::fs::symlink_metadata(&child).map_err(unreadable(&child))?;
             let to = to.join(name);
             if meta.is_dir() {
                 pending.push((child, to));
             } else if meta.is_file() {
-                found.push(Entry { to, from: child, size: meta.len() });
+                found.push(Entry {
+                    to,
+                    from: child,
+                    size: meta.len(),
+                });
             }
         }
     }

@@ -33,15 +33,25 @@ pub fn set_change_times(image: &File, seconds: u32) -> io::Result<()> {
     let per_group = u64::from(word(SUPERBLOCK + 0x28)?);
     let inode_size = usize::try_from(word(SUPERBLOCK + 0x58)? & 0xffff).unwrap_or(0);
     if per_group == 0 || inode_size < CTIME_EXTRA + 4 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "unexpected inode layout in a fresh image"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "unexpected inode layout in a fresh image",
+        ));
     }
     // The group descriptors follow the block that holds the superblock.
-    let descriptors = if block_size == 1024 { 2 * block_size } else { block_size };
+    let descriptors = if block_size == 1024 {
+        2 * block_size
+    } else {
+        block_size
+    };
     let mut table = vec![0; usize::try_from(per_group).unwrap_or(0) * inode_size];
     for group in 0..inodes.div_ceil(per_group) {
         let start = u64::from(word(descriptors + group * DESCRIPTOR + 8)?) * block_size;
         image.read_exact_at(&mut table, start)?;
-        for inode in table.chunks_exact_mut(inode_size).filter(|inode| inode[LINKS..LINKS + 2] != [0, 0]) {
+        for inode in table
+            .chunks_exact_mut(inode_size)
+            .filter(|inode| inode[LINKS..LINKS + 2] != [0, 0])
+        {
             inode[CTIME..CTIME + 4].copy_from_slice(&seconds.to_le_bytes());
             inode[CTIME_EXTRA..CTIME_EXTRA + 4].fill(0);
         }

@@ -29,13 +29,41 @@ struct Layer {
 
 /// From the bottom up: what machine memory is used for, then what was saved, then the rest.
 const LAYERS: [Layer; 7] = [
-    Layer { label: "private", color: "#0072B2", value: |s| s.private_bytes.saturating_sub(s.ksm_bytes.unwrap_or(0)) },
-    Layer { label: "frames", color: "#56B4E9", value: |s| s.frames_bytes.unwrap_or(0) },
-    Layer { label: "saved: disk", color: "#009E73", value: |s| s.disk_bytes.unwrap_or(0) },
-    Layer { label: "saved: content", color: "#E69F00", value: |s| s.content_bytes.unwrap_or(0) },
-    Layer { label: "saved: zero", color: "#F0E442", value: |s| s.zero_bytes },
-    Layer { label: "saved: KSM", color: "#CC79A7", value: |s| s.ksm_bytes.unwrap_or(0) },
-    Layer { label: "untouched", color: "#DDDDDD", value: untouched },
+    Layer {
+        label: "private",
+        color: "#0072B2",
+        value: |s| s.private_bytes.saturating_sub(s.ksm_bytes.unwrap_or(0)),
+    },
+    Layer {
+        label: "frames",
+        color: "#56B4E9",
+        value: |s| s.frames_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved: disk",
+        color: "#009E73",
+        value: |s| s.disk_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved: content",
+        color: "#E69F00",
+        value: |s| s.content_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved: zero",
+        color: "#F0E442",
+        value: |s| s.zero_bytes,
+    },
+    Layer {
+        label: "saved: KSM",
+        color: "#CC79A7",
+        value: |s| s.ksm_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "untouched",
+        color: "#DDDDDD",
+        value: untouched,
+    },
 ];
 
 /// What is left of guest-physical memory.
@@ -47,11 +75,17 @@ fn untouched(sample: &Sample) -> u64 {
 /// The figure as SVG; `None` without samples.
 #[must_use]
 pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
-    let machine = samples.iter().filter(|sample| sample.vm == MACHINE).collect::<Vec<_>>();
+    let machine = samples
+        .iter()
+        .filter(|sample| sample.vm == MACHINE)
+        .collect::<Vec<_>>();
     let every = machine.len().div_ceil(MOST_POINTS).max(1);
     // The last sample before a change of cell is kept, so that every cell ends where it ended.
     let kept = machine.iter().enumerate().filter(|(index, sample)| {
-        index % every == 0 || machine.get(index + 1).is_none_or(|next| next.cell != sample.cell)
+        index % every == 0
+            || machine
+                .get(index + 1)
+                .is_none_or(|next| next.cell != sample.cell)
     });
     let kept = kept.map(|(_, sample)| *sample).collect::<Vec<_>>();
     if kept.len() < 2 {
@@ -61,7 +95,10 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
         .with_x(kept.iter().map(|sample| sample.time_seconds))
         .with_strokes(false)
         .with_fill_opacity(1.0);
-    for layer in LAYERS.iter().filter(|layer| kept.iter().any(|sample| (layer.value)(sample) > 0)) {
+    for layer in LAYERS
+        .iter()
+        .filter(|layer| kept.iter().any(|sample| (layer.value)(sample) > 0))
+    {
         stack = stack
             .with_series(kept.iter().map(|sample| mib((layer.value)(sample))))
             .with_color(layer.color)
@@ -77,14 +114,23 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
         .with_height(420.0)
         .with_font_family("DejaVu Sans");
     for (index, sample) in kept.iter().enumerate() {
-        let begins = index == 0 || kept[index - 1].cell != sample.cell || kept[index - 1].run != sample.run;
+        let begins =
+            index == 0 || kept[index - 1].cell != sample.cell || kept[index - 1].run != sample.run;
         if begins {
-            let label = if sample.run == 1 { sample.cell.clone() } else { format!("{} {}", sample.cell, sample.run) };
-            let line = ReferenceLine::vertical(sample.time_seconds).with_color("#444444").with_label(label);
+            let label = if sample.run == 1 {
+                sample.cell.clone()
+            } else {
+                format!("{} {}", sample.cell, sample.run)
+            };
+            let line = ReferenceLine::vertical(sample.time_seconds)
+                .with_color("#444444")
+                .with_label(label);
             layout = layout.with_reference_line(line);
         }
     }
-    Some(plain_ids(&SvgBackend::new().render_scene(&render_multiple(plots, layout))))
+    Some(plain_ids(
+        &SvgBackend::new().render_scene(&render_multiple(plots, layout)),
+    ))
 }
 
 /// The library numbers its clip paths through the whole process: without the number, equal results
@@ -105,13 +151,25 @@ fn plain_ids(svg: &str) -> String {
 /// # Errors
 /// The SVG can't be drawn.
 pub fn png(svg: &str) -> Result<Vec<u8>, String> {
-    let mut options = usvg::Options { font_family: "DejaVu Sans".to_owned(), ..usvg::Options::default() };
+    let mut options = usvg::Options {
+        font_family: "DejaVu Sans".to_owned(),
+        ..usvg::Options::default()
+    };
     options.fontdb_mut().load_font_data(FONT.to_vec());
     let tree = usvg::Tree::from_str(svg, &options).map_err(|error| error.to_string())?;
-    let size = tree.size().to_int_size().scale_by(SCALE).ok_or("the figure has no size")?;
-    let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height()).ok_or("the figure has no size")?;
+    let size = tree
+        .size()
+        .to_int_size()
+        .scale_by(SCALE)
+        .ok_or("the figure has no size")?;
+    let mut pixels =
+        tiny_skia::Pixmap::new(size.width(), size.height()).ok_or("the figure has no size")?;
     pixels.fill(tiny_skia::Color::WHITE);
-    resvg::render(&tree, tiny_skia::Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    resvg::render(
+        &tree,
+        tiny_skia::Transform::from_scale(SCALE, SCALE),
+        &mut pixels.as_mut(),
+    );
     pixels.encode_png().map_err(|error| error.to_string())
 }
 
@@ -135,7 +193,10 @@ mod tests {
             disk_bytes: Some(disk),
             ..Sample::default()
         };
-        (0..10).map(|t| sample("none", t, 0)).chain((10..20).map(|t| sample("disk", t, 5 << 20))).collect()
+        (0..10)
+            .map(|t| sample("none", t, 0))
+            .chain((10..20).map(|t| sample("disk", t, 5 << 20)))
+            .collect()
     }
 
     #[test]
@@ -144,14 +205,18 @@ mod tests {
         for text in ["none", "disk", "private", "saved: disk", "untouched"] {
             assert!(svg.contains(text), "{text}");
         }
-        assert!(!svg.contains("saved: KSM"), "a layer without a value is shown");
+        assert!(
+            !svg.contains("saved: KSM"),
+            "a layer without a value is shown"
+        );
         assert_eq!(svg, memory_svg("quick", &samples()).unwrap());
         assert!(memory_svg("quick", &[]).is_none());
     }
 
     #[test]
     fn the_png_is_one_and_shows_text() {
-        let png = |samples: &[Sample], title| super::png(&memory_svg(title, samples).unwrap()).unwrap();
+        let png =
+            |samples: &[Sample], title| super::png(&memory_svg(title, samples).unwrap()).unwrap();
         let image = png(&samples(), "a title");
         assert_eq!(image[1..4], *b"PNG");
         assert_ne!(image, png(&samples(), "another"), "text is not drawn");

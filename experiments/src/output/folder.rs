@@ -17,12 +17,23 @@ impl Folder {
     ///
     /// # Errors
     /// It can't be made.
-    pub fn create(directory: &Path, name: &str, time: jiff::Timestamp) -> Result<Self, OutputError> {
-        let error = |error| OutputError { path: directory.to_owned(), error };
+    pub fn create(
+        directory: &Path,
+        name: &str,
+        time: jiff::Timestamp,
+    ) -> Result<Self, OutputError> {
+        let error = |error| OutputError {
+            path: directory.to_owned(),
+            error,
+        };
         fs::create_dir_all(directory).map_err(error)?;
         let stem = format!("{name}-{}", time.strftime("%Y%m%dT%H%M%SZ"));
         for suffix in 1..1000 {
-            let path = directory.join(if suffix == 1 { stem.clone() } else { format!("{stem}-{suffix}") });
+            let path = directory.join(if suffix == 1 {
+                stem.clone()
+            } else {
+                format!("{stem}-{suffix}")
+            });
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Self { path }),
                 // Another run of the same experiment in the same second.
@@ -30,7 +41,10 @@ impl Folder {
                 Err(other) => return Err(OutputError { path, error: other }),
             }
         }
-        Err(error(io::Error::new(io::ErrorKind::AlreadyExists, "all names are taken")))
+        Err(error(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "all names are taken",
+        )))
     }
 
     /// Where it is.
@@ -54,7 +68,9 @@ impl Folder {
         let attempt = || -> io::Result<()> {
             let parent = target.parent().unwrap_or(&self.path);
             fs::create_dir_all(parent)?;
-            let mut file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(parent)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(".unfinished-")
+                .tempfile_in(parent)?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             file.persist(&target).map_err(|error| error.error)?;
@@ -62,7 +78,10 @@ impl Folder {
             std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
             fs::set_permissions(&target, permissions)
         };
-        attempt().map_err(|error| OutputError { path: target.clone(), error })
+        attempt().map_err(|error| OutputError {
+            path: target.clone(),
+            error,
+        })
     }
 
     /// Writes a value as JSON.
@@ -70,7 +89,10 @@ impl Folder {
     /// # Errors
     /// As [`Folder::write`].
     pub fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), OutputError> {
-        let error = |error: serde_json::Error| OutputError { path: self.join(name), error: error.into() };
+        let error = |error: serde_json::Error| OutputError {
+            path: self.join(name),
+            error: error.into(),
+        };
         let mut text = serde_json::to_string_pretty(value).map_err(error)?;
         text.push('\n');
         self.write(name, text.as_bytes())
@@ -81,7 +103,10 @@ impl Folder {
     /// # Errors
     /// It can't be made.
     pub fn create_file(&self, name: &str) -> Result<File, OutputError> {
-        File::create(self.join(name)).map_err(|error| OutputError { path: self.join(name), error })
+        File::create(self.join(name)).map_err(|error| OutputError {
+            path: self.join(name),
+            error,
+        })
     }
 }
 
@@ -138,7 +163,11 @@ mod tests {
     fn a_full_disk_is_named() {
         // The kernel's own full device.
         let error = fs::write("/dev/full", b"x").unwrap_err();
-        let shown = OutputError { path: "/dev/full".into(), error }.to_string();
+        let shown = OutputError {
+            path: "/dev/full".into(),
+            error,
+        }
+        .to_string();
         assert!(shown.contains("no space left"), "{shown}");
     }
 

@@ -24,7 +24,8 @@ pub fn log(histograms: &Histograms, began: SystemTime, took: Duration) -> Result
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|error| error.to_string())?;
     for (name, histogram) in histograms {
-        log.write_histogram(histogram, Duration::ZERO, took, Tag::new(name)).map_err(|error| error.to_string())?;
+        log.write_histogram(histogram, Duration::ZERO, took, Tag::new(name))
+            .map_err(|error| error.to_string())?;
     }
     drop(log);
     Ok(bytes)
@@ -54,7 +55,12 @@ mod tests {
     fn a_log_is_read_back_with_its_tags_and_values() {
         let mut hold = Histogram::<u64>::new(3).unwrap();
         hold.record_n(250_000, 7).unwrap();
-        let bytes = log(&vec![("hold", hold.clone())], SystemTime::now(), Duration::from_secs(3)).unwrap();
+        let bytes = log(
+            &vec![("hold", hold.clone())],
+            SystemTime::now(),
+            Duration::from_secs(3),
+        )
+        .unwrap();
         let interval = IntervalLogIterator::new(&bytes)
             .find_map(|entry| match entry.unwrap() {
                 LogEntry::Interval(interval) => Some(interval),
@@ -65,7 +71,9 @@ mod tests {
         assert_eq!(interval.duration(), Duration::from_secs(3));
         // The format wants standard base64 of the encoded histogram.
         let raw = base64(interval.encoded_histogram());
-        let back: Histogram<u64> = Deserializer::new().deserialize(&mut raw.as_slice()).unwrap();
+        let back: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut raw.as_slice())
+            .unwrap();
         assert_eq!(back, hold);
     }
 
@@ -79,7 +87,10 @@ mod tests {
         };
         let mut out = Vec::new();
         for four in text.trim_end_matches('=').as_bytes().chunks(4) {
-            let bits = four.iter().fold(0_u32, |bits, c| bits << 6 | u32::from(digit(*c))) << (6 * (4 - four.len()));
+            let bits = four
+                .iter()
+                .fold(0_u32, |bits, c| bits << 6 | u32::from(digit(*c)))
+                << (6 * (4 - four.len()));
             out.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
         }
         out

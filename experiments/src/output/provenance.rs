@@ -65,9 +65,15 @@ pub fn collect(kvm: &str) -> Provenance {
         version: env!("CARGO_PKG_VERSION"),
         commit: commit(Path::new(env!("CARGO_MANIFEST_DIR"))),
         binary_digest: binary_digest(),
-        profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+        profile: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
         mkfs: crate::image::mkfs().ok().map(|(_, version)| version),
-        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        command_line: std::env::args_os()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect(),
         host: host(kvm),
     }
 }
@@ -75,8 +81,16 @@ pub fn collect(kvm: &str) -> Provenance {
 /// The commit of the checkout that the binary was built from, if it is still there.
 fn commit(checkout: &Path) -> Option<Commit> {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(checkout).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(checkout)
+            .args(arguments)
+            .output()
+            .ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let id = git(&["rev-parse", "HEAD"])?;
     let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
@@ -90,7 +104,11 @@ fn binary_digest() -> Option<String> {
 }
 
 fn host(kvm: &str) -> Host {
-    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .ok()
+            .map(|text| text.trim().to_owned())
+    };
     let number = |path: &str| read(path)?.parse().ok();
     let cpu = read("/proc/cpuinfo").and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -126,7 +144,9 @@ mod tests {
     #[test]
     fn the_host_is_seen() {
         let seen = collect("none");
-        assert!(seen.host.kernel.is_some() && seen.host.memory.is_some_and(|memory| memory > 1 << 20));
+        assert!(
+            seen.host.kernel.is_some() && seen.host.memory.is_some_and(|memory| memory > 1 << 20)
+        );
         assert_eq!(seen.binary_digest.unwrap().len(), 64);
     }
 

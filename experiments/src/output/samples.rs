@@ -83,7 +83,10 @@ impl SampleWriter {
     /// Writes to that file.
     #[must_use]
     pub fn new(path: PathBuf, file: File) -> Self {
-        Self { path, csv: csv::Writer::from_writer(file) }
+        Self {
+            path,
+            csv: csv::Writer::from_writer(file),
+        }
     }
 
     /// Adds rows.
@@ -92,7 +95,9 @@ impl SampleWriter {
     /// They can't be written.
     pub fn write(&mut self, samples: &[Sample]) -> Result<(), OutputError> {
         for sample in samples {
-            self.csv.serialize(sample).map_err(|error| self.error(error.into()))?;
+            self.csv
+                .serialize(sample)
+                .map_err(|error| self.error(error.into()))?;
         }
         self.flush()
     }
@@ -107,7 +112,10 @@ impl SampleWriter {
     }
 
     fn error(&self, error: io::Error) -> OutputError {
-        OutputError { path: self.path.clone(), error }
+        OutputError {
+            path: self.path.clone(),
+            error,
+        }
     }
 }
 
@@ -128,22 +136,33 @@ mod tests {
             reclaimed_bytes: Some(4096),
             ..Sample::default()
         };
-        let vm = Sample { vm: "3".into(), reclaimed_bytes: None, ..machine.clone() };
+        let vm = Sample {
+            vm: "3".into(),
+            reclaimed_bytes: None,
+            ..machine.clone()
+        };
         let mut writer = SampleWriter::new(file.path().into(), file.reopen().unwrap());
         writer.write(&[machine.clone(), vm.clone()]).unwrap();
         let mut reader = csv::Reader::from_path(file.path()).unwrap();
-        let rows = reader.deserialize::<Sample>().collect::<Result<Vec<_>, _>>().unwrap();
+        let rows = reader
+            .deserialize::<Sample>()
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap();
         assert_eq!(rows, [machine, vm]);
     }
 
     #[test]
     fn units_are_in_the_names() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        SampleWriter::new(file.path().into(), file.reopen().unwrap()).write(&[Sample::default()]).unwrap();
+        SampleWriter::new(file.path().into(), file.reopen().unwrap())
+            .write(&[Sample::default()])
+            .unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         let unitless = ["cell", "run", "phase", "vm", "vmas", "guests_up"];
         for name in text.lines().next().unwrap().split(',') {
-            let unit = ["_bytes", "_seconds", "_pages"].iter().any(|unit| name.ends_with(unit));
+            let unit = ["_bytes", "_seconds", "_pages"]
+                .iter()
+                .any(|unit| name.ends_with(unit));
             assert!(unit || unitless.contains(&name), "{name}");
         }
     }

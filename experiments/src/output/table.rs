@@ -34,7 +34,11 @@ const ROWS: [Row; 17] = [
 #[must_use]
 pub fn render(summary: &Summary, plain: bool) -> String {
     let mut table = Table::new();
-    table.load_style(if plain { ASCII_MARKDOWN } else { UTF8_HORIZONTAL_ONLY });
+    table.load_style(if plain {
+        ASCII_MARKDOWN
+    } else {
+        UTF8_HORIZONTAL_ONLY
+    });
     let names = summary.cells.iter().map(|cell| cell.id.clone());
     table.set_header(std::iter::once(String::new()).chain(names));
     for (name, value) in ROWS {
@@ -45,7 +49,14 @@ pub fn render(summary: &Summary, plain: bool) -> String {
         table.add_row(std::iter::once(name.to_owned()).chain(values));
     }
     table.add_row(std::iter::once("runs".to_owned()).chain(summary.cells.iter().map(runs)));
-    table.add_row(std::iter::once("verdict".to_owned()).chain(summary.cells.iter().map(|cell| verdict(cell).word().to_owned())));
+    table.add_row(
+        std::iter::once("verdict".to_owned()).chain(
+            summary
+                .cells
+                .iter()
+                .map(|cell| verdict(cell).word().to_owned()),
+        ),
+    );
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -91,15 +102,23 @@ pub fn bytes(bytes: Option<u64>) -> String {
 }
 
 fn seconds(seconds: Option<f64>) -> String {
-    seconds.map_or_else(|| NOT_MEASURED.to_owned(), |seconds| format!("{seconds:.2} s"))
+    seconds.map_or_else(
+        || NOT_MEASURED.to_owned(),
+        |seconds| format!("{seconds:.2} s"),
+    )
 }
 
 fn share(share: Option<f64>) -> String {
-    share.map_or_else(|| NOT_MEASURED.to_owned(), |share| format!("{:.1} %", share * 100.0))
+    share.map_or_else(
+        || NOT_MEASURED.to_owned(),
+        |share| format!("{:.1} %", share * 100.0),
+    )
 }
 
 fn net(figures: &Figures) -> String {
-    let Some(net) = figures.ksm.as_ref().and_then(|ksm| ksm.net_saved) else { return NOT_MEASURED.to_owned() };
+    let Some(net) = figures.ksm.as_ref().and_then(|ksm| ksm.net_saved) else {
+        return NOT_MEASURED.to_owned();
+    };
     let sign = if net < 0 { "-" } else { "" };
     format!("{sign}{}", bytes(Some(net.unsigned_abs())))
 }
@@ -107,15 +126,24 @@ fn net(figures: &Figures) -> String {
 /// Machine memory that would be needed if every shared page were written now.
 fn broken(figures: &Figures) -> String {
     let (used, reclaimed) = (figures.memory.machine_used, figures.memory.reclaimed);
-    bytes(used.zip(reclaimed).map(|(used, reclaimed)| used.saturating_add(reclaimed)))
+    bytes(
+        used.zip(reclaimed)
+            .map(|(used, reclaimed)| used.saturating_add(reclaimed)),
+    )
 }
 
 /// CPU seconds of the scanners for each GiB that they (not the disk) saved.
 fn cost(figures: &Figures) -> String {
-    let saved = [figures.by_mechanism.content, figures.by_mechanism.zero, figures.by_mechanism.ksm];
+    let saved = [
+        figures.by_mechanism.content,
+        figures.by_mechanism.zero,
+        figures.by_mechanism.ksm,
+    ];
     let saved: u64 = saved.into_iter().flatten().sum();
-    let spent: Option<f64> =
-        [figures.cpu_seconds.scanner, figures.cpu_seconds.ksmd].into_iter().flatten().reduce(|a, b| a + b);
+    let spent: Option<f64> = [figures.cpu_seconds.scanner, figures.cpu_seconds.ksmd]
+        .into_iter()
+        .flatten()
+        .reduce(|a, b| a + b);
     match spent {
         Some(spent) if saved > 0 && spent > 0.0 => {
             #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
@@ -128,6 +156,7 @@ fn cost(figures: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::summary::Ksm;
     use super::*;
 
     #[test]
@@ -153,7 +182,12 @@ mod tests {
             cells: vec![cell(1), cell(0)],
         };
         let text = render(&summary, true);
-        let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        let row = |name: &str| {
+            text.lines()
+                .find(|line| line.contains(name))
+                .unwrap()
+                .to_owned()
+        };
         assert!(row("guest-physical").contains("1024.0 MiB"));
         assert!(row("ksmd CPU").contains("n/a") && !row("ksmd CPU").contains('0'));
         assert!(row("verdict").contains("met") && row("verdict").contains("failed"));
@@ -161,8 +195,14 @@ mod tests {
 
     #[test]
     fn a_loss_is_shown_as_one() {
-        let mut figures = Figures::default();
-        figures.ksm = Some(super::super::summary::Ksm { net_saved: Some(-(3 << 20)), ..Default::default() });
+        let ksm = Ksm {
+            net_saved: Some(-(3 << 20)),
+            ..Ksm::default()
+        };
+        let figures = Figures {
+            ksm: Some(ksm),
+            ..Figures::default()
+        };
         assert_eq!(net(&figures), "-3.0 MiB");
     }
 }

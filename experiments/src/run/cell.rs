@@ -20,7 +20,9 @@ use super::signals::Stop;
 use super::{RunError, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
-use crate::output::summary::{Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing};
+use crate::output::summary::{
+    Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing,
+};
 use crate::spec::{Event, Experiment, MechanismSet, Switchable};
 
 /// How often disk images are looked at for changes.
@@ -87,16 +89,26 @@ pub struct RunRecord {
 pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
     let (began, started) = (Instant::now(), SystemTime::now());
     let timestamp = jiff::Timestamp::now();
-    let config = MachineConfig { disk_sharing: context.set.disk, ..MachineConfig::default() };
+    let config = MachineConfig {
+        disk_sharing: context.set.disk,
+        ..MachineConfig::default()
+    };
     let machine = Machine::new(&config)?;
     let scanning = Arc::new(Mutex::new(Scanning::None));
     context.stop.protect(scanning.clone());
     let cell = (context.set.id.as_str(), context.run);
     let (sink, progress) = (context.sink.clone(), context.progress.clone());
     let sampler = Sampler::new(cell, machine.clone(), scanning.clone(), sink, progress);
-    let fleet =
-        Fleet::new(context.experiment, machine.clone(), context.images, context.folder.clone(), context.run)?;
-    let thread = sampler.spawn(context.experiment.metrics.sample.0).map_err(RunError::Thread)?;
+    let fleet = Fleet::new(
+        context.experiment,
+        machine.clone(),
+        context.images,
+        context.folder.clone(),
+        context.run,
+    )?;
+    let thread = sampler
+        .spawn(context.experiment.metrics.sample.0)
+        .map_err(RunError::Thread)?;
     let mut run = Run {
         context,
         machine,
@@ -115,8 +127,15 @@ pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
     let report = run.fleet.into_report();
     let mut figures = run.figures;
     figures.integrity = report.integrity;
-    figures.workload = crate::output::summary::Workload { seconds: figures.workload.seconds, ..report.work };
-    let hold = report.histograms.iter().find(|(name, _)| *name == "hold").filter(|(_, holds)| !holds.is_empty());
+    figures.workload = crate::output::summary::Workload {
+        seconds: figures.workload.seconds,
+        ..report.work
+    };
+    let hold = report
+        .histograms
+        .iter()
+        .find(|(name, _)| *name == "hold")
+        .filter(|(_, holds)| !holds.is_empty());
     figures.sharing.hold_p99_seconds =
         hold.map(|(_, holds)| Duration::from_nanos(holds.value_at_quantile(0.99)).as_secs_f64());
     let mut warnings = run.warnings;
@@ -157,7 +176,8 @@ impl Run<'_> {
             self.measure()?;
             self.machine.verify_images()?;
         } else if self.context.stop.requested().is_some() {
-            self.fleet.fail("interrupted", "stopped by the user".to_owned());
+            self.fleet
+                .fail("interrupted", "stopped by the user".to_owned());
         }
         Ok(go_on)
     }
@@ -166,7 +186,9 @@ impl Run<'_> {
         let phases = &self.context.experiment.phases;
         let (began, before) = (Instant::now(), provenance::memory("MemAvailable:"));
         let stop = self.context.stop.clone();
-        self.context.progress.phase(&self.context.set.id, self.context.run, "start");
+        self.context
+            .progress
+            .phase(&self.context.set.id, self.context.run, "start");
         self.fleet.start_all(|| stop.requested().is_none())?;
         if !self.wait(Phase::Ready, began + phases.start_timeout.0, None)? {
             return Ok(false);
@@ -174,9 +196,11 @@ impl Run<'_> {
         self.figures.start.seconds = Some(began.elapsed().as_secs_f64());
         let after = provenance::memory("MemAvailable:");
         let guests = (self.fleet.len() as u64).max(1);
-        self.figures.start.host_memory_per_guest =
-            before.zip(after).and_then(|(before, after)| Some(before.checked_sub(after)? / guests));
-        *self.scanning.lock() = Scanning::start(self.context.experiment, self.context.set, &self.machine)?;
+        self.figures.start.host_memory_per_guest = before
+            .zip(after)
+            .and_then(|(before, after)| Some(before.checked_sub(after)? / guests));
+        *self.scanning.lock() =
+            Scanning::start(self.context.experiment, self.context.set, &self.machine)?;
         Ok(true)
     }
 
@@ -204,37 +228,53 @@ impl Run<'_> {
     }
 
     /// Waits until all guests are there, or until `event` comes first; false when the run is over.
-    fn wait(&mut self, phase: Phase, limit: Instant, event: Option<Instant>) -> Result<bool, RunError> {
-        let (stop, sink, machine) = (self.context.stop.clone(), self.context.sink.clone(), self.machine.clone());
+    fn wait(
+        &mut self,
+        phase: Phase,
+        limit: Instant,
+        event: Option<Instant>,
+    ) -> Result<bool, RunError> {
+        let (stop, sink, machine) = (
+            self.context.stop.clone(),
+            self.context.sink.clone(),
+            self.machine.clone(),
+        );
         let budget = self.context.experiment.machine.memory.0;
         let mut checked = self.image_checked;
-        let waited = self.fleet.wait(phase, event.unwrap_or(limit).min(limit), || {
-            if checked.elapsed() > IMAGE_CHECK {
-                checked = Instant::now();
-                machine.verify_images()?;
-                let used = machine.pmap().totals().used() * PAGE_BYTES;
-                if used > budget {
-                    return Err(RunError::Budget { used, budget });
+        let waited = self
+            .fleet
+            .wait(phase, event.unwrap_or(limit).min(limit), || {
+                if checked.elapsed() > IMAGE_CHECK {
+                    checked = Instant::now();
+                    machine.verify_images()?;
+                    let used = machine.pmap().totals().used() * PAGE_BYTES;
+                    if used > budget {
+                        return Err(RunError::Budget { used, budget });
+                    }
                 }
-            }
-            match sink.lock().error.take() {
-                Some(error) => Err(RunError::Output(error)),
-                None => Ok(stop.requested().is_some()),
-            }
-        })?;
+                match sink.lock().error.take() {
+                    Some(error) => Err(RunError::Output(error)),
+                    None => Ok(stop.requested().is_some()),
+                }
+            })?;
         self.image_checked = checked;
         match waited {
             Waited::Interrupted => Ok(false),
             Waited::All => {
                 // Guests may be done before an event's time; it happens at its time all the same.
-                let left = event.map_or(Duration::ZERO, |event| event.saturating_duration_since(Instant::now()));
+                let left = event.map_or(Duration::ZERO, |event| {
+                    event.saturating_duration_since(Instant::now())
+                });
                 Ok(quiet::sleep(left, &self.context.stop))
             }
             Waited::TimedOut if event.is_some_and(|event| event < limit) => Ok(true),
             Waited::TimedOut => {
                 let (what, time) = match phase {
                     Phase::Ready => ("starting", self.context.experiment.phases.start_timeout.0),
-                    _ => ("the workload", self.context.experiment.phases.workload_timeout.0),
+                    _ => (
+                        "the workload",
+                        self.context.experiment.phases.workload_timeout.0,
+                    ),
                 };
                 self.fleet.timed_out(phase, what, time);
                 Ok(false)
@@ -244,7 +284,10 @@ impl Run<'_> {
 
     fn event(&mut self, event: &Event) -> Result<(), RunError> {
         match event {
-            Event::Switch { mechanism: Switchable::Disk, on } => self.machine.set_disk_sharing(*on),
+            Event::Switch {
+                mechanism: Switchable::Disk,
+                on,
+            } => self.machine.set_disk_sharing(*on),
             Event::Switch { mechanism, on } => self.scanning.lock().switch(*mechanism, *on),
             Event::StopGuests { guests, count } => {
                 if let Some(group) = self.fleet.group(guests) {
@@ -270,7 +313,10 @@ impl Run<'_> {
         let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
         if converged == quiet::Settled::TimedOut {
             let time = phases.settle_timeout.0.as_secs_f64();
-            self.warnings.push(format!("not converged: {} full scans took longer than {time} s", phases.settle_scans));
+            self.warnings.push(format!(
+                "not converged: {} full scans took longer than {time} s",
+                phases.settle_scans
+            ));
         }
         Ok(converged != quiet::Settled::Interrupted)
     }
@@ -300,7 +346,9 @@ impl Run<'_> {
             swapped: bytes(totals.swapped),
             oracle_reclaimable: bytes(oracle.reclaimable),
             machine_used: Some(used),
-            overhead: Some(totals.overhead_bytes + reading.ours.map_or(0, |stats| stats.index_bytes)),
+            overhead: Some(
+                totals.overhead_bytes + reading.ours.map_or(0, |stats| stats.index_bytes),
+            ),
         };
         let by = |mechanism: Mechanism| bytes(totals.by_mechanism[mechanism.index()]);
         self.figures.by_mechanism = ByMechanism {
@@ -339,11 +387,18 @@ impl Run<'_> {
         let kernel = match self.machine.pmap().kernel_account() {
             Ok(account) => account.total(),
             Err(error) => {
-                return self.fleet.fail("accounting", format!("the kernel's account can't be read: {error}"));
+                return self.fleet.fail(
+                    "accounting",
+                    format!("the kernel's account can't be read: {error}"),
+                );
             }
         };
         let gap = fraction(pmap.abs_diff(kernel), kernel).unwrap_or(0.0);
-        self.figures.accounting = Accounting { pmap: Some(pmap), kernel: Some(kernel), gap: Some(gap) };
+        self.figures.accounting = Accounting {
+            pmap: Some(pmap),
+            kernel: Some(kernel),
+            gap: Some(gap),
+        };
         if gap > 0.01 {
             let cause = format!(
                 "the pmap says that guests use {pmap} bytes, the kernel says {kernel}: {:.2} % apart",
@@ -362,14 +417,20 @@ impl Run<'_> {
         drop(scanning);
         self.figures.stop.seconds = Some(began.elapsed().as_secs_f64());
         if began.elapsed() > self.context.experiment.phases.stop_timeout.0 {
-            self.warnings.push(format!("stopping took {:.1} s", began.elapsed().as_secs_f64()));
+            self.warnings.push(format!(
+                "stopping took {:.1} s",
+                began.elapsed().as_secs_f64()
+            ));
         }
     }
 }
 
 /// Bytes of guest pages that share a frame of KSM's or are its zero page.
 fn ksm_shared(reading: &Reading) -> u64 {
-    reading.ksm.map_or(0, |ksm| ksm.pages_shared + ksm.reclaimed()) * PAGE_BYTES
+    reading
+        .ksm
+        .map_or(0, |ksm| ksm.pages_shared + ksm.reclaimed())
+        * PAGE_BYTES
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a fraction, known to 53 bits")]

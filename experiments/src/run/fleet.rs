@@ -85,8 +85,15 @@ impl<'a> Fleet<'a> {
             folder,
             guests: Vec::new(),
             made: vec![0; experiment.guests.len()],
-            integrity: Integrity { verified_pages: Some(0), mismatches: Some(0) },
-            work: Workload { seconds: None, operations: Some(0), bytes: Some(0) },
+            integrity: Integrity {
+                verified_pages: Some(0),
+                mismatches: Some(0),
+            },
+            work: Workload {
+                seconds: None,
+                operations: Some(0),
+                bytes: Some(0),
+            },
             histograms: BTreeMap::new(),
             failures: Vec::new(),
             notes: Vec::new(),
@@ -120,12 +127,22 @@ impl<'a> Fleet<'a> {
         self.made[group] += 1;
         let name = format!("{}-{}", spec.id, self.made[group]);
         let disks = spec.disks.iter().enumerate().map(|(number, disk)| {
-            let image = self.images.get(&disk.image).cloned().ok_or_else(|| RunError::NoImage(disk.image.clone()))?;
+            let image = self
+                .images
+                .get(&disk.image)
+                .cloned()
+                .ok_or_else(|| RunError::NoImage(disk.image.clone()))?;
             let mode = match disk.mode {
                 DiskMode::Nonpersistent => OverlayMode::Nonpersistent,
-                DiskMode::Persistent => OverlayMode::Persistent(self.folder.join(format!("disks/{name}-{number}"))),
+                DiskMode::Persistent => {
+                    OverlayMode::Persistent(self.folder.join(format!("disks/{name}-{number}")))
+                }
             };
-            Ok(DiskConfig { image, mode, scratch: disk.scratch.0 })
+            Ok(DiskConfig {
+                image,
+                mode,
+                scratch: disk.scratch.0,
+            })
         });
         let config = VmConfig {
             name: name.clone(),
@@ -137,14 +154,22 @@ impl<'a> Fleet<'a> {
         };
         let vm = self.machine.create_vm(&config)?;
         vm.start()?;
-        self.guests.push(Guest { group, vm: vm.clone(), command: 0, settled: false });
+        self.guests.push(Guest {
+            group,
+            vm: vm.clone(),
+            command: 0,
+            settled: false,
+        });
         Ok(vm)
     }
 
     /// Position of a group by its id.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<usize> {
-        self.experiment.guests.iter().position(|group| group.id == id)
+        self.experiment
+            .guests
+            .iter()
+            .position(|group| group.id == id)
     }
 
     /// Guests that are there.
@@ -155,7 +180,11 @@ impl<'a> Fleet<'a> {
 
     /// Gives every idle guest its workload.
     pub fn command_all(&mut self) {
-        for guest in self.guests.iter_mut().filter(|guest| guest.command == 0 && !guest.settled) {
+        for guest in self
+            .guests
+            .iter_mut()
+            .filter(|guest| guest.command == 0 && !guest.settled)
+        {
             let spec = &self.experiment.guests[guest.group].workload;
             let workload = mirrorball_abi::Workload {
                 kind: spec.kind as u32,
@@ -189,7 +218,11 @@ impl<'a> Fleet<'a> {
             while !self.guests[index].settled {
                 let now = Instant::now();
                 let guest = &self.guests[index];
-                match guest.vm.wait_until(phase, guest.command, SLICE.min(until.saturating_duration_since(now))) {
+                match guest.vm.wait_until(
+                    phase,
+                    guest.command,
+                    SLICE.min(until.saturating_duration_since(now)),
+                ) {
                     Ok(()) => break,
                     Err(WaitError::Stopped(cause)) => self.ended(index, &cause),
                     Err(WaitError::TimedOut) if now >= until => return Ok(Waited::TimedOut),
@@ -200,7 +233,11 @@ impl<'a> Fleet<'a> {
                 }
             }
         }
-        Ok(if look()? { Waited::Interrupted } else { Waited::All })
+        Ok(if look()? {
+            Waited::Interrupted
+        } else {
+            Waited::All
+        })
     }
 
     /// A guest's VM stopped by itself: whether that is a failure depends on its workload.
@@ -222,22 +259,43 @@ impl<'a> Fleet<'a> {
 
     /// Names the guests that have not reached a phase.
     pub fn timed_out(&mut self, phase: Phase, what: &str, limit: Duration) {
-        let late = self.guests.iter().filter(|guest| !guest.settled && guest.vm.status().phase < phase as u32);
-        let names = late.map(|guest| guest.vm.name().to_owned()).collect::<Vec<_>>();
+        let late = self
+            .guests
+            .iter()
+            .filter(|guest| !guest.settled && guest.vm.status().phase < phase as u32);
+        let names = late
+            .map(|guest| guest.vm.name().to_owned())
+            .collect::<Vec<_>>();
         let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-        let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
-        self.fail("timeout", format!("{what} took longer than {} s: {shown}{more}", limit.as_secs_f64()));
+        let more = if names.len() > 5 {
+            format!(" and {} more", names.len() - 5)
+        } else {
+            String::new()
+        };
+        self.fail(
+            "timeout",
+            format!(
+                "{what} took longer than {} s: {shown}{more}",
+                limit.as_secs_f64()
+            ),
+        );
     }
 
     /// Records a failure of this run.
     pub fn fail(&mut self, class: &str, cause: String) {
-        self.failures.push(Failure { run: self.run, class: class.to_owned(), cause });
+        self.failures.push(Failure {
+            run: self.run,
+            class: class.to_owned(),
+            cause,
+        });
     }
 
     /// Stops the oldest guests of a group.
     pub fn stop_oldest(&mut self, group: usize, count: u32) {
         for _ in 0..count {
-            let Some(index) = self.guests.iter().position(|guest| guest.group == group) else { return };
+            let Some(index) = self.guests.iter().position(|guest| guest.group == group) else {
+                return;
+            };
             self.retire(index, true);
         }
     }
@@ -266,7 +324,8 @@ impl<'a> Fleet<'a> {
 
     fn collect(&mut self, guest: &Guest, midway: bool) {
         let status = guest.vm.status();
-        let add = |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
+        let add =
+            |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
         add(&mut self.integrity.verified_pages, status.verified_pages);
         add(&mut self.integrity.mismatches, status.mismatches);
         add(&mut self.work.operations, status.operations);
@@ -274,22 +333,39 @@ impl<'a> Fleet<'a> {
         let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
         let name = guest.vm.name();
         if done && status.outcome != 0 {
-            let length = usize::try_from(status.message_length).unwrap_or(0).min(status.message.len());
+            let length = usize::try_from(status.message_length)
+                .unwrap_or(0)
+                .min(status.message.len());
             let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
-            self.fail("workload", format!("{name}: outcome {}: {message}", status.outcome));
+            self.fail(
+                "workload",
+                format!("{name}: outcome {}: {message}", status.outcome),
+            );
         } else if status.mismatches > 0 {
-            self.fail("workload", format!("{name}: {} pages held a wrong byte", status.mismatches));
+            self.fail(
+                "workload",
+                format!("{name}: {} pages held a wrong byte", status.mismatches),
+            );
         }
         let mut latencies = vec![("hold", guest.vm.holds()), ("exit", guest.vm.exit_times())];
         latencies.push(("kick", guest.vm.kick_times()));
-        latencies.extend(guest.vm.block_stats().into_iter().map(|stats| ("block", stats.latency)));
+        latencies.extend(
+            guest
+                .vm
+                .block_stats()
+                .into_iter()
+                .map(|stats| ("block", stats.latency)),
+        );
         for (name, histogram) in latencies {
             let sum = merged(self.histograms.remove(name).into_iter().chain([histogram]));
             if let Some(sum) = sum {
                 self.histograms.insert(name, sum);
             }
         }
-        let failed = self.failures.iter().any(|failure| failure.cause.contains(name));
+        let failed = self
+            .failures
+            .iter()
+            .any(|failure| failure.cause.contains(name));
         if failed && !midway {
             self.keep_console(name, &guest.vm.console_tail());
         }

@@ -94,7 +94,10 @@ pub enum RunError {
 impl RunError {
     /// Whether other runs of the experiment may still go well.
     const fn is_of_one_run(&self) -> bool {
-        matches!(self, Self::Budget { .. } | Self::Ksm(_) | Self::Mergeable(_))
+        matches!(
+            self,
+            Self::Budget { .. } | Self::Ksm(_) | Self::Mergeable(_)
+        )
     }
 
     /// The class of failure that it makes of a run.
@@ -138,16 +141,25 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     let kvm = check_host(&experiment)?;
     let stop = Stop::on_signals().map_err(RunError::Thread)?;
     let runs = experiment.matrix.len() * experiment.repeat.runs as usize;
-    let progress = Arc::new(Progress::new(options.progress, runs, experiment.guest_count()));
+    let progress = Arc::new(Progress::new(
+        options.progress,
+        runs,
+        experiment.guest_count(),
+    ));
     progress.line(&announce(&experiment, runs));
     let images = prepare_images(&experiment, loaded, &progress)?;
     let mut store = Store::create(&experiment, &loaded.text, &images, kvm)?;
     progress.line(&format!("results go to {}", store.path().display()));
     let sink = Arc::new(Mutex::new(Sink::new(store.samples()?)));
-    let paths = images.into_iter().map(|(id, image)| (id, image.path)).collect();
+    let paths = images
+        .into_iter()
+        .map(|(id, image)| (id, image.path))
+        .collect();
     let error = run_all(&experiment, &paths, &mut store, &sink, &progress, &stop);
     progress.finish();
-    let mut error = error.err().or_else(|| sink.lock().error.take().map(RunError::Output));
+    let mut error = error
+        .err()
+        .or_else(|| sink.lock().error.take().map(RunError::Output));
     let interrupted = stop.requested().is_some();
     if let Some(error) = &error {
         store.ended_by(error.to_string());
@@ -162,7 +174,11 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         .requested()
         .or(error.as_ref().map(RunError::exit_code))
         .unwrap_or_else(|| exit_code(&summary));
-    Ok(Finished { summary, folder: store.path().to_owned(), exit_code })
+    Ok(Finished {
+        summary,
+        folder: store.path().to_owned(),
+        exit_code,
+    })
 }
 
 fn run_all(
@@ -173,7 +189,11 @@ fn run_all(
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<(), RunError> {
-    let planned = schedule::schedule(experiment.matrix.len(), experiment.repeat.runs, experiment.repeat.order);
+    let planned = schedule::schedule(
+        experiment.matrix.len(),
+        experiment.repeat.runs,
+        experiment.repeat.order,
+    );
     for planned in planned {
         if stop.requested().is_some() {
             break;
@@ -201,7 +221,11 @@ fn run_all(
 
 /// The record of a run that gave no figures.
 fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
-    let failure = Failure { run, class: error.class().to_owned(), cause: error.to_string() };
+    let failure = Failure {
+        run,
+        class: error.class().to_owned(),
+        cause: error.to_string(),
+    };
     RunRecord {
         cell: set.id.clone(),
         run,
@@ -222,14 +246,26 @@ fn adapted(experiment: &Experiment, options: &Options) -> Result<Experiment, Run
     let mut experiment = experiment.clone();
     for id in &options.only {
         if !experiment.matrix.iter().any(|set| set.id == *id) {
-            let ids = experiment.matrix.iter().map(|set| set.id.as_str()).collect::<Vec<_>>();
+            let ids = experiment
+                .matrix
+                .iter()
+                .map(|set| set.id.as_str())
+                .collect::<Vec<_>>();
             return Err(RunError::NoCell(id.clone(), ids.join(", ")));
         }
     }
     if !options.only.is_empty() {
-        experiment.matrix.retain(|set| options.only.contains(&set.id));
-        let cells = experiment.matrix.iter().map(|set| set.id.clone()).collect::<Vec<_>>();
-        experiment.expect.retain(|expect| expect.cell.as_ref().is_none_or(|cell| cells.contains(cell)));
+        experiment
+            .matrix
+            .retain(|set| options.only.contains(&set.id));
+        let cells = experiment
+            .matrix
+            .iter()
+            .map(|set| set.id.clone())
+            .collect::<Vec<_>>();
+        experiment
+            .expect
+            .retain(|expect| expect.cell.as_ref().is_none_or(|cell| cells.contains(cell)));
     }
     if let Some(directory) = &options.output {
         experiment.outputs.directory.clone_from(directory);
@@ -249,8 +285,12 @@ fn check_host(experiment: &Experiment) -> Result<&'static str, RunError> {
             Capability::Ksm => Ksm::available()?,
             Capability::Root if rustix::process::geteuid().is_root() => {}
             Capability::Root => {
-                let remedy = "run it with sudo, or take `root` out of `machine.requires`".to_owned();
-                return Err(RunError::Host { finding: "this experiment needs root".to_owned(), remedy });
+                let remedy =
+                    "run it with sudo, or take `root` out of `machine.requires`".to_owned();
+                return Err(RunError::Host {
+                    finding: "this experiment needs root".to_owned(),
+                    remedy,
+                });
             }
             Capability::Kvm => check(&report, "kvm")?,
             Capability::PagemapScan => check(&report, "pagemap-scan")?,
@@ -262,9 +302,10 @@ fn check_host(experiment: &Experiment) -> Result<&'static str, RunError> {
 
 fn check(report: &probe::HostReport, id: &str) -> Result<(), RunError> {
     match report.checks.iter().find(|check| check.id == id) {
-        Some(check) if check.state == probe::CheckState::Fail => {
-            Err(RunError::Host { finding: check.finding.clone(), remedy: check.remedy.clone() })
-        }
+        Some(check) if check.state == probe::CheckState::Fail => Err(RunError::Host {
+            finding: check.finding.clone(),
+            remedy: check.remedy.clone(),
+        }),
         _ => Ok(()),
     }
 }
@@ -276,18 +317,37 @@ fn prepare_images(
 ) -> Result<BTreeMap<String, Image>, RunError> {
     let mut images = BTreeMap::new();
     for (id, source) in &experiment.images {
-        let image = image::prepare(source, &loaded.folder, experiment.seed, &image::cache_folder())?;
+        let image = image::prepare(
+            source,
+            &loaded.folder,
+            experiment.seed,
+            &image::cache_folder(),
+        )?;
         let how = if image.cached { "as before" } else { "built" };
-        progress.line(&format!("image {id}: {} MiB, {how} ({})", image.bytes >> 20, image.path.display()));
+        progress.line(&format!(
+            "image {id}: {} MiB, {how} ({})",
+            image.bytes >> 20,
+            image.path.display()
+        ));
         images.insert(id.clone(), image);
     }
     Ok(images)
 }
 
 fn announce(experiment: &Experiment, runs: usize) -> String {
-    let cells = experiment.matrix.iter().map(|set| set.id.as_str()).collect::<Vec<_>>().join(", ");
-    let time = experiment.estimate.as_ref().and_then(|estimate| estimate.time);
-    let time = time.map_or_else(String::new, |time| format!(", about {} s by its own estimate", time.0.as_secs()));
+    let cells = experiment
+        .matrix
+        .iter()
+        .map(|set| set.id.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let time = experiment
+        .estimate
+        .as_ref()
+        .and_then(|estimate| estimate.time);
+    let time = time.map_or_else(String::new, |time| {
+        format!(", about {} s by its own estimate", time.0.as_secs())
+    });
     format!(
         "{}: {runs} runs of {} guests with {} MiB guest-physical memory ({cells}){time}",
         experiment.name,

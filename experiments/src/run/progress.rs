@@ -45,20 +45,33 @@ impl Progress {
     /// Progress of so many runs of so many guests.
     #[must_use]
     pub fn new(style: Style, runs: usize, guests: u64) -> Self {
-        let terminal = stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal =
+            stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let style = match style {
             Style::Auto if terminal => Style::Bar,
             Style::Auto => Style::Plain,
             other => other,
         };
-        let target = if style == Style::Bar { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let target = if style == Style::Bar {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(runs as u64), target);
         let template = "[{elapsed_precise}] {wide_bar} run {pos}/{len}\n{prefix:<24} {msg}";
         if let Ok(shape) = ProgressStyle::with_template(template) {
             bar.set_style(shape);
         }
-        let state = Mutex::new(State { prefix: String::new(), last_plain: Instant::now() });
-        Self { style, bar, guests, state }
+        let state = Mutex::new(State {
+            prefix: String::new(),
+            last_plain: Instant::now(),
+        });
+        Self {
+            style,
+            bar,
+            guests,
+            state,
+        }
     }
 
     /// A line that stays.

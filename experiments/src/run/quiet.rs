@@ -34,10 +34,16 @@ pub fn sleep(time: Duration, stop: &Stop) -> bool {
 
 /// Waits for full scans of quiet guests. The scan under way when they fell quiet does not count.
 pub fn settle(sampler: &Sampler, phases: &Phases, stop: &Stop) -> Settled {
-    let Some(now) = sampler.reading().scans() else { return Settled::Done };
+    let Some(now) = sampler.reading().scans() else {
+        return Settled::Done;
+    };
     let wanted = now + 1 + u64::from(phases.settle_scans);
     let until = Instant::now() + phases.settle_timeout.0;
-    while sampler.reading().scans().is_some_and(|scans| scans < wanted) {
+    while sampler
+        .reading()
+        .scans()
+        .is_some_and(|scans| scans < wanted)
+    {
         if Instant::now() >= until {
             return Settled::TimedOut;
         }

@@ -35,14 +35,20 @@ impl Sink {
     /// Writes to that writer; times count from now.
     #[must_use]
     pub fn new(writer: SampleWriter) -> Self {
-        Self { writer, machine: Vec::new(), error: None, began: Instant::now() }
+        Self {
+            writer,
+            machine: Vec::new(),
+            error: None,
+            began: Instant::now(),
+        }
     }
 
     fn add(&mut self, samples: Vec<Sample>) {
         if self.error.is_none() {
             self.error = self.writer.write(&samples).err();
         }
-        self.machine.extend(samples.into_iter().filter(|sample| sample.vm == MACHINE));
+        self.machine
+            .extend(samples.into_iter().filter(|sample| sample.vm == MACHINE));
     }
 }
 
@@ -70,7 +76,16 @@ impl Sampler {
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         let (cell, phase, end) = (cell.to_owned(), Mutex::new("start"), AtomicBool::new(false));
-        Arc::new(Self { cell, run, machine, scanning, phase, sink, progress, end })
+        Arc::new(Self {
+            cell,
+            run,
+            machine,
+            scanning,
+            phase,
+            sink,
+            progress,
+            end,
+        })
     }
 
     /// Samples on the grid until [`Sampler::finish`].
@@ -79,19 +94,21 @@ impl Sampler {
     /// There is no thread to be had.
     pub fn spawn(self: &Arc<Self>, period: std::time::Duration) -> std::io::Result<JoinHandle<()>> {
         let sampler = Arc::clone(self);
-        std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
-            let mut next = Instant::now();
-            while !sampler.end.load(Ordering::Relaxed) {
-                sampler.sample(false);
-                next += period;
-                let now = Instant::now();
-                if next < now {
-                    // The host was too busy: points of the grid are left out, not made up for.
-                    next = now;
+        std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || {
+                let mut next = Instant::now();
+                while !sampler.end.load(Ordering::Relaxed) {
+                    sampler.sample(false);
+                    next += period;
+                    let now = Instant::now();
+                    if next < now {
+                        // The host was too busy: points of the grid are left out, not made up for.
+                        next = now;
+                    }
+                    std::thread::park_timeout(next - now);
                 }
-                std::thread::park_timeout(next - now);
-            }
-        })
+            })
     }
 
     /// Ends the grid.
@@ -131,7 +148,10 @@ impl Sampler {
             phase: (*self.phase.lock()).to_owned(),
             ..Sample::default()
         };
-        let up = vms.iter().filter(|vm| vm.state() == VmState::Running).count() as u64;
+        let up = vms
+            .iter()
+            .filter(|vm| vm.state() == VmState::Running)
+            .count() as u64;
         let cpu = self.machine.cpu_seconds();
         let mut machine = machine_sample(self.machine.pmap(), &reading, &base);
         machine.guests_up = Some(up);

@@ -33,7 +33,11 @@ impl Scanning {
     ///
     /// # Errors
     /// KSM can't be used, or there is no thread to be had.
-    pub fn start(experiment: &Experiment, set: &MechanismSet, machine: &Machine) -> Result<Self, RunError> {
+    pub fn start(
+        experiment: &Experiment,
+        set: &MechanismSet,
+        machine: &Machine,
+    ) -> Result<Self, RunError> {
         if set.ksm {
             let ksm = Ksm::start(&ksm_settings(&experiment.ksm))?;
             for space in machine.pmap().spaces() {
@@ -46,7 +50,9 @@ impl Scanning {
         }
         let config = scanner_config(&experiment.scanner, set, experiment.seed);
         let scanner = Scanner::new(machine.pmap().clone(), &config);
-        ScannerThread::start(scanner).map(Self::Ours).map_err(RunError::Thread)
+        ScannerThread::start(scanner)
+            .map(Self::Ours)
+            .map_err(RunError::Thread)
     }
 
     /// Takes a new VM's memory in.
@@ -74,8 +80,14 @@ impl Scanning {
     pub fn reading(&self) -> Reading {
         match self {
             Self::None => Reading::default(),
-            Self::Ours(scanner) => Reading { ours: Some(scanner.stats()), ksm: None },
-            Self::Ksm(ksm) => Reading { ours: None, ksm: ksm.counters().ok() },
+            Self::Ours(scanner) => Reading {
+                ours: Some(scanner.stats()),
+                ksm: None,
+            },
+            Self::Ksm(ksm) => Reading {
+                ours: None,
+                ksm: ksm.counters().ok(),
+            },
         }
     }
 
@@ -91,7 +103,9 @@ impl Reading {
     /// Passes over all memory so far.
     #[must_use]
     pub fn scans(&self) -> Option<u64> {
-        self.ours.map(|stats| stats.passes).or(self.ksm.map(|ksm| ksm.full_scans))
+        self.ours
+            .map(|stats| stats.passes)
+            .or(self.ksm.map(|ksm| ksm.full_scans))
     }
 
     /// Bytes that KSM saves: pages beyond the first of each frame, and its zero pages.
@@ -104,7 +118,13 @@ impl Reading {
 /// Whether the timeline turns a scanner mechanism on.
 fn switched_later(experiment: &Experiment) -> bool {
     experiment.timeline.iter().any(|timed| {
-        matches!(timed.event, Event::Switch { mechanism: Switchable::Zero | Switchable::Content, on: true })
+        matches!(
+            timed.event,
+            Event::Switch {
+                mechanism: Switchable::Zero | Switchable::Content,
+                on: true
+            }
+        )
     })
 }
 
@@ -123,7 +143,11 @@ fn scanner_config(spec: &ScannerSpec, set: &MechanismSet, seed: u64) -> ScannerC
         hints: spec.hints,
         zero: set.zero,
         content: set.content,
-        threads: if spec.threads == 0 { default.threads } else { spec.threads as usize },
+        threads: if spec.threads == 0 {
+            default.threads
+        } else {
+            spec.threads as usize
+        },
         seed,
     }
 }

@@ -26,7 +26,9 @@ pub fn schedule(cells: usize, runs: u32, order: RunOrder) -> Vec<Planned> {
         }
         RunOrder::Interleaved => {
             for run in 1..=runs {
-                let mut round = (0..cells).map(|cell| Planned { cell, run }).collect::<Vec<_>>();
+                let mut round = (0..cells)
+                    .map(|cell| Planned { cell, run })
+                    .collect::<Vec<_>>();
                 if run % 2 == 0 {
                     round.reverse();
                 }
@@ -42,16 +44,25 @@ mod tests {
     use super::*;
 
     fn cells(order: RunOrder) -> Vec<(usize, u32)> {
-        schedule(3, 2, order).iter().map(|planned| (planned.cell, planned.run)).collect()
+        schedule(3, 2, order)
+            .iter()
+            .map(|planned| (planned.cell, planned.run))
+            .collect()
     }
 
     #[test]
     fn interleaved_runs_turn_round_each_time() {
-        assert_eq!(cells(RunOrder::Interleaved), [(0, 1), (1, 1), (2, 1), (2, 2), (1, 2), (0, 2)]);
+        assert_eq!(
+            cells(RunOrder::Interleaved),
+            [(0, 1), (1, 1), (2, 1), (2, 2), (1, 2), (0, 2)]
+        );
     }
 
     #[test]
     fn blocked_runs_stay_together() {
-        assert_eq!(cells(RunOrder::Blocked), [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
+        assert_eq!(
+            cells(RunOrder::Blocked),
+            [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
+        );
     }
 }

@@ -59,7 +59,9 @@ impl Stop {
             let (receiver, sender) = UnixStream::pair()?;
             signal_hook::low_level::pipe::register(signal, sender)?;
             let stop = stop.clone();
-            std::thread::Builder::new().name("signals".to_owned()).spawn(move || stop.listen(receiver, code))?;
+            std::thread::Builder::new()
+                .name("signals".to_owned())
+                .spawn(move || stop.listen(receiver, code))?;
         }
         Ok(stop)
     }

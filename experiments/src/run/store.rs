@@ -108,7 +108,11 @@ impl Store {
     /// Something can't be written.
     pub fn finish(&self, samples: &[Sample], interrupted: bool) -> Result<(), OutputError> {
         self.write(interrupted)?;
-        let title = self.experiment.title.as_deref().unwrap_or(&self.experiment.name);
+        let title = self
+            .experiment
+            .title
+            .as_deref()
+            .unwrap_or(&self.experiment.name);
         if let Some(svg) = figure::memory_svg(title, samples) {
             self.folder.write("memory.svg", svg.as_bytes())?;
             match figure::png(&svg) {
@@ -117,20 +121,35 @@ impl Store {
             }
         }
         let table = table::render(&self.summary(interrupted), true);
-        self.folder.write("table.txt", format!("{table}\n").as_bytes())
+        self.folder
+            .write("table.txt", format!("{table}\n").as_bytes())
     }
 
     /// The figures so far.
     #[must_use]
     pub fn summary(&self, interrupted: bool) -> Summary {
-        let cells = self.experiment.matrix.iter().map(|set| self.cell(set)).collect::<Vec<_>>();
+        let cells = self
+            .experiment
+            .matrix
+            .iter()
+            .map(|set| self.cell(set))
+            .collect::<Vec<_>>();
         let mut causes = Vec::new();
         for cell in &cells {
-            let failures = cell.failures.iter().map(|f| format!("{} run {}: {}: {}", cell.id, f.run, f.class, f.cause));
+            let failures = cell
+                .failures
+                .iter()
+                .map(|f| format!("{} run {}: {}: {}", cell.id, f.run, f.class, f.cause));
             causes.extend(failures);
             // Without a run there is nothing to expect, and its failure is the cause.
-            let missed = cell.expect.iter().filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0);
-            causes.extend(missed.map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())));
+            let missed = cell
+                .expect
+                .iter()
+                .filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0);
+            causes.extend(
+                missed
+                    .map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())),
+            );
         }
         causes.extend(self.ended_by.clone());
         let ended = self.ended_by.is_some() || interrupted;
@@ -146,20 +165,41 @@ impl Store {
             Verdict::Met
         };
         let name = self.experiment.name.clone();
-        Summary { schema_version: SCHEMA_VERSION, name, verdict, interrupted, causes, cells }
+        Summary {
+            schema_version: SCHEMA_VERSION,
+            name,
+            verdict,
+            interrupted,
+            causes,
+            cells,
+        }
     }
 
     fn cell(&self, set: &MechanismSet) -> Cell {
-        let runs = self.runs.iter().filter(|run| run.cell == set.id).collect::<Vec<_>>();
-        let good = runs.iter().filter(|run| run.complete).map(|run| run.figures.clone()).collect::<Vec<_>>();
+        let runs = self
+            .runs
+            .iter()
+            .filter(|run| run.cell == set.id)
+            .collect::<Vec<_>>();
+        let good = runs
+            .iter()
+            .filter(|run| run.complete)
+            .map(|run| run.figures.clone())
+            .collect::<Vec<_>>();
         let figures = summary::median(&good);
-        let wanted = self.experiment.expect.iter().filter(|expect| expect.cell.as_ref().is_none_or(|id| *id == set.id));
+        let wanted = self
+            .experiment
+            .expect
+            .iter()
+            .filter(|expect| expect.cell.as_ref().is_none_or(|id| *id == set.id));
         Cell {
             id: set.id.clone(),
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
             guests: self.experiment.guest_count(),
             runs: good.len() as u64,
-            expect: wanted.map(|expect| summary::judge(expect, &figures)).collect(),
+            expect: wanted
+                .map(|expect| summary::judge(expect, &figures))
+                .collect(),
             figures,
             failures: runs.iter().flat_map(|run| run.failures.clone()).collect(),
             warnings: runs.iter().flat_map(|run| run.warnings.clone()).collect(),
@@ -177,6 +217,7 @@ impl Store {
             runs: &self.runs,
         };
         self.folder.write_json("run.json", &file)?;
-        self.folder.write_json("summary.json", &self.summary(interrupted))
+        self.folder
+            .write_json("summary.json", &self.summary(interrupted))
     }
 }

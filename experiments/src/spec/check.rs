@@ -28,8 +28,18 @@ pub struct HostFacts {
 
 /// All problems of an experiment that was read.
 #[must_use]
-pub fn check(experiment: &Experiment, marks: &Marks, folder: &Path, host: &HostFacts) -> Vec<Diagnostic> {
-    let mut checks = Checks { experiment, marks, folder, found: Vec::new() };
+pub fn check(
+    experiment: &Experiment,
+    marks: &Marks,
+    folder: &Path,
+    host: &HostFacts,
+) -> Vec<Diagnostic> {
+    let mut checks = Checks {
+        experiment,
+        marks,
+        folder,
+        found: Vec::new(),
+    };
     checks.machine(host);
     checks.guests();
     checks.images();
@@ -78,14 +88,24 @@ impl Checks<'_> {
         let budget = self.experiment.machine.memory.0;
         if self.marks.contains_key("machine.memory") && budget > host.memory {
             let problem = self
-                .problem("machine.memory", format!("this host has {}", mib(host.memory)))
+                .problem(
+                    "machine.memory",
+                    format!("this host has {}", mib(host.memory)),
+                )
                 .expected(format!("at most {}", mib(host.memory)));
             self.add(problem.severity(Severity::Host));
         }
         let physical = self.experiment.guest_physical();
         if physical > host.memory {
             let problem = self
-                .problem("guests", format!("guest-physical memory is {}, this host has {}", mib(physical), mib(host.memory)))
+                .problem(
+                    "guests",
+                    format!(
+                        "guest-physical memory is {}, this host has {}",
+                        mib(physical),
+                        mib(host.memory)
+                    ),
+                )
                 .help("this works only while guests leave memory untouched or share it");
             self.add(problem.severity(Severity::Warning));
         }
@@ -93,13 +113,24 @@ impl Checks<'_> {
 
     fn guests(&mut self) {
         let groups = &self.experiment.guests;
-        if groups.iter().map(|group| u64::from(group.count)).sum::<u64>() > MAX_GUESTS {
-            self.add(self.problem("guests", "too many guests").expected(format!("at most {MAX_GUESTS} in all")));
+        if groups
+            .iter()
+            .map(|group| u64::from(group.count))
+            .sum::<u64>()
+            > MAX_GUESTS
+        {
+            self.add(
+                self.problem("guests", "too many guests")
+                    .expected(format!("at most {MAX_GUESTS} in all")),
+            );
         }
         for (index, group) in groups.iter().enumerate() {
             if groups[..index].iter().any(|earlier| earlier.id == group.id) {
                 let path = format!("guests[{index}].id");
-                self.add(self.problem(&path, format!("`{}` was used before", group.id)).expected("an id of its own"));
+                self.add(
+                    self.problem(&path, format!("`{}` was used before", group.id))
+                        .expected("an id of its own"),
+                );
             }
             self.guest(index, group);
         }
@@ -115,7 +146,10 @@ impl Checks<'_> {
         let memory = group.memory.0;
         let range = layout::MIN_MEMORY..=layout::MAX_MEMORY;
         if !range.contains(&memory) || !memory.is_multiple_of(MEMORY_STEP) {
-            let problem = self.problem(&path("memory"), format!("a splash guest can't have {memory} bytes"));
+            let problem = self.problem(
+                &path("memory"),
+                format!("a splash guest can't have {memory} bytes"),
+            );
             self.add(problem.expected(format!(
                 "{} to {}, a multiple of 2 MiB",
                 mib(layout::MIN_MEMORY),
@@ -130,15 +164,24 @@ impl Checks<'_> {
             let at = path(&format!("disks[{number}]"));
             // By its mark: an image whose source could not be read is there all the same.
             if !self.marks.contains_key(&format!("images.{}", disk.image)) {
-                let known = self.experiment.images.keys().map(String::as_str).collect::<Vec<_>>();
+                let known = self
+                    .experiment
+                    .images
+                    .keys()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>();
                 let problem = self
-                    .problem(&format!("{at}.image"), format!("there is no image `{}`", disk.image))
+                    .problem(
+                        &format!("{at}.image"),
+                        format!("there is no image `{}`", disk.image),
+                    )
                     .expected(format!("an id of `images`: {}", list(&known)))
                     .nearest(&disk.image, known);
                 self.add(problem);
             }
             if !disk.scratch.0.is_multiple_of(4096) {
-                let problem = self.problem(&format!("{at}.scratch"), "scratch space comes in blocks");
+                let problem =
+                    self.problem(&format!("{at}.scratch"), "scratch space comes in blocks");
                 self.add(problem.expected("a multiple of 4 KiB"));
             }
         }
@@ -150,12 +193,21 @@ impl Checks<'_> {
         let path = format!("guests[{index}].workload");
         let kind = group.workload.kind;
         if matches!(kind, Pmake | Scan | Torture) && group.disks.is_empty() {
-            let problem = self.problem(&path, format!("`{}` reads a disk and there is none", group.workload.name));
+            let problem = self.problem(
+                &path,
+                format!("`{}` reads a disk and there is none", group.workload.name),
+            );
             self.add(problem.expected("a guest with `disks`"));
         }
         let writes = matches!(kind, Pmake | Torture);
         if writes && !group.disks.is_empty() && group.disks.iter().all(|disk| disk.scratch.0 == 0) {
-            let problem = self.problem(&path, format!("`{}` writes to its disk and has no room", group.workload.name));
+            let problem = self.problem(
+                &path,
+                format!(
+                    "`{}` writes to its disk and has no room",
+                    group.workload.name
+                ),
+            );
             self.add(problem.expected("a disk with `scratch`, such as `scratch: 32 MiB`"));
         }
         if kind == Idle && self.experiment.phases.workload_for.is_none() {
@@ -167,16 +219,26 @@ impl Checks<'_> {
     fn images(&mut self) {
         for (id, source) in &self.experiment.images {
             let path = format!("images.{id}");
-            let used = self.experiment.guests.iter().flat_map(|group| &group.disks).any(|disk| disk.image == *id);
+            let used = self
+                .experiment
+                .guests
+                .iter()
+                .flat_map(|group| &group.disks)
+                .any(|disk| disk.image == *id);
             if !used && !self.experiment.guests.is_empty() {
                 let problem = self.problem(&path, "no guest has this image");
                 self.add(problem.severity(Severity::Warning));
             }
             let problem = match source {
-                ImageSource::CargoRegistry { limit } if !(1 << 20..=1 << 30).contains(&limit.0) => Some(
-                    self.problem(&format!("{path}.limit"), "an image of this size is not useful")
+                ImageSource::CargoRegistry { limit } if !(1 << 20..=1 << 30).contains(&limit.0) => {
+                    Some(
+                        self.problem(
+                            &format!("{path}.limit"),
+                            "an image of this size is not useful",
+                        )
                         .expected("1 MiB to 1 GiB"),
-                ),
+                    )
+                }
                 ImageSource::CargoRegistry { .. } => None,
                 ImageSource::Directory(directory) => self.directory(&path, directory),
                 ImageSource::File(file) => self.file(&path, file),
@@ -190,9 +252,14 @@ impl Checks<'_> {
         let path = format!("{path}.directory");
         let shown = directory.display();
         match std::fs::metadata(&resolved) {
-            Err(error) => Some(self.problem(&path, format!("`{shown}`: {}", reason(&error))).expected("a folder that exists")),
+            Err(error) => Some(
+                self.problem(&path, format!("`{shown}`: {}", reason(&error)))
+                    .expected("a folder that exists"),
+            ),
             Ok(meta) if !meta.is_dir() => {
-                let problem = self.problem(&path, format!("`{shown}` is a file")).expected("a folder");
+                let problem = self
+                    .problem(&path, format!("`{shown}` is a file"))
+                    .expected("a folder");
                 Some(problem.help("for an ext4 image, write `file:` instead"))
             }
             Ok(_) => None,
@@ -204,18 +271,25 @@ impl Checks<'_> {
         let path = format!("{path}.file");
         let shown = file.display();
         match std::fs::metadata(&resolved) {
-            Err(error) => {
-                Some(self.problem(&path, format!("`{shown}`: {}", reason(&error))).expected("an ext4 image that exists"))
-            }
+            Err(error) => Some(
+                self.problem(&path, format!("`{shown}`: {}", reason(&error)))
+                    .expected("an ext4 image that exists"),
+            ),
             Ok(meta) if meta.is_dir() => {
-                let problem = self.problem(&path, format!("`{shown}` is a folder")).expected("an ext4 image");
-                Some(problem.help("to make an image of the folder's files, write `directory:` instead"))
+                let problem = self
+                    .problem(&path, format!("`{shown}` is a folder"))
+                    .expected("an ext4 image");
+                Some(
+                    problem
+                        .help("to make an image of the folder's files, write `directory:` instead"),
+                )
             }
             Ok(_) => match ext4::inspect(&resolved) {
                 Ok(_) => None,
-                Err(error) => {
-                    Some(self.problem(&path, format!("`{shown}`: {error}")).expected("a whole ext4 image, as `mkfs.ext4` makes it"))
-                }
+                Err(error) => Some(
+                    self.problem(&path, format!("`{shown}`: {error}"))
+                        .expected("a whole ext4 image, as `mkfs.ext4` makes it"),
+                ),
             },
         }
     }
@@ -225,22 +299,41 @@ impl Checks<'_> {
         for (index, set) in sets.iter().enumerate() {
             if sets[..index].contains(set) {
                 let path = format!("matrix[{index}]");
-                self.add(self.problem(&path, format!("`{}` is there twice", set.id)).expected("each mechanism set once"));
+                self.add(
+                    self.problem(&path, format!("`{}` is there twice", set.id))
+                        .expected("each mechanism set once"),
+                );
             }
         }
-        for (field, used) in [("scanner", sets.iter().any(|set| set.scans())), ("ksm", sets.iter().any(|set| set.ksm))] {
+        for (field, used) in [
+            ("scanner", sets.iter().any(|set| set.scans())),
+            ("ksm", sets.iter().any(|set| set.ksm)),
+        ] {
             if self.marks.contains_key(field) && !used && !sets.is_empty() {
-                let problem = self.problem(field, "no mechanism set of this experiment uses these settings");
+                let problem = self.problem(
+                    field,
+                    "no mechanism set of this experiment uses these settings",
+                );
                 self.add(problem.severity(Severity::Warning));
             }
         }
     }
 
     fn timeline(&mut self) {
-        let groups = self.experiment.guests.iter().map(|group| group.id.as_str()).collect::<Vec<_>>();
+        let groups = self
+            .experiment
+            .guests
+            .iter()
+            .map(|group| group.id.as_str())
+            .collect::<Vec<_>>();
         for (index, timed) in self.experiment.timeline.iter().enumerate() {
             let path = format!("timeline[{index}]");
-            if let Some(end) = self.experiment.phases.workload_for.filter(|end| timed.at >= *end) {
+            if let Some(end) = self
+                .experiment
+                .phases
+                .workload_for
+                .filter(|end| timed.at >= *end)
+            {
                 let problem = self.problem(&format!("{path}.at"), "the workload has ended by then");
                 self.add(problem.expected(format!("before {} s", end.0.as_secs_f64())));
             }
@@ -251,7 +344,10 @@ impl Checks<'_> {
             };
             if !groups.is_empty() && !groups.contains(&guests.as_str()) {
                 let problem = self
-                    .problem(&format!("{path}.{field}.guests"), format!("there is no guest group `{guests}`"))
+                    .problem(
+                        &format!("{path}.{field}.guests"),
+                        format!("there is no guest group `{guests}`"),
+                    )
                     .expected(format!("an id of `guests`: {}", list(&groups)))
                     .nearest(guests, groups.iter().copied());
                 self.add(problem);
@@ -260,25 +356,44 @@ impl Checks<'_> {
     }
 
     fn expectations(&mut self) {
-        let cells = self.experiment.matrix.iter().map(|set| set.id.as_str()).collect::<Vec<_>>();
+        let cells = self
+            .experiment
+            .matrix
+            .iter()
+            .map(|set| set.id.as_str())
+            .collect::<Vec<_>>();
         let expect = &self.experiment.expect;
         for (index, expectation) in expect.iter().enumerate() {
             let path = |field: &str| format!("expect[{index}].{field}");
-            if expect[..index].iter().any(|earlier| earlier.id == expectation.id) {
-                let problem = self.problem(&path("id"), format!("`{}` was used before", expectation.id));
+            if expect[..index]
+                .iter()
+                .any(|earlier| earlier.id == expectation.id)
+            {
+                let problem =
+                    self.problem(&path("id"), format!("`{}` was used before", expectation.id));
                 self.add(problem.expected("an id of its own"));
             }
             if !summary::METRICS.contains(&expectation.metric.as_str()) {
                 let problem = self
-                    .problem(&path("metric"), format!("there is no metric `{}`", expectation.metric))
+                    .problem(
+                        &path("metric"),
+                        format!("there is no metric `{}`", expectation.metric),
+                    )
                     .expected(format!("one of {}", metrics_like(&expectation.metric)))
                     .nearest(&expectation.metric, summary::METRICS.iter().copied());
                 self.add(problem);
             }
-            if let Some(cell) = expectation.cell.as_deref().filter(|cell| !cells.is_empty() && !cells.contains(cell)) {
+            if let Some(cell) = expectation
+                .cell
+                .as_deref()
+                .filter(|cell| !cells.is_empty() && !cells.contains(cell))
+            {
                 let problem = self
                     .problem(&path("cell"), format!("there is no cell `{cell}`"))
-                    .expected(format!("a mechanism set of this experiment: {}", list(&cells)))
+                    .expected(format!(
+                        "a mechanism set of this experiment: {}",
+                        list(&cells)
+                    ))
                     .nearest(cell, cells.iter().copied());
                 self.add(problem);
             }
@@ -289,11 +404,27 @@ impl Checks<'_> {
         let directory = instead.unwrap_or(&self.experiment.outputs.directory);
         let path = "outputs.directory";
         if let Err(error) = crate::output::folder::check_writable(directory) {
-            let problem = self.problem(path, format!("`{}`: {}", directory.display(), reason(&error)));
-            self.add(problem.severity(Severity::Host).expected("a folder where results can be written"));
-        } else if let Some(free) = crate::output::folder::free_space(directory).filter(|free| *free < RESULTS_ROOM) {
-            let problem = self.problem(path, format!("`{}` has {} free", directory.display(), mib(free)));
-            self.add(problem.severity(Severity::Host).expected(format!("at least {}", mib(RESULTS_ROOM))));
+            let problem = self.problem(
+                path,
+                format!("`{}`: {}", directory.display(), reason(&error)),
+            );
+            self.add(
+                problem
+                    .severity(Severity::Host)
+                    .expected("a folder where results can be written"),
+            );
+        } else if let Some(free) =
+            crate::output::folder::free_space(directory).filter(|free| *free < RESULTS_ROOM)
+        {
+            let problem = self.problem(
+                path,
+                format!("`{}` has {} free", directory.display(), mib(free)),
+            );
+            self.add(
+                problem
+                    .severity(Severity::Host)
+                    .expected(format!("at least {}", mib(RESULTS_ROOM))),
+            );
         }
     }
 }
@@ -305,22 +436,34 @@ fn mib(bytes: u64) -> String {
 /// The metrics of the group that was written, or all groups.
 fn metrics_like(written: &str) -> String {
     let group = |metric: &str| metric.split('.').next().unwrap_or_default().to_owned();
-    let like = summary::METRICS.iter().filter(|metric| group(metric) == group(written));
+    let like = summary::METRICS
+        .iter()
+        .filter(|metric| group(metric) == group(written));
     let like = like.copied().collect::<Vec<_>>();
     if !like.is_empty() {
         return like.join(", ");
     }
-    let mut groups = summary::METRICS.iter().map(|metric| format!("{}.*", group(metric))).collect::<Vec<_>>();
+    let mut groups = summary::METRICS
+        .iter()
+        .map(|metric| format!("{}.*", group(metric)))
+        .collect::<Vec<_>>();
     groups.dedup();
     groups.join(", ")
 }
 
 fn list(names: &[&str]) -> String {
-    if names.is_empty() { "there are none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "there are none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// An I/O error without the number that the standard library appends.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
 }

@@ -15,7 +15,11 @@ pub struct Mark {
 
 impl Mark {
     /// The first character of the file.
-    pub const START: Self = Self { line: 1, column: 1, length: 1 };
+    pub const START: Self = Self {
+        line: 1,
+        column: 1,
+        length: 1,
+    };
 }
 
 /// How bad a problem is.
@@ -105,7 +109,11 @@ impl Diagnostic {
             Severity::Error | Severity::Host => "error",
             Severity::Warning => "warning",
         };
-        let path = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
+        let path = if self.path.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`: ", self.path)
+        };
         let mut out = format!("{file}:{line}:{column}: {word}: {path}{}\n", self.message);
         if let Some(source) = text.lines().nth(line.saturating_sub(1) as usize) {
             self.render_line(&mut out, source);
@@ -121,11 +129,23 @@ impl Diagnostic {
     fn render_line(&self, out: &mut String, source: &str) {
         let before = self.mark.column.saturating_sub(1) as usize;
         // A tab keeps its width under the line above it.
-        let indent: String =
-            source.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let indent: String = source
+            .chars()
+            .take(before)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
         let rest = source.chars().count().saturating_sub(before);
         // Control characters would garble the terminal, and the caret's place.
-        let shown: String = source.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        let shown: String = source
+            .chars()
+            .map(|c| {
+                if c.is_control() && c != '\t' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
+            .collect();
         let carets = (self.mark.length as usize).clamp(1, rest.max(1));
         let _ = writeln!(out, " {:>4} | {shown}", self.mark.line);
         let _ = writeln!(out, "      | {indent}{}", "^".repeat(carets));
@@ -149,9 +169,18 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_value() {
-        let mark = Mark { line: 2, column: 9, length: 3 };
-        let shown = Diagnostic::new(mark, "no unit").at("memory").render("a.yaml", "x: 1\nmemory: 128\n");
-        assert_eq!(shown, "a.yaml:2:9: error: `memory`: no unit\n    2 | memory: 128\n      |         ^^^\n");
+        let mark = Mark {
+            line: 2,
+            column: 9,
+            length: 3,
+        };
+        let shown = Diagnostic::new(mark, "no unit")
+            .at("memory")
+            .render("a.yaml", "x: 1\nmemory: 128\n");
+        assert_eq!(
+            shown,
+            "a.yaml:2:9: error: `memory`: no unit\n    2 | memory: 128\n      |         ^^^\n"
+        );
     }
 
     #[test]
@@ -162,7 +191,15 @@ mod tests {
 
     #[test]
     fn a_mark_outside_the_text_is_harmless() {
-        let mark = Mark { line: 9, column: 900, length: 9 };
-        assert!(Diagnostic::new(mark, "m").render("f", "one line").starts_with("f:9:900: error: m"));
+        let mark = Mark {
+            line: 9,
+            column: 900,
+            length: 9,
+        };
+        assert!(
+            Diagnostic::new(mark, "m")
+                .render("f", "one line")
+                .starts_with("f:9:900: error: m")
+        );
     }
 }

@@ -61,7 +61,9 @@ impl SpecError {
     pub fn is_host_only(&self) -> bool {
         match self {
             Self::Unreadable { .. } => false,
-            Self::Invalid { diagnostics, .. } => diagnostics.iter().all(|d| d.severity != Severity::Error),
+            Self::Invalid { diagnostics, .. } => {
+                diagnostics.iter().all(|d| d.severity != Severity::Error)
+            }
         }
     }
 }
@@ -71,17 +73,29 @@ impl SpecError {
 /// # Errors
 /// The file can't be read, or it has problems.
 pub fn load(path: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
-    let unreadable = |reason: String| SpecError::Unreadable { path: path.to_owned(), reason };
+    let unreadable = |reason: String| SpecError::Unreadable {
+        path: path.to_owned(),
+        reason,
+    };
     let meta = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if meta.is_dir() {
-        return Err(unreadable("this is a folder; an experiment file is expected".to_owned()));
+        return Err(unreadable(
+            "this is a folder; an experiment file is expected".to_owned(),
+        ));
     }
     if meta.len() > MAX_FILE {
-        return Err(unreadable(format!("{} bytes are too long for an experiment file", meta.len())));
+        return Err(unreadable(format!(
+            "{} bytes are too long for an experiment file",
+            meta.len()
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| unreadable(format!("not text: byte {} is not UTF-8", error.utf8_error().valid_up_to())))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        unreadable(format!(
+            "not text: byte {} is not UTF-8",
+            error.utf8_error().valid_up_to()
+        ))
+    })?;
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
     check_text(&path.display().to_string(), text, &folder, host)
 }
@@ -90,7 +104,12 @@ pub fn load(path: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
 ///
 /// # Errors
 /// The text has problems.
-pub fn check_text(name: &str, text: String, folder: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
+pub fn check_text(
+    name: &str,
+    text: String,
+    folder: &Path,
+    host: &HostFacts,
+) -> Result<Loaded, SpecError> {
     let (experiment, mut diagnostics) = read(&text, folder, host);
     diagnostics.sort_by_key(|d| (d.mark.line, d.mark.column, d.severity));
     let render = |d: &Diagnostic| d.render(name, &text);
@@ -98,9 +117,17 @@ pub fn check_text(name: &str, text: String, folder: &Path, host: &HostFacts) -> 
     match experiment {
         Some(experiment) if !fatal => {
             let warnings = diagnostics.iter().map(render).collect();
-            Ok(Loaded { experiment, text, folder: folder.to_owned(), warnings })
+            Ok(Loaded {
+                experiment,
+                text,
+                folder: folder.to_owned(),
+                warnings,
+            })
         }
-        _ => Err(SpecError::Invalid { rendered: diagnostics.iter().map(render).collect(), diagnostics }),
+        _ => Err(SpecError::Invalid {
+            rendered: diagnostics.iter().map(render).collect(),
+            diagnostics,
+        }),
     }
 }
 
@@ -122,7 +149,10 @@ impl Experiment {
     /// Guest-physical memory of all guests, bytes.
     #[must_use]
     pub fn guest_physical(&self) -> u64 {
-        self.guests.iter().map(|group| group.memory.0.saturating_mul(group.count.into())).fold(0, u64::saturating_add)
+        self.guests
+            .iter()
+            .map(|group| group.memory.0.saturating_mul(group.count.into()))
+            .fold(0, u64::saturating_add)
     }
 
     /// Number of guests at the start.

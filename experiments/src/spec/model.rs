@@ -210,8 +210,16 @@ impl MechanismSet {
     /// A set of `disk`, `zero`, `content`, `ksm`, with the id of the well-known set it is, if any.
     #[must_use]
     pub fn new([disk, zero, content, ksm]: [bool; 4]) -> Self {
-        let known = Self::KNOWN.iter().find(|(_, set)| *set == [disk, zero, content, ksm]);
-        let mut set = Self { id: String::new(), disk, zero, content, ksm };
+        let known = Self::KNOWN
+            .iter()
+            .find(|(_, set)| *set == [disk, zero, content, ksm]);
+        let mut set = Self {
+            id: String::new(),
+            disk,
+            zero,
+            content,
+            ksm,
+        };
         set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
         set
     }
@@ -219,10 +227,15 @@ impl MechanismSet {
     /// The names of the mechanisms that are on.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
-        [("disk", self.disk), ("zero", self.zero), ("content", self.content), ("ksm", self.ksm)]
-            .into_iter()
-            .filter_map(|(name, on)| on.then_some(name))
-            .collect()
+        [
+            ("disk", self.disk),
+            ("zero", self.zero),
+            ("content", self.content),
+            ("ksm", self.ksm),
+        ]
+        .into_iter()
+        .filter_map(|(name, on)| on.then_some(name))
+        .collect()
     }
 
     /// Whether our scanner runs.

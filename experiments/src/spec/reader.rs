@@ -46,14 +46,25 @@ impl<'a> At<'a> {
     #[must_use]
     pub fn top(findings: &'a Findings, node: &Node) -> Self {
         findings.marks.borrow_mut().insert(String::new(), node.mark);
-        Self { findings, path: String::new(), mark: node.mark }
+        Self {
+            findings,
+            path: String::new(),
+            mark: node.mark,
+        }
     }
 
     /// The place of a field or item below this one.
     #[must_use]
     pub fn below(&self, path: String, node: &Node) -> Self {
-        self.findings.marks.borrow_mut().insert(path.clone(), node.mark);
-        Self { findings: self.findings, path, mark: node.mark }
+        self.findings
+            .marks
+            .borrow_mut()
+            .insert(path.clone(), node.mark);
+        Self {
+            findings: self.findings,
+            path,
+            mark: node.mark,
+        }
     }
 
     /// The place of a list's item.
@@ -76,7 +87,10 @@ impl<'a> At<'a> {
 
     /// Reports that the value here is of the wrong kind.
     pub fn wrong_kind<T>(&self, node: &Node, expected: &str) -> Option<T> {
-        self.report(self.problem(format!("this is {}", node.value.kind())).expected(expected))
+        self.report(
+            self.problem(format!("this is {}", node.value.kind()))
+                .expected(expected),
+        )
     }
 
     /// The fields of a map, or a report that it is none.
@@ -91,7 +105,11 @@ impl<'a> At<'a> {
     /// The path of a field below this place.
     #[must_use]
     pub fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     /// One of these words.
@@ -104,7 +122,9 @@ impl<'a> At<'a> {
         if let Some((_, value)) = words.iter().find(|(word, _)| word == text) {
             return Some(*value);
         }
-        let problem = self.problem(format!("`{text}` is not known here")).expected(expected);
+        let problem = self
+            .problem(format!("`{text}` is not known here"))
+            .expected(expected);
         self.report(problem.nearest(text, all))
     }
 }
@@ -120,7 +140,10 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn new(at: At<'a>, entries: &'a [(Key, Node)]) -> Self {
         for (index, (key, _)) in entries.iter().enumerate() {
-            if entries[..index].iter().any(|(earlier, _)| earlier.name == key.name) {
+            if entries[..index]
+                .iter()
+                .any(|(earlier, _)| earlier.name == key.name)
+            {
                 let path = at.path_of(&key.name);
                 at.report::<()>(
                     Diagnostic::new(key.mark, "this field was given before")
@@ -129,7 +152,11 @@ impl<'a> Fields<'a> {
                 );
             }
         }
-        Self { at, entries, known: RefCell::new(Vec::new()) }
+        Self {
+            at,
+            entries,
+            known: RefCell::new(Vec::new()),
+        }
     }
 
     /// The node of a field, if it was written.
@@ -158,7 +185,9 @@ impl<'a> Fields<'a> {
     pub fn need<T: FromNode>(&self, name: &'static str) -> Option<T> {
         let Some((at, node)) = self.node(name) else {
             let problem = self.at.problem(format!("`{name}` is missing"));
-            return self.at.report(problem.expected(format!("a field `{name}`")));
+            return self
+                .at
+                .report(problem.expected(format!("a field `{name}`")));
         };
         T::from_node(&at, node)
     }
@@ -178,11 +207,16 @@ impl<'a> Fields<'a> {
     /// Reports the fields that are not known here.
     pub fn finish(self) {
         let known = self.known.into_inner();
-        for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+        for (key, _) in self
+            .entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.name.as_str()))
+        {
             let problem = Diagnostic::new(key.mark, format!("unknown field `{}`", key.name))
                 .at(self.at.path.clone())
                 .expected(format!("one of {}", known.join(", ")));
-            self.at.report::<()>(problem.nearest(&key.name, known.iter().copied()));
+            self.at
+                .report::<()>(problem.nearest(&key.name, known.iter().copied()));
         }
     }
 }
@@ -204,7 +238,10 @@ impl<T: FromNode> FromNode for Vec<T> {
         };
         // Every item is read, so that all their problems are found; a list with a gap would make
         // later messages name the wrong item.
-        let read = items.iter().enumerate().map(|(index, item)| T::from_node(&at.item(index, item), item));
+        let read = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| T::from_node(&at.item(index, item), item));
         read.collect::<Vec<_>>().into_iter().collect()
     }
 }

@@ -87,10 +87,17 @@ pub fn parse(text: &str) -> Result<Node, Diagnostic> {
 }
 
 fn not_yaml(error: &serde_yaml::Error) -> Diagnostic {
-    let mark = error.location().map_or(Mark::START, |location| mark(&location));
+    let mark = error
+        .location()
+        .map_or(Mark::START, |location| mark(&location));
     let text = error.without_snippet().to_string();
     // The library ends its messages with the place, which the diagnostic shows anyway.
-    let message = text.split(" at line ").next().unwrap_or(&text).trim().to_owned();
+    let message = text
+        .split(" at line ")
+        .next()
+        .unwrap_or(&text)
+        .trim()
+        .to_owned();
     Diagnostic::new(mark, format!("not valid YAML: {message}"))
         .expected("a YAML document with one map at the top")
 }
@@ -99,11 +106,18 @@ fn mark(location: &serde_yaml::Location) -> Mark {
     let line = u32::try_from(location.line()).unwrap_or(u32::MAX).max(1);
     let column = u32::try_from(location.column()).unwrap_or(u32::MAX).max(1);
     let length = u32::try_from(location.span().len()).unwrap_or(1);
-    Mark { line, column, length }
+    Mark {
+        line,
+        column,
+        length,
+    }
 }
 
 fn node(spanned: Spanned<Value>) -> Node {
-    Node { mark: mark(&spanned.referenced), value: spanned.value }
+    Node {
+        mark: mark(&spanned.referenced),
+        value: spanned.value,
+    }
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -177,7 +191,13 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let value = map.next_value::<Spanned<Value>>()?;
-            entries.push((Key { mark: mark(&key.referenced), name: key.value }, node(value)));
+            entries.push((
+                Key {
+                    mark: mark(&key.referenced),
+                    name: key.value,
+                },
+                node(value),
+            ));
         }
         Ok(Value::Map(entries))
     }
@@ -190,10 +210,23 @@ mod tests {
     #[test]
     fn marks_point_at_keys_and_values() {
         let tree = parse("# comment\nname: quick\nguests:\n  - id: a\n    count: 8\n").unwrap();
-        let Value::Map(top) = tree.value else { panic!("{tree:?}") };
-        assert_eq!(top[0].1.mark, Mark { line: 2, column: 7, length: 5 });
-        let Value::List(guests) = &top[1].1.value else { panic!() };
-        let Value::Map(guest) = &guests[0].value else { panic!() };
+        let Value::Map(top) = tree.value else {
+            panic!("{tree:?}")
+        };
+        assert_eq!(
+            top[0].1.mark,
+            Mark {
+                line: 2,
+                column: 7,
+                length: 5
+            }
+        );
+        let Value::List(guests) = &top[1].1.value else {
+            panic!()
+        };
+        let Value::Map(guest) = &guests[0].value else {
+            panic!()
+        };
         assert_eq!(guest[1].0.mark.line, 5);
         assert!(matches!(guest[1].1.value, Value::Integer(8)));
         assert_eq!((guest[1].1.mark.line, guest[1].1.mark.column), (5, 12));
@@ -201,7 +234,9 @@ mod tests {
 
     #[test]
     fn on_and_off_are_words_not_truth_values() {
-        let Value::Map(top) = parse("a: on\nb: true\nc: 1.5\nd: ~\n").unwrap().value else { panic!() };
+        let Value::Map(top) = parse("a: on\nb: true\nc: 1.5\nd: ~\n").unwrap().value else {
+            panic!()
+        };
         assert!(matches!(&top[0].1.value, Value::Text(text) if text == "on"));
         assert!(matches!(top[1].1.value, Value::Bool(true)));
         assert!(matches!(top[2].1.value, Value::Float(_)));
@@ -210,7 +245,9 @@ mod tests {
 
     #[test]
     fn repeated_keys_are_kept_for_the_reader() {
-        let Value::Map(top) = parse("a: 1\na: 2\n").unwrap().value else { panic!() };
+        let Value::Map(top) = parse("a: 1\na: 2\n").unwrap().value else {
+            panic!()
+        };
         assert_eq!(top.len(), 2);
     }
 }

@@ -38,17 +38,37 @@ impl Serialize for Time {
     }
 }
 
-const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
-const TIMES: &[(&str, f64)] = &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0)];
-const DECIMAL: &[(&str, &str)] =
-    &[("KB", "KiB"), ("kB", "KiB"), ("MB", "MiB"), ("GB", "GiB"), ("K", "KiB"), ("M", "MiB"), ("G", "GiB")];
+const SIZES: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("B", 1),
+];
+const TIMES: &[(&str, f64)] = &[
+    ("us", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("min", 60.0),
+    ("h", 3600.0),
+];
+const DECIMAL: &[(&str, &str)] = &[
+    ("KB", "KiB"),
+    ("kB", "KiB"),
+    ("MB", "MiB"),
+    ("GB", "GiB"),
+    ("K", "KiB"),
+    ("M", "MiB"),
+    ("G", "GiB"),
+];
 const A_SIZE: &str = "a size with its unit: B, KiB, MiB or GiB, such as `128 MiB`";
 const A_TIME: &str = "a time with its unit: us, ms, s, min or h, such as `500 ms`";
 
 /// A number and what follows it.
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number = text[..end].parse().ok()?;
     Some((number, text[end..].trim()))
 }
@@ -64,20 +84,32 @@ impl FromNode for Size {
             _ => return at.wrong_kind(node, A_SIZE),
         };
         let Some((number, unit)) = split(text) else {
-            return at.report(at.problem(format!("`{text}` is not a size")).expected(A_SIZE));
+            return at.report(
+                at.problem(format!("`{text}` is not a size"))
+                    .expected(A_SIZE),
+            );
         };
         if let Some((_, binary)) = DECIMAL.iter().find(|(name, _)| *name == unit) {
             let problem = at
-                .problem(format!("`{unit}` is refused: it means powers of 10 to some and of 2 to others"))
+                .problem(format!(
+                    "`{unit}` is refused: it means powers of 10 to some and of 2 to others"
+                ))
                 .expected(A_SIZE);
             return at.report(problem.help(format!("did you mean `{number} {binary}`?")));
         }
         let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
-            let problem = at.problem(format!("`{unit}` is not a unit of size")).expected(A_SIZE);
+            let problem = at
+                .problem(format!("`{unit}` is not a unit of size"))
+                .expected(A_SIZE);
             return at.report(problem.nearest(unit, SIZES.iter().map(|(name, _)| *name)));
         };
         whole(number, *factor).map_or_else(
-            || at.report(at.problem(format!("`{text}` is no whole number of bytes")).expected(A_SIZE)),
+            || {
+                at.report(
+                    at.problem(format!("`{text}` is no whole number of bytes"))
+                        .expected(A_SIZE),
+                )
+            },
             |bytes| Some(Self(bytes)),
         )
     }
@@ -91,7 +123,11 @@ fn whole(number: f64, factor: u64) -> Option<u64> {
     if !(0.0..9e15).contains(&product) || factor == 1 && number.fract() != 0.0 {
         return None;
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range, checked above")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and in range, checked above"
+    )]
     let value = product as u64;
     Some(value)
 }
@@ -107,15 +143,23 @@ impl FromNode for Time {
             _ => return at.wrong_kind(node, A_TIME),
         };
         let Some((number, unit)) = split(text) else {
-            return at.report(at.problem(format!("`{text}` is not a time")).expected(A_TIME));
+            return at.report(
+                at.problem(format!("`{text}` is not a time"))
+                    .expected(A_TIME),
+            );
         };
         let Some((_, factor)) = TIMES.iter().find(|(name, _)| *name == unit) else {
-            let problem = at.problem(format!("`{unit}` is not a unit of time")).expected(A_TIME);
+            let problem = at
+                .problem(format!("`{unit}` is not a unit of time"))
+                .expected(A_TIME);
             return at.report(problem.nearest(unit, TIMES.iter().map(|(name, _)| *name)));
         };
         match Duration::try_from_secs_f64(number * factor) {
             Ok(time) if time <= Duration::from_secs(7 * 24 * 3600) => Some(Self(time)),
-            _ => at.report(at.problem(format!("`{text}` is longer than a week")).expected(A_TIME)),
+            _ => at.report(
+                at.problem(format!("`{text}` is longer than a week"))
+                    .expected(A_TIME),
+            ),
         }
     }
 }
@@ -140,8 +184,14 @@ impl FromNode for Percent {
         match &node.value {
             Value::Text(text) => match split(text) {
                 Some((number, "%")) if (0.0..=100.0).contains(&number) => Some(Self(number)),
-                Some((_, "%")) => at.report(at.problem(format!("`{text}` is over 100 %")).expected(EXPECTED)),
-                _ => at.report(at.problem(format!("`{text}` is not a percentage")).expected(EXPECTED)),
+                Some((_, "%")) => at.report(
+                    at.problem(format!("`{text}` is over 100 %"))
+                        .expected(EXPECTED),
+                ),
+                _ => at.report(
+                    at.problem(format!("`{text}` is not a percentage"))
+                        .expected(EXPECTED),
+                ),
             },
             Value::Integer(number) => {
                 let problem = at.problem("a percentage needs its sign").expected(EXPECTED);
@@ -155,7 +205,10 @@ impl FromNode for Percent {
 impl FromNode for Count {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         match u32::from_node(at, node)? {
-            0 => at.report(at.problem("this can't be 0").expected("a whole number from 1 on")),
+            0 => at.report(
+                at.problem("this can't be 0")
+                    .expected("a whole number from 1 on"),
+            ),
             count => Some(Self(count)),
         }
     }
@@ -165,7 +218,9 @@ impl FromNode for Switch {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         if let Value::Bool(value) = node.value {
             let word = if value { "on" } else { "off" };
-            let problem = at.problem("this is a truth value").expected("`on` or `off`");
+            let problem = at
+                .problem("this is a truth value")
+                .expected("`on` or `off`");
             return at.report(problem.help(format!("did you mean `{word}`?")));
         }
         at.word(node, &[("on", true), ("off", false)]).map(Self)
@@ -180,7 +235,12 @@ macro_rules! number {
                     return at.wrong_kind(node, $expected);
                 };
                 <$type>::try_from(number).map_or_else(
-                    |_| at.report(at.problem(format!("{number} is out of range")).expected($expected)),
+                    |_| {
+                        at.report(
+                            at.problem(format!("{number} is out of range"))
+                                .expected($expected),
+                        )
+                    },
                     Some,
                 )
             }
@@ -193,7 +253,10 @@ number!(u64, "a whole number from 0 on");
 impl FromNode for f64 {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         match node.value {
-            #[allow(clippy::cast_precision_loss, reason = "a bound written by hand; 53 bits are enough")]
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a bound written by hand; 53 bits are enough"
+            )]
             Value::Integer(number) => Some(number as Self),
             Value::Float(number) => Some(number),
             _ => at.wrong_kind(node, "a number"),

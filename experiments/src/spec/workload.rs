@@ -34,10 +34,23 @@ const WORKLOADS: &[(&str, WorkloadKind, Params)] = &[
     (
         "pmake",
         WorkloadKind::Pmake,
-        &[("jobs", Unit::Number), ("passes", Unit::Number), ("files", Unit::Number), ("pause", Unit::Micros)],
+        &[
+            ("jobs", Unit::Number),
+            ("passes", Unit::Number),
+            ("files", Unit::Number),
+            ("pause", Unit::Micros),
+        ],
     ),
-    ("scan", WorkloadKind::Scan, &[("passes", Unit::Number), ("table", Unit::Bytes)]),
-    ("splash", WorkloadKind::Splash, &[("keys", Unit::Number), ("passes", Unit::Number)]),
+    (
+        "scan",
+        WorkloadKind::Scan,
+        &[("passes", Unit::Number), ("table", Unit::Bytes)],
+    ),
+    (
+        "splash",
+        WorkloadKind::Splash,
+        &[("keys", Unit::Number), ("passes", Unit::Number)],
+    ),
     (
         "touch",
         WorkloadKind::Touch,
@@ -54,9 +67,22 @@ const WORKLOADS: &[(&str, WorkloadKind, Params)] = &[
     (
         "torture",
         WorkloadKind::Torture,
-        &[("pages", Unit::Number), ("region", Unit::Pages), ("blocks", Unit::Number), ("equal", Unit::Percent)],
+        &[
+            ("pages", Unit::Number),
+            ("region", Unit::Pages),
+            ("blocks", Unit::Number),
+            ("equal", Unit::Percent),
+        ],
     ),
-    ("hostile", WorkloadKind::Hostile, &[("attacks", Unit::Number), ("which", Unit::Number)]),
+    (
+        "hostile",
+        WorkloadKind::Hostile,
+        &[
+            ("attacks", Unit::Number),
+            ("which", Unit::Number),
+            ("device", Unit::Number),
+        ],
+    ),
 ];
 
 impl FromNode for WorkloadSpec {
@@ -69,7 +95,11 @@ impl FromNode for WorkloadSpec {
             .collect::<Vec<_>>();
         let Some((name_at, name_node)) = fields.node("name") else {
             let problem = at.problem("`name` is missing");
-            let all = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            let all = names
+                .iter()
+                .map(|(name, _)| *name)
+                .collect::<Vec<_>>()
+                .join(", ");
             return at.report(problem.expected(format!("`name`: one of {all}")));
         };
         let (name, kind, params) = WORKLOADS.get(name_at.word(name_node, &names)?)?;
@@ -107,7 +137,11 @@ fn read(fields: &Fields<'_>, name: &'static str, unit: Unit) -> Option<u64> {
         Unit::Micros => time(1_000)?,
         Unit::Millis => time(1_000_000)?,
         Unit::Percent => {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100, checked by Percent")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 100, checked by Percent"
+            )]
             let percent = fields.get::<Percent>(name)?.0.round() as u64;
             percent
         }

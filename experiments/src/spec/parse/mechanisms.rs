@@ -1,0 +1,109 @@
+//! Which mechanisms are on, and the settings of the scanners.
+
+use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Switchable};
+use super::super::reader::{At, Fields, FromNode};
+use super::super::text::Node;
+use super::super::units::{Count, Switch};
+use super::not_empty;
+
+/// The mechanism sets: `matrix`, or the one of `sharing`.
+pub(super) fn matrix(fields: &Fields<'_>) -> Vec<MechanismSet> {
+    let sharing = fields.get::<Sharing>("sharing").map(|sharing| sharing.0);
+    let matrix = fields.get::<Vec<MechanismSet>>("matrix");
+    if let (Some((at, _)), true) = (fields.node("sharing"), fields.has("matrix")) {
+        let problem = at.problem("`sharing` and `matrix` both say which mechanisms are on");
+        at.report::<()>(problem.expected("one of the two"));
+    }
+    not_empty(fields, "matrix", "at least one mechanism set");
+    if fields.has("matrix") || fields.has("sharing") {
+        return matrix
+            .or_else(|| sharing.map(|set| vec![set]))
+            .unwrap_or_default();
+    }
+    vec![MechanismSet::new([true, true, true, false])]
+}
+
+impl FromNode for MechanismSet {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let words = Self::KNOWN;
+        at.word(node, &words).map(Self::new)
+    }
+}
+
+/// The mechanisms of an experiment without a matrix.
+struct Sharing(MechanismSet);
+
+impl FromNode for Sharing {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let fields = at.fields(
+            node,
+            "a map of `disk`, `zero`, `content`, `ksm`, each `on` or `off`",
+        )?;
+        let on = ["disk", "zero", "content", "ksm"].map(|name| fields.or(name, Switch(false)).0);
+        fields.finish();
+        let set = MechanismSet::new(on);
+        if set.ksm && set.scans() {
+            let problem =
+                at.problem("two scanners on the same pages can't be told apart in the results");
+            return at.report(problem.expected("`ksm`, or `zero` and `content`"));
+        }
+        Some(Self(set))
+    }
+}
+
+impl FromNode for ScannerSpec {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let fields = at.fields(node, "a map of the scanner's settings")?;
+        let default = Self::default();
+        let order = fields.node("order").and_then(|(at, node)| {
+            let words = [
+                ("dirty-aware", ScanOrder::DirtyAware),
+                ("sequential", ScanOrder::Sequential),
+                ("esx-random", ScanOrder::EsxRandom),
+            ];
+            at.word(node, &words)
+        });
+        let scanner = Self {
+            order: order.unwrap_or(default.order),
+            rate: fields.get("rate"),
+            cpu_budget: fields.get("cpu-budget"),
+            interval: fields.or("interval", default.interval),
+            settle: fields.or("settle", default.settle),
+            hints: fields.or("hints", Switch(default.hints)).0,
+            threads: fields.or("threads", default.threads),
+        };
+        fields.finish();
+        Some(scanner)
+    }
+}
+
+impl FromNode for KsmSpec {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let fields = at.fields(node, "a map of KSM's settings")?;
+        let default = Self::default();
+        let ksm = Self {
+            pages_to_scan: fields.or("pages-to-scan", Count(default.pages_to_scan)).0,
+            sleep: fields.or("sleep", default.sleep),
+            smart_scan: fields.get::<Switch>("smart-scan").map(|on| on.0),
+            use_zero_pages: fields
+                .or("use-zero-pages", Switch(default.use_zero_pages))
+                .0,
+            max_page_sharing: fields.get::<Count>("max-page-sharing").map(|most| most.0),
+        };
+        fields.finish();
+        Some(ksm)
+    }
+}
+
+impl FromNode for Switchable {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        at.word(
+            node,
+            &[
+                ("disk", Self::Disk),
+                ("zero", Self::Zero),
+                ("content", Self::Content),
+            ],
+        )
+    }
+}
