@@ -32,12 +32,17 @@ pub struct Merged {
 
 /// Gives the guests' memory to KSM and waits until it has merged all it can.
 pub fn merge(rig: &Rig, smart_scan: Option<bool>) -> Result<Merged, BenchError> {
-    let settings =
-        KsmSettings { pages_to_scan: 20_000, sleep_millisecs: 0, smart_scan, ..KsmSettings::default() };
+    let settings = KsmSettings {
+        pages_to_scan: 20_000,
+        sleep_millisecs: 0,
+        smart_scan,
+        ..KsmSettings::default()
+    };
     let ksm = Ksm::start(&settings).map_err(|error| BenchError(error.to_string()))?;
     let begin = counters(&ksm)?;
     for vm in rig.vms() {
-        ksm.mark(vm.space()).map_err(BenchError::of("memory can't be marked for KSM"))?;
+        ksm.mark(vm.space())
+            .map_err(BenchError::of("memory can't be marked for KSM"))?;
     }
     let (mut best, mut first_scan) = (begin, None);
     let until = Instant::now() + PATIENCE;
@@ -53,10 +58,18 @@ pub fn merge(rig: &Rig, smart_scan: Option<bool>) -> Result<Merged, BenchError> 
         if now.full_scans > best.full_scans + QUIET_SCANS {
             let cpu = best.cpu_seconds - begin.cpu_seconds;
             let first_scan = first_scan.unwrap_or(0.0);
-            return Ok(Merged { ksm, pages: best.reclaimed() - begin.reclaimed(), cpu, first_scan });
+            return Ok(Merged {
+                ksm,
+                pages: best.reclaimed() - begin.reclaimed(),
+                cpu,
+                first_scan,
+            });
         }
         if Instant::now() > until {
-            return Err(BenchError(format!("KSM still merges after {} s", PATIENCE.as_secs())));
+            return Err(BenchError(format!(
+                "KSM still merges after {} s",
+                PATIENCE.as_secs()
+            )));
         }
     }
 }
@@ -94,10 +107,13 @@ impl Merged {
     /// Takes the guests away, then KSM: nothing has to be unmerged.
     pub fn end(self, rig: Rig) -> Result<(), BenchError> {
         drop(rig);
-        self.ksm.stop().map_err(BenchError::of("KSM's settings are not restored"))
+        self.ksm
+            .stop()
+            .map_err(BenchError::of("KSM's settings are not restored"))
     }
 }
 
 fn counters(ksm: &Ksm) -> Result<KsmCounters, BenchError> {
-    ksm.counters().map_err(BenchError::of("KSM's counters can't be read"))
+    ksm.counters()
+        .map_err(BenchError::of("KSM's counters can't be read"))
 }

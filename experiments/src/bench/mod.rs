@@ -66,12 +66,22 @@ pub struct Row {
 impl Row {
     /// A figure with a wish.
     fn new(id: &str, what: &str, unit: &'static str, wanted: Wanted) -> Self {
-        Self { id: id.to_owned(), what: what.to_owned(), unit, wanted: Some(wanted) }
+        Self {
+            id: id.to_owned(),
+            what: what.to_owned(),
+            unit,
+            wanted: Some(wanted),
+        }
     }
 
     /// A figure that explains another.
     fn detail(id: &str, what: &str, unit: &'static str) -> Self {
-        Self { id: id.to_owned(), what: what.to_owned(), unit, wanted: None }
+        Self {
+            id: id.to_owned(),
+            what: what.to_owned(),
+            unit,
+            wanted: None,
+        }
     }
 }
 
@@ -108,7 +118,10 @@ pub struct Log<'a> {
 
 impl std::fmt::Debug for Log<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("runs", &self.runs).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("runs", &self.runs)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
     }
 }
 
@@ -140,18 +153,40 @@ pub const BENCHES: &[Bench] = &[
 ///
 /// # Errors
 /// `only` names a measurement that does not exist.
-pub fn run(runs: u32, only: &[String], mut progress: impl FnMut(&str)) -> Result<Report, BenchError> {
-    if let Some(unknown) = only.iter().find(|id| !BENCHES.iter().any(|bench| bench.id == **id)) {
-        let ids = BENCHES.iter().map(|bench| bench.id).collect::<Vec<_>>().join(", ");
-        return Err(BenchError(format!("there is no measurement `{unknown}`; there are {ids}")));
+pub fn run(
+    runs: u32,
+    only: &[String],
+    mut progress: impl FnMut(&str),
+) -> Result<Report, BenchError> {
+    if let Some(unknown) = only
+        .iter()
+        .find(|id| !BENCHES.iter().any(|bench| bench.id == **id))
+    {
+        let ids = BENCHES
+            .iter()
+            .map(|bench| bench.id)
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Err(BenchError(format!(
+            "there is no measurement `{unknown}`; there are {ids}"
+        )));
     }
     let kvm = crate::doctor::kvm_word(mirrorball_monitor::probe::host().kvm);
     let provenance = provenance::collect(kvm);
     let mut lines = Vec::new();
-    for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|id| id == bench.id)) {
+    for bench in BENCHES
+        .iter()
+        .filter(|bench| only.is_empty() || only.iter().any(|id| id == bench.id))
+    {
         progress(&format!("{}: {}, {runs} times", bench.id, bench.what));
-        let mut log = Log { runs, rows: Vec::new(), progress: &mut progress };
-        let problem = (bench.measure)(&mut log).err().map(|error| error.to_string());
+        let mut log = Log {
+            runs,
+            rows: Vec::new(),
+            progress: &mut progress,
+        };
+        let problem = (bench.measure)(&mut log)
+            .err()
+            .map(|error| error.to_string());
         lines.extend(report::lines(bench, log.rows, problem));
     }
     Ok(Report::new(runs, lines, provenance))

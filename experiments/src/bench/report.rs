@@ -68,9 +68,27 @@ pub fn lines(bench: &Bench, rows: Vec<(Row, Vec<f64>)>, problem: Option<String>)
     let load = load_average();
     let line = |(row, values): (Row, Vec<f64>)| {
         let result = Spread::of(&values);
-        let verdict = row.wanted.zip(result.as_ref()).map(|(wanted, spread)| Verdict::of(wanted, spread));
-        let Row { id, what, unit, wanted } = row;
-        Line { bench: bench.id, id, what, unit, wanted, result, verdict, problem: None, load }
+        let verdict = row
+            .wanted
+            .zip(result.as_ref())
+            .map(|(wanted, spread)| Verdict::of(wanted, spread));
+        let Row {
+            id,
+            what,
+            unit,
+            wanted,
+        } = row;
+        Line {
+            bench: bench.id,
+            id,
+            what,
+            unit,
+            wanted,
+            result,
+            verdict,
+            problem: None,
+            load,
+        }
     };
     let mut lines: Vec<Line> = rows.into_iter().map(line).collect();
     if problem.is_some() {
@@ -90,7 +108,12 @@ pub fn lines(bench: &Bench, rows: Vec<(Row, Vec<f64>)>, problem: Option<String>)
 }
 
 fn load_average() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+    std::fs::read_to_string("/proc/loadavg")
+        .ok()?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// All lines, and what they were measured with.
@@ -112,17 +135,35 @@ pub struct Report {
 impl Report {
     pub(super) fn new(runs: u32, lines: Vec<Line>, provenance: Provenance) -> Self {
         let table = table(&lines, &provenance);
-        Self { schema_version: 2, runs, lines, provenance, table }
+        Self {
+            schema_version: 2,
+            runs,
+            lines,
+            provenance,
+            table,
+        }
     }
 }
 
 fn table(lines: &[Line], provenance: &Provenance) -> String {
     let mut table = Table::new();
-    table
-        .load_style(ASCII_MARKDOWN)
-        .set_header(["id", "what", "wanted", "median", "middle half", "min to max", "n", "load", "verdict"]);
+    table.load_style(ASCII_MARKDOWN).set_header([
+        "id",
+        "what",
+        "wanted",
+        "median",
+        "middle half",
+        "min to max",
+        "n",
+        "load",
+        "verdict",
+    ]);
     for line in lines {
-        let value = |value: f64| format!("{} {}", short(value), line.unit).trim_end().to_owned();
+        let value = |value: f64| {
+            format!("{} {}", short(value), line.unit)
+                .trim_end()
+                .to_owned()
+        };
         let wanted = match line.wanted {
             Some(Wanted::AtLeast(bound)) => format!(">= {}", value(bound)),
             Some(Wanted::AtMost(bound)) => format!("<= {}", value(bound)),
@@ -135,11 +176,28 @@ fn table(lines: &[Line], provenance: &Provenance) -> String {
                 format!("{} to {}", short(spread.min), short(spread.max)),
                 spread.values.len().to_string(),
             ),
-            None => (line.problem.clone().unwrap_or_default(), String::new(), String::new(), "0".to_owned()),
+            None => (
+                line.problem.clone().unwrap_or_default(),
+                String::new(),
+                String::new(),
+                "0".to_owned(),
+            ),
         };
-        let load = line.load.map_or_else(String::new, |load| format!("{load:.1}"));
+        let load = line
+            .load
+            .map_or_else(String::new, |load| format!("{load:.1}"));
         let verdict = line.verdict.map_or("", Verdict::word).to_owned();
-        table.add_row([line.id.clone(), line.what.clone(), wanted, median, half, range, n, load, verdict]);
+        table.add_row([
+            line.id.clone(),
+            line.what.clone(),
+            wanted,
+            median,
+            half,
+            range,
+            n,
+            load,
+            verdict,
+        ]);
     }
     format!("{table}\n\n{}\n", machine(provenance))
 }
@@ -174,14 +232,27 @@ mod tests {
     #[test]
     fn a_bound_inside_the_middle_half_decides_nothing() {
         let verdict = |wanted, values: &[f64]| Verdict::of(wanted, &Spread::of(values).unwrap());
-        assert_eq!(verdict(Wanted::AtLeast(5.0), &[1.0, 6.0, 7.0, 8.0, 9.0]), Verdict::Met);
-        assert_eq!(verdict(Wanted::AtLeast(8.5), &[1.0, 6.0, 7.0, 8.0, 9.0]), Verdict::NotMet);
-        assert_eq!(verdict(Wanted::AtMost(7.5), &[1.0, 6.0, 7.0, 8.0, 9.0]), Verdict::Inconclusive);
+        assert_eq!(
+            verdict(Wanted::AtLeast(5.0), &[1.0, 6.0, 7.0, 8.0, 9.0]),
+            Verdict::Met
+        );
+        assert_eq!(
+            verdict(Wanted::AtLeast(8.5), &[1.0, 6.0, 7.0, 8.0, 9.0]),
+            Verdict::NotMet
+        );
+        assert_eq!(
+            verdict(Wanted::AtMost(7.5), &[1.0, 6.0, 7.0, 8.0, 9.0]),
+            Verdict::Inconclusive
+        );
     }
 
     #[test]
     fn a_problem_keeps_the_values_that_there_are() {
-        let bench = Bench { id: "x", what: "something", measure: |_| Ok(()) };
+        let bench = Bench {
+            id: "x",
+            what: "something",
+            measure: |_| Ok(()),
+        };
         let rows = vec![(Row::new("a", "b", "", Wanted::AtMost(1.0)), vec![2.0])];
         let lines = lines(&bench, rows, Some("no more guests".to_owned()));
         assert_eq!(lines.len(), 2);

@@ -46,17 +46,27 @@ impl Rig {
     /// Starts the guests and waits until they are up.
     pub fn start(guests: &Guests) -> Result<Self, BenchError> {
         let config = MachineConfig {
-            pmap: PmapConfig { tracking: guests.tracking, ..PmapConfig::default() },
+            pmap: PmapConfig {
+                tracking: guests.tracking,
+                ..PmapConfig::default()
+            },
             disk_sharing: guests.disk_sharing,
             ..MachineConfig::default()
         };
         let failed = |error: mirrorball_monitor::MonitorError| BenchError(error.to_string());
-        let mut rig = Self { machine: Machine::new(&config).map_err(failed)?, vms: Vec::new() };
+        let mut rig = Self {
+            machine: Machine::new(&config).map_err(failed)?,
+            vms: Vec::new(),
+        };
         for number in 0..guests.count {
             let mut disks = Vec::new();
             if let Some(path) = &guests.image {
                 let image = rig.machine.open_image(path).map_err(failed)?;
-                disks.push(DiskConfig { image, mode: OverlayMode::Nonpersistent, scratch: 32 << 20 });
+                disks.push(DiskConfig {
+                    image,
+                    mode: OverlayMode::Nonpersistent,
+                    scratch: 32 << 20,
+                });
             }
             let config = VmConfig {
                 name: format!("guest-{number}"),
@@ -98,13 +108,23 @@ impl Rig {
 
     /// Has each guest do something, all at once, and waits for them.
     pub fn run_each(&self, workload: impl Fn(u64) -> Workload) -> Result<Vec<Status>, BenchError> {
-        let commands: Vec<u64> = (0..).zip(&self.vms).map(|(index, vm)| vm.command(&workload(index))).collect();
-        self.vms.iter().zip(commands).map(|(vm, command)| done(vm, command)).collect()
+        let commands: Vec<u64> = (0..)
+            .zip(&self.vms)
+            .map(|(index, vm)| vm.command(&workload(index)))
+            .collect();
+        self.vms
+            .iter()
+            .zip(commands)
+            .map(|(vm, command)| done(vm, command))
+            .collect()
     }
 
     /// Has the guests do the same one after the other.
     pub fn run_in_turns(&self, workload: &Workload) -> Result<Vec<Status>, BenchError> {
-        self.vms.iter().map(|vm| done(vm, vm.command(workload))).collect()
+        self.vms
+            .iter()
+            .map(|vm| done(vm, vm.command(workload)))
+            .collect()
     }
 
     /// Pages that are reclaimed now, exactly.
@@ -132,10 +152,15 @@ fn done(vm: &Vm, command: u64) -> Result<Status, BenchError> {
     wait(vm, Phase::Done, command)?;
     let status = vm.status();
     if status.outcome != 0 || status.mismatches > 0 {
-        let length = usize::try_from(status.message_length).unwrap_or(0).min(status.message.len());
+        let length = usize::try_from(status.message_length)
+            .unwrap_or(0)
+            .min(status.message.len());
         let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
         let (outcome, wrong) = (status.outcome, status.mismatches);
-        return Err(BenchError(format!("{}: outcome {outcome}, {wrong} wrong pages: {message}", vm.name())));
+        return Err(BenchError(format!(
+            "{}: outcome {outcome}, {wrong} wrong pages: {message}",
+            vm.name()
+        )));
     }
     Ok(status)
 }
@@ -147,14 +172,22 @@ fn wait(vm: &Vm, phase: Phase, command: u64) -> Result<(), BenchError> {
 
 /// The image of a run: the sources this project depends on.
 pub fn image() -> Result<PathBuf, BenchError> {
-    let source = ImageSource::CargoRegistry { limit: Size(32 << 20) };
+    let source = ImageSource::CargoRegistry {
+        limit: Size(32 << 20),
+    };
     let image = image::prepare(&source, Path::new("."), SEED, &image::cache_folder());
-    image.map(|image| image.path).map_err(|error| BenchError(error.to_string()))
+    image
+        .map(|image| image.path)
+        .map_err(|error| BenchError(error.to_string()))
 }
 
 /// A workload with the bench's seed.
 pub fn workload(kind: WorkloadKind, params: &[u64]) -> Workload {
-    let mut workload = Workload { kind: kind as u32, seed: SEED, ..Workload::default() };
+    let mut workload = Workload {
+        kind: kind as u32,
+        seed: SEED,
+        ..Workload::default()
+    };
     for (slot, value) in workload.params.iter_mut().zip(params) {
         *slot = *value;
     }

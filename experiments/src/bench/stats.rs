@@ -26,7 +26,10 @@ impl Spread {
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         let middle = median(values)?;
-        let distances = values.iter().map(|value| (value - middle).abs()).collect::<Vec<_>>();
+        let distances = values
+            .iter()
+            .map(|value| (value - middle).abs())
+            .collect::<Vec<_>>();
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let quarter = sorted.len() / 4;
@@ -58,7 +61,10 @@ mod tests {
     #[test]
     fn spread_of_odd_and_even_counts() {
         let odd = Spread::of(&[5.0, 1.0, 3.0]).unwrap();
-        assert_eq!((odd.median, odd.mad, odd.min, odd.max), (3.0, 2.0, 1.0, 5.0));
+        assert_eq!(
+            (odd.median, odd.mad, odd.min, odd.max),
+            (3.0, 2.0, 1.0, 5.0)
+        );
         assert_eq!(odd.values, [5.0, 1.0, 3.0]);
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 9.0]).unwrap().median, 3.0);
         assert_eq!(Spread::of(&[]), None);
