@@ -9,7 +9,7 @@ use mirrorball_experiments::output::samples::Sample;
 use mirrorball_experiments::output::summary::{SCHEMA_VERSION, Summary, Verdict};
 use mirrorball_experiments::run::{self, Finished, Options, Style};
 use mirrorball_experiments::spec::{self, HostFacts, Loaded};
-use mirrorball_experiments::{doctor, exit};
+use mirrorball_experiments::{doctor, exit, image};
 
 static SKIPPED: AtomicU32 = AtomicU32::new(0);
 
@@ -165,6 +165,45 @@ fn a_workload_that_hangs_is_named_and_its_run_fails() {
     assert_eq!(failure.class, "timeout");
     assert!(failure.cause.contains("guest-1"), "{}", failure.cause);
     serde_json::from_str::<Summary>(&read(&finished.folder, "summary.json")).unwrap();
+}
+
+#[test]
+fn a_guest_that_fails_on_a_broken_disk_fails_its_run_only() {
+    if !guests_can_run("a_guest_that_fails_on_a_broken_disk_fails_its_run_only") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let source = spec::ImageSource::Directory(sources.path().to_owned());
+    let good = image::prepare(&source, Path::new("."), 1, output.path()).unwrap();
+    let mut bytes = std::fs::read(good.path).unwrap();
+    // A superblock that is in order, and nothing behind it.
+    bytes[4096..].fill(0xa5);
+    let broken = output.path().join("broken.ext4");
+    std::fs::write(&broken, bytes).unwrap();
+    let text = format!(
+        "version: 1\nname: test\nmachine: {{ memory: 1 GiB }}\n\
+         images:\n  broken: {{ file: {} }}\n  good: {{ directory: {} }}\n\
+         guests:\n  - {{ id: victim, count: 1, memory: 32 MiB, disks: [{{ image: broken }}], workload: {{ name: scan }} }}\n  \
+         - {{ id: other, count: 1, memory: 32 MiB, disks: [{{ image: good }}], workload: {{ name: scan, passes: 1 }} }}\n\
+         matrix: [disk]\n",
+        broken.display(),
+        sources.path().display()
+    );
+    let finished = run(text, output.path());
+    assert_eq!(finished.exit_code, exit::RUN_FAILED);
+    let failures = &finished.summary.cells[0].failures;
+    assert!(
+        failures
+            .iter()
+            .all(|failure| failure.cause.contains("victim-1")),
+        "{failures:?}"
+    );
+    let run: serde_json::Value = serde_json::from_str(&read(&finished.folder, "run.json")).unwrap();
+    assert!(
+        run["runs"][0]["checksums"]["other"].is_string(),
+        "the other guest did not finish"
+    );
+    assert!(finished.folder.join("consoles/victim-1-run1.log").exists());
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{RunError, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
 use crate::output::summary::{
-    Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing,
+    Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing, Workload,
 };
 use crate::spec::{Event, Experiment, MechanismSet, Switchable};
 
@@ -67,6 +67,8 @@ pub struct RunRecord {
     pub complete: bool,
     /// Its figures.
     pub figures: Figures,
+    /// What its guests computed, by guest group, where it is the same in all runs.
+    pub checksums: BTreeMap<String, String>,
     /// Why it failed.
     pub failures: Vec<Failure>,
     /// What was noticed.
@@ -87,72 +89,23 @@ pub struct RunRecord {
 /// What makes going on with other runs pointless: a changed image, results that can't be written,
 /// a host that can't run guests.
 pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
-    let (began, started) = (Instant::now(), SystemTime::now());
-    let timestamp = jiff::Timestamp::now();
-    let config = MachineConfig {
-        disk_sharing: context.set.disk,
-        ..MachineConfig::default()
-    };
-    let machine = Machine::new(&config)?;
-    let scanning = Arc::new(Mutex::new(Scanning::None));
-    context.stop.protect(scanning.clone());
-    let cell = (context.set.id.as_str(), context.run);
-    let (sink, progress) = (context.sink.clone(), context.progress.clone());
-    let sampler = Sampler::new(cell, machine.clone(), scanning.clone(), sink, progress);
-    let fleet = Fleet::new(
-        context.experiment,
-        machine.clone(),
-        context.images,
-        context.folder.clone(),
-        context.run,
-    )?;
-    let thread = sampler
+    let (clock, began) = (SystemTime::now(), Instant::now());
+    let started = jiff::Timestamp::now().to_string();
+    let mut run = Run::new(context)?;
+    let thread = run
+        .sampler
         .spawn(context.experiment.metrics.sample.0)
         .map_err(RunError::Thread)?;
-    let mut run = Run {
-        context,
-        machine,
-        scanning,
-        sampler: sampler.clone(),
-        fleet,
-        figures: Figures::default(),
-        warnings: Vec::new(),
-        reading: Reading::default(),
-        image_checked: Instant::now(),
-    };
     let outcome = run.phases();
     run.stop();
-    sampler.finish(thread);
+    run.sampler.finish(thread);
     let complete = outcome?;
-    let report = run.fleet.into_report();
-    let mut figures = run.figures;
-    figures.integrity = report.integrity;
-    figures.workload = crate::output::summary::Workload {
-        seconds: figures.workload.seconds,
-        ..report.work
-    };
-    let hold = report
-        .histograms
-        .iter()
-        .find(|(name, _)| *name == "hold")
-        .filter(|(_, holds)| !holds.is_empty());
-    figures.sharing.hold_p99_seconds =
-        hold.map(|(_, holds)| Duration::from_nanos(holds.value_at_quantile(0.99)).as_secs_f64());
-    let mut warnings = run.warnings;
-    warnings.extend(report.notes);
-    Ok(RunRecord {
-        cell: context.set.id.clone(),
-        run: context.run,
-        started: timestamp.to_string(),
-        seconds: began.elapsed().as_secs_f64(),
-        complete: complete && report.failures.is_empty(),
-        figures,
-        failures: report.failures,
-        warnings,
-        scanner: run.reading.ours.map(|stats| format!("{stats:?}")),
-        histograms: report.histograms,
-        clock: (started, began.elapsed()),
-    })
+    let mut record = run.into_record();
+    record.started = started;
+    record.seconds = began.elapsed().as_secs_f64();
+    record.complete = complete && record.failures.is_empty();
+    record.clock = (clock, began.elapsed());
+    Ok(record)
 }
 
 struct Run<'a> {
@@ -168,7 +121,75 @@ struct Run<'a> {
     image_checked: Instant,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// An empty machine, its sampler and its disk images.
+    fn new(context: &'a Context<'a>) -> Result<Self, RunError> {
+        let config = MachineConfig {
+            disk_sharing: context.set.disk,
+            ..MachineConfig::default()
+        };
+        let machine = Machine::new(&config)?;
+        let scanning = Arc::new(Mutex::new(Scanning::None));
+        context.stop.protect(scanning.clone());
+        let sampler = Sampler::new(
+            (&context.set.id, context.run),
+            machine.clone(),
+            scanning.clone(),
+            context.sink.clone(),
+            context.progress.clone(),
+        );
+        let (images, folder) = (context.images, context.folder.clone());
+        let fleet = Fleet::new(
+            context.experiment,
+            machine.clone(),
+            images,
+            folder,
+            context.run,
+        )?;
+        Ok(Self {
+            context,
+            machine,
+            scanning,
+            sampler,
+            fleet,
+            figures: Figures::default(),
+            warnings: Vec::new(),
+            reading: Reading::default(),
+            image_checked: Instant::now(),
+        })
+    }
+
+    /// What is known once the guests are gone.
+    fn into_record(self) -> RunRecord {
+        let report = self.fleet.into_report();
+        let mut figures = self.figures;
+        figures.integrity = report.integrity;
+        figures.workload = Workload {
+            seconds: figures.workload.seconds,
+            ..report.work
+        };
+        let mut holds = report.histograms.iter().filter(|(name, _)| *name == "hold");
+        figures.sharing.hold_p99_seconds = holds
+            .find(|(_, holds)| !holds.is_empty())
+            .map(|(_, holds)| Duration::from_nanos(holds.value_at_quantile(0.99)).as_secs_f64());
+        let mut warnings = self.warnings;
+        warnings.extend(report.notes);
+        RunRecord {
+            cell: self.context.set.id.clone(),
+            run: self.context.run,
+            started: String::new(),
+            seconds: 0.0,
+            complete: false,
+            figures,
+            checksums: report.checksums,
+            failures: report.failures,
+            warnings,
+            scanner: self.reading.ours.map(|stats| format!("{stats:?}")),
+            histograms: report.histograms,
+            clock: (SystemTime::UNIX_EPOCH, Duration::ZERO),
+        }
+    }
+
     /// All phases but the stop; whether the run came to its end.
     fn phases(&mut self) -> Result<bool, RunError> {
         let go_on = self.start()? && self.workload()? && self.settle()?;

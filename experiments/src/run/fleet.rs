@@ -1,6 +1,6 @@
 //! The guests of one run: made, started, commanded, awaited, stopped, and what they told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub struct Fleet<'a> {
     integrity: Integrity,
     work: Workload,
     histograms: BTreeMap<&'static str, Histogram<u64>>,
+    /// Results of the guests' own computations, by guest group.
+    checksums: BTreeMap<String, BTreeSet<u64>>,
     failures: Vec<Failure>,
     notes: Vec<String>,
     run: u32,
@@ -95,6 +97,7 @@ impl<'a> Fleet<'a> {
                 bytes: Some(0),
             },
             histograms: BTreeMap::new(),
+            checksums: BTreeMap::new(),
             failures: Vec::new(),
             notes: Vec::new(),
             run,
@@ -347,6 +350,11 @@ impl<'a> Fleet<'a> {
                 format!("{name}: {} pages held a wrong byte", status.mismatches),
             );
         }
+        let spec = &self.experiment.guests[guest.group];
+        if done && status.outcome == 0 && self.repeatable(spec.workload.kind) {
+            let results = self.checksums.entry(spec.id.clone()).or_default();
+            results.insert(status.checksum);
+        }
         let mut latencies = vec![("hold", guest.vm.holds()), ("exit", guest.vm.exit_times())];
         latencies.push(("kick", guest.vm.kick_times()));
         latencies.extend(
@@ -372,6 +380,16 @@ impl<'a> Fleet<'a> {
         self.machine.remove_vm(guest.vm.id());
     }
 
+    /// Whether a workload's result is the same in every guest and every run.
+    fn repeatable(&self, kind: WorkloadKind) -> bool {
+        let whole = self.experiment.phases.workload_for.is_none();
+        whole
+            && matches!(
+                kind,
+                WorkloadKind::Pmake | WorkloadKind::Scan | WorkloadKind::Splash
+            )
+    }
+
     fn keep_console(&mut self, name: &str, tail: &str) {
         let folder = self.folder.join("consoles");
         let path = folder.join(format!("{name}-run{}.log", self.run));
@@ -383,11 +401,24 @@ impl<'a> Fleet<'a> {
 
     /// What guests that are gone told, and how they failed.
     #[must_use]
-    pub fn into_report(self) -> FleetReport {
+    pub fn into_report(mut self) -> FleetReport {
+        let mut checksums = BTreeMap::new();
+        for (group, results) in std::mem::take(&mut self.checksums) {
+            if results.len() > 1 {
+                self.fail(
+                    "workload",
+                    format!("guests of {group} computed different results from the same input"),
+                );
+            }
+            if let Some(result) = results.first() {
+                checksums.insert(group, format!("{result:016x}"));
+            }
+        }
         FleetReport {
             integrity: self.integrity,
             work: self.work,
             histograms: self.histograms.into_iter().collect(),
+            checksums,
             failures: self.failures,
             notes: self.notes,
         }
@@ -403,6 +434,8 @@ pub struct FleetReport {
     pub work: Workload,
     /// Latencies of all of them together.
     pub histograms: Histograms,
+    /// What they computed, by guest group, where it is the same in all runs.
+    pub checksums: BTreeMap<String, String>,
     /// How they failed.
     pub failures: Vec<Failure>,
     /// What else happened.

@@ -233,6 +233,7 @@ fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
         seconds: 0.0,
         complete: false,
         figures: Figures::default(),
+        checksums: BTreeMap::new(),
         failures: vec![failure],
         warnings: Vec::new(),
         scanner: None,

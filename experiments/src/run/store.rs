@@ -10,7 +10,7 @@ use crate::image::Image;
 use crate::output::folder::Folder;
 use crate::output::provenance::{self, Provenance};
 use crate::output::samples::{Sample, SampleWriter};
-use crate::output::summary::{self, Cell, SCHEMA_VERSION, Summary, Verdict};
+use crate::output::summary::{self, Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
 use crate::output::{OutputError, README, figure, histogram, table};
 use crate::spec::{Experiment, MechanismSet};
 
@@ -86,7 +86,8 @@ impl Store {
     ///
     /// # Errors
     /// Something can't be written.
-    pub fn add(&mut self, record: RunRecord, interrupted: bool) -> Result<(), OutputError> {
+    pub fn add(&mut self, mut record: RunRecord, interrupted: bool) -> Result<(), OutputError> {
+        self.compare(&mut record);
         let name = format!("histograms/{}-run{}.hlog", record.cell, record.run);
         match histogram::log(&record.histograms, record.clock.0, record.clock.1) {
             Ok(log) if !record.histograms.is_empty() => self.folder.write(&name, &log)?,
@@ -95,6 +96,29 @@ impl Store {
         }
         self.runs.push(record);
         self.write(interrupted)
+    }
+
+    /// Sharing may change how long a computation takes, never what it gives.
+    fn compare(&self, record: &mut RunRecord) {
+        for (group, result) in &record.checksums {
+            let earlier = self.runs.iter().find(|run| {
+                run.checksums
+                    .get(group)
+                    .is_some_and(|other| other != result)
+            });
+            if let Some(earlier) = earlier {
+                let cause = format!(
+                    "guests of {group} computed another result than in {} run {}",
+                    earlier.cell, earlier.run
+                );
+                record.failures.push(Failure {
+                    run: record.run,
+                    class: "workload".to_owned(),
+                    cause,
+                });
+                record.complete = false;
+            }
+        }
     }
 
     /// Remembers what ended the experiment early.

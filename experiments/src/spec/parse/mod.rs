@@ -28,15 +28,7 @@ impl FromNode for Experiment {
             node,
             "an experiment: a map with `version`, `name`, `machine`, `guests`",
         )?;
-        let version = fields.need::<u32>("version");
-        if let Some(other) = version.filter(|version| *version != 1)
-            && let Some((at, _)) = fields.node("version")
-        {
-            at.report::<()>(
-                at.problem(format!("version {other} is not known"))
-                    .expected("1"),
-            );
-        }
+        check_version(&fields);
         let experiment = Self {
             version: 1,
             name: fields
@@ -82,6 +74,17 @@ impl FromNode for Experiment {
         not_empty(&fields, "guests", "at least one guest group");
         fields.finish();
         Some(experiment)
+    }
+}
+
+/// There is one version of the format so far.
+fn check_version(fields: &Fields<'_>) {
+    let version = fields.need::<u32>("version");
+    if let Some(other) = version.filter(|version| *version != 1)
+        && let Some((at, _)) = fields.node("version")
+    {
+        let problem = at.problem(format!("version {other} is not known"));
+        at.report::<()>(problem.expected("1"));
     }
 }
 
