@@ -8,7 +8,9 @@ fn walk_throughs_name_functions_that_exist() {
     let text = fs::read_to_string("docs/architecture.md").unwrap();
     let mut steps = 0;
     for line in text.lines() {
-        let Some((file, function)) = step(line) else { continue };
+        let Some((file, function)) = step(line) else {
+            continue;
+        };
         steps += 1;
         let code = fs::read_to_string(file)
             .unwrap_or_else(|error| panic!("docs/architecture.md names {file}: {error}"));
@@ -18,7 +20,10 @@ fn walk_throughs_name_functions_that_exist() {
             "docs/architecture.md names `{function}` in {file}, which has no such function"
         );
     }
-    assert!(steps > 30, "only {steps} steps were found: has the form of the list changed?");
+    assert!(
+        steps > 30,
+        "only {steps} steps were found: has the form of the list changed?"
+    );
 }
 
 /// The file and function of a line "- `file`: `function`".

@@ -3,6 +3,7 @@
 //! Wall time would charge the scanner for the guests it waited behind, so
 //! budgets and reports are in CPU time.
 
+use rustix::process::{Pid, setpriority_process};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ pub(crate) fn thread() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// Makes the calling thread give way to the guests by that niceness. A guest that is held never
+/// waits for it: the pmap keeps the thread on its core while it holds anything that others need.
+pub(crate) fn give_way(nice: u8) {
+    let thread = Pid::from_raw(rustix::thread::gettid().as_raw_nonzero().get());
+    if let Err(error) = setpriority_process(thread, i32::from(nice)) {
+        tracing::debug!(%error, "the scanner keeps its priority");
+    }
 }
 
 #[cfg(test)]

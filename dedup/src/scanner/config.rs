@@ -27,6 +27,9 @@ pub struct ScannerConfig {
     /// Most CPU time per wall time, in percent of one core, hashing threads
     /// included; no limit if `None`.
     pub cpu_percent: Option<f64>,
+    /// Niceness of the scanning threads (0 to 19, as of nice(1)). At 15, scanning beside a busy vCPU
+    /// gets about 3 % of a core, and all of it on an idle one.
+    pub nice: u8,
     /// Pause between the end of a pass and the next.
     pub interval: Duration,
     /// Passes a page must stay unwritten before it is looked at (by content
@@ -53,6 +56,7 @@ impl Default for ScannerConfig {
             order: Order::DirtyAware,
             pages_per_second: None,
             cpu_percent: None,
+            nice: 15,
             interval: Duration::from_millis(200),
             settle: 1,
             hints: true,

@@ -46,10 +46,13 @@ pub(super) struct Lookers {
 impl Lookers {
     /// With `threads` hashing threads; if the system won't give them, the
     /// scanning thread hashes alone, which is slower but no less right.
-    pub(super) fn new(threads: usize, hasher: PageHasher) -> Self {
+    pub(super) fn new(threads: usize, nice: u8, hasher: PageHasher) -> Self {
         let pool = (threads > 1).then(|| {
             let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            builder.thread_name(|n| format!("scan-hash-{n}")).build()
+            builder
+                .thread_name(|n| format!("scan-hash-{n}"))
+                .start_handler(move |_| cpu::give_way(nice))
+                .build()
         });
         let pool = pool.and_then(|built| {
             built
@@ -101,7 +104,7 @@ impl Lookers {
     /// they worked since the last time: a pass without work wakes nobody.
     pub(super) fn cpu(&mut self) -> Duration {
         if let (Some(pool), true) = (&self.pool, std::mem::take(&mut self.worked)) {
-            self.cpu = pool.broadcast(|_| cpu::thread()).iter().sum();
+            self.cpu = pool.broadcast(move |_| cpu::thread()).iter().sum();
         }
         self.cpu
     }

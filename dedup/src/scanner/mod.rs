@@ -66,7 +66,7 @@ impl Scanner {
             config: config.clone(),
             index: Index::default(),
             books: BTreeMap::new(),
-            lookers: Lookers::new(config.threads, PageHasher::new(config.seed)),
+            lookers: Lookers::new(config.threads, config.nice, PageHasher::new(config.seed)),
             random: SplitMix::new(!config.seed),
             stats: ScannerStats::default(),
             charged: Duration::ZERO,

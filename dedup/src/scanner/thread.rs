@@ -3,6 +3,7 @@
 
 use super::pace::{Budget, Pace};
 use super::{Scanner, ScannerStats};
+use crate::cpu;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
@@ -63,7 +64,10 @@ impl ScannerThread {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("scanner".into())
-            .spawn(move || run(scanner, &theirs))?;
+            .spawn(move || {
+                cpu::give_way(scanner.config().nice);
+                run(scanner, &theirs);
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),

@@ -13,6 +13,7 @@ use vm_memory::{Bytes, GuestAddress};
 pub fn config() -> ScannerConfig {
     ScannerConfig {
         threads: 1,
+        nice: 0,
         interval: std::time::Duration::ZERO,
         ..ScannerConfig::default()
     }

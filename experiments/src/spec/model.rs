@@ -10,7 +10,7 @@ use std::time::Duration;
 use mirrorball_abi::WorkloadKind;
 use serde::{Serialize, Serializer};
 
-use super::units::{PagesPerSecond, Percent, Size, Time};
+use super::units::{Niceness, PagesPerSecond, Percent, Size, Time};
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -267,6 +267,8 @@ pub struct ScannerSpec {
     pub rate: Option<PagesPerSecond>,
     /// Most CPU time, in percent of one core.
     pub cpu_budget: Option<Percent>,
+    /// How far the scanner gives way to the guests.
+    pub nice: Niceness,
     /// Pause between two passes.
     pub interval: Time,
     /// Passes that a page must have stayed as it is before it is hashed.
@@ -283,6 +285,7 @@ impl Default for ScannerSpec {
             order: ScanOrder::DirtyAware,
             rate: None,
             cpu_budget: None,
+            nice: Niceness(15),
             interval: Time(Duration::from_millis(100)),
             settle: 1,
             hints: true,

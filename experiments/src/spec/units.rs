@@ -28,6 +28,10 @@ pub struct Percent(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Count(pub u32);
 
+/// How far threads give way to others: 0 to 19, as of nice(1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Niceness(pub u8);
+
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Switch(pub bool);
@@ -210,6 +214,18 @@ impl FromNode for Count {
                     .expected("a whole number from 1 on"),
             ),
             count => Some(Self(count)),
+        }
+    }
+}
+
+impl FromNode for Niceness {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        match u32::from_node(at, node)? {
+            nice @ 0..=19 => u8::try_from(nice).ok().map(Self),
+            _ => at
+                .report(at.problem("this is not a niceness").expected(
+                    "a whole number from 0 (as the guests) to 19 (only what they leave)",
+                )),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::AddressSpace;
 use super::table::Table;
+use crate::sys::Undisturbed;
 use crate::types::{Ppn, PpnRun};
 
 /// Frames' pages below which looking at them one by one costs nothing worth avoiding.
@@ -36,6 +37,8 @@ impl AddressSpace {
         let (common, base) = (&self.common, self.region.address());
         let whole = PpnRun::new(Ppn(0), self.pages());
         let (mut written, mut released) = (Vec::new(), Vec::new());
+        // Devices of this VM wait for the table: the scan is not to be put off half way.
+        let undisturbed = Undisturbed::begin(if protect { self.pages() } else { 0 });
         let mut table = self.table.lock();
         if table.detached() {
             return written;
@@ -59,6 +62,7 @@ impl AddressSpace {
         }
         drop(table);
         common.frames.release(&released);
+        drop(undisturbed);
         written
     }
 

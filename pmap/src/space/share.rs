@@ -135,9 +135,9 @@ impl AddressSpace {
         let held = closed.elapsed();
         drop(table);
         drop(batch);
-        drop(undisturbed);
         self.record_hold(held);
         self.common.frames.release(&released);
+        drop(undisturbed);
     }
 
     /// Lays frames over fenced pages that equal them, which opens the fence there.

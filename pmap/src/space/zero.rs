@@ -100,9 +100,9 @@ impl AddressSpace {
         let held = closed.elapsed();
         drop(table);
         drop(batch);
-        drop(undisturbed);
         self.record_hold(held);
         self.common.frames.release(&released);
+        drop(undisturbed);
     }
 
     /// Dropping a private copy inside an overlay would uncover the frame: fresh memory goes over it.

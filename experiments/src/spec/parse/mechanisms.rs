@@ -67,6 +67,7 @@ impl FromNode for ScannerSpec {
             order: order.unwrap_or(default.order),
             rate: fields.get("rate"),
             cpu_budget: fields.get("cpu-budget"),
+            nice: fields.or("nice", default.nice),
             interval: fields.or("interval", default.interval),
             settle: fields.or("settle", default.settle),
             hints: fields.or("hints", Switch(default.hints)).0,
