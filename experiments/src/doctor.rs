@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mirrorball_dedup::ksm;
+use mirrorball_dedup::ksm::{self, KsmUnavailable};
 use mirrorball_monitor::probe::{self, CheckState, HostReport, KvmKind};
 use serde_json::{Value, json};
 
@@ -12,14 +12,26 @@ use crate::exit;
 #[derive(Debug)]
 pub struct Diagnosis {
     report: HostReport,
-    /// Whether a killed run's KSM settings were there to be restored, and how that went.
-    restored: Result<bool, String>,
+    restored: Restored,
+}
+
+/// Whether a killed run's KSM settings were there to be restored, and how that went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Restored {
+    NotNeeded,
+    Done,
+    Failed(String),
 }
 
 /// Looks at the host, and restores KSM's settings if a killed run left them changed.
 #[must_use]
 pub fn examine() -> Diagnosis {
-    let restored = ksm::restore_from_journal().map_err(|error| error.to_string());
+    let restored = match ksm::restore_from_journal() {
+        Ok(true) => Restored::Done,
+        // A run that is using KSM now will restore its settings itself.
+        Ok(false) | Err(KsmUnavailable::InUse(_)) => Restored::NotNeeded,
+        Err(error) => Restored::Failed(error.to_string()),
+    };
     Diagnosis {
         report: probe::host(),
         restored,
@@ -31,7 +43,7 @@ impl Diagnosis {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let kvm = matches!(self.report.kvm, KvmKind::Software | KvmKind::Hardware);
-        if kvm && self.restored.is_ok() {
+        if kvm && !matches!(self.restored, Restored::Failed(_)) {
             exit::OK
         } else {
             exit::HOST
@@ -57,11 +69,11 @@ impl Diagnosis {
             }
         }
         match &self.restored {
-            Ok(false) => {}
-            Ok(true) => {
+            Restored::NotNeeded => {}
+            Restored::Done => {
                 text.push_str("restored KSM's settings, which a killed run had left changed\n")
             }
-            Err(error) => {
+            Restored::Failed(error) => {
                 let _ = writeln!(
                     text,
                     "KSM's settings, left changed by a killed run, could not be restored: {error}"
@@ -87,7 +99,7 @@ impl Diagnosis {
             "schema_version": 1,
             "kvm": kvm_word(self.report.kvm),
             "checks": checks.collect::<Vec<_>>(),
-            "ksm_restored": self.restored.as_ref().ok(),
+            "ksm_restored": self.restored == Restored::Done,
         })
     }
 }
