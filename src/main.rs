@@ -86,6 +86,9 @@ enum ProgressStyle {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     mirrorball_experiments::log::start();
+    if cfg!(feature = "broken-share-protocol") {
+        eprintln!("mirrorball: built with the broken share protocol: guests WILL lose writes");
+    }
     match dispatch(&cli) {
         Ok(code) => exit::code(code),
         Err(error) => {
