@@ -13,9 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Where the kernel's switch is that skips pages found unshareable before.
 const SMART_SCAN: &str = "/sys/kernel/mm/ksm/smart_scan";
 
-/// Full scans without a merge after which there is nothing left to merge: a page is merged at the
-/// second scan that finds it unchanged at the earliest.
-const QUIET_SCANS: u64 = 3;
+/// Full scans at least: the first takes checksums, the second merges, the third finds no more.
+const LEAST_SCANS: u64 = 3;
 
 /// KSM that has merged all it can.
 #[derive(Debug)]
@@ -55,7 +54,9 @@ pub fn merge(rig: &Rig, smart_scan: Option<bool>) -> Result<Merged, BenchError> 
         if now.reclaimed() > best.reclaimed() {
             best = now;
         }
-        if now.full_scans > best.full_scans + QUIET_SCANS {
+        // A whole scan has begun and ended since the one that merged last.
+        if now.full_scans > best.full_scans + 1 && now.full_scans >= begin.full_scans + LEAST_SCANS
+        {
             let cpu = best.cpu_seconds - begin.cpu_seconds;
             let first_scan = first_scan.unwrap_or(0.0);
             return Ok(Merged {
@@ -81,24 +82,31 @@ impl Merged {
         std::fs::write(SMART_SCAN, if on { "1" } else { "0" }).is_ok()
     }
 
-    /// ksmd's mean CPU time of that many full scans from now, seconds.
-    pub fn full_scans(&self, scans: u32) -> Result<f64, BenchError> {
-        let begin = self.boundary(1)?;
-        let end = self.boundary(u64::from(scans))?;
-        Ok((end.cpu_seconds - begin.cpu_seconds) / f64::from(scans))
+    /// The counters just after the scan under way has ended.
+    pub fn boundary(&self) -> Result<KsmCounters, BenchError> {
+        let now = counters(&self.ksm)?;
+        self.after(&now, 1)
     }
 
-    /// The counters just after that many full scans have ended.
-    fn boundary(&self, scans: u64) -> Result<KsmCounters, BenchError> {
-        let wanted = counters(&self.ksm)?.full_scans + scans;
+    /// ksmd's mean CPU time of that many full scans since a boundary, seconds; the boundary moves
+    /// to their end.
+    pub fn full_scans(&self, since: &mut KsmCounters, scans: u64) -> Result<f64, BenchError> {
+        let end = self.after(since, scans)?;
+        let cpu = end.cpu_seconds - since.cpu_seconds;
+        let ended = end.full_scans - since.full_scans;
+        *since = end;
+        Ok(cpu / ended as f64)
+    }
+
+    fn after(&self, since: &KsmCounters, scans: u64) -> Result<KsmCounters, BenchError> {
         let until = Instant::now() + PATIENCE;
         loop {
             let now = counters(&self.ksm)?;
-            if now.full_scans >= wanted {
+            if now.full_scans >= since.full_scans + scans {
                 return Ok(now);
             }
             if Instant::now() > until {
-                return Err(BenchError("ksmd does not end its scan".to_owned()));
+                return Err(BenchError("ksmd does not end its scans".to_owned()));
             }
             std::thread::sleep(LOOK);
         }
