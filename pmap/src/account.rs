@@ -56,7 +56,8 @@ impl Totals {
 pub struct KernelAccount {
     /// Proportional set size of the guest regions, frames apart, bytes.
     pub private_bytes: u64,
-    /// Resident bytes of the frame store.
+    /// Resident bytes of the frame store, without free frames whose memory is kept (those count as
+    /// [`Totals::overhead_bytes`]).
     pub frame_bytes: u64,
 }
 
@@ -78,7 +79,7 @@ impl Pmap {
             frames: frames.frames,
             by_mechanism: frames.reclaimed,
             vmas: self.common.budget.used(),
-            overhead_bytes: self.frames().overhead_bytes(),
+            overhead_bytes: self.frames().overhead_bytes() + frames.spare * PAGE_BYTES,
             ..Totals::default()
         };
         for space in self.spaces() {
@@ -109,11 +110,12 @@ impl Pmap {
             .map(|space| space.host_address()..space.host_address() + space.bytes())
             .collect();
         regions.sort_by_key(|region| region.start);
+        let spare = self.frames().counts().spare * PAGE_BYTES;
         let smaps = BufReader::new(File::open("/proc/self/smaps")?);
         let private_bytes = private_in(smaps, &regions)?;
         Ok(KernelAccount {
             private_bytes,
-            frame_bytes: self.resident_frames()?,
+            frame_bytes: self.resident_frames()?.saturating_sub(spare),
         })
     }
 }

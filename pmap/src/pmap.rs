@@ -9,7 +9,11 @@ use crate::{
     types::{GroupId, VmId},
 };
 use parking_lot::RwLock;
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 /// How a pmap is made.
 #[derive(Clone, Debug)]
@@ -67,6 +71,7 @@ impl Pmap {
             pagemap,
             tracking,
             budget,
+            spaces: AtomicU32::new(0),
         });
         Ok(Arc::new(Self {
             common,

@@ -167,9 +167,29 @@ fn frames_live_as_long_as_someone_counts_on_them() {
     );
     assert_eq!(pmap.frames().pin(weak[1]).unwrap().page(0), &[6; PAGE_SIZE]);
     pmap.remove_space(VmId(1));
-    assert_eq!(pmap.frames().counts(), FrameCounts::default());
+    let spare = FrameCounts {
+        spare: 2,
+        ..FrameCounts::default()
+    };
+    assert_eq!(pmap.frames().counts(), spare);
     assert!(pmap.frames().pin(weak[1]).is_none());
     assert_eq!(pmap.kernel_account().unwrap().frame_bytes, 0);
+}
+
+#[test]
+fn freed_frames_are_zero_again_and_many_are_given_back() {
+    let (pmap, _) = machine(16, 0);
+    drop(frames(&pmap, &[7; 100]));
+    assert_eq!(pmap.frames().counts().spare, 100);
+    let mut again = pmap.frames().allocate(40, GroupId(1)).unwrap();
+    assert!(
+        again.bytes_mut().iter().all(|&byte| byte == 0),
+        "another's bytes are seen"
+    );
+    drop(again);
+    drop(frames(&pmap, &[7; 5000]));
+    assert_eq!(pmap.frames().counts(), FrameCounts::default());
+    assert_eq!(pmap.frames().resident_bytes().unwrap(), 0);
 }
 
 #[test]

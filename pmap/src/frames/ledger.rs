@@ -1,6 +1,6 @@
 //! The books of the frame store: who counts on which frame, and what that saves.
 
-use super::extents::Extents;
+use super::extents::{Extents, Taken};
 use crate::types::{GroupId, Mechanism, Mpn};
 
 /// How many frames there are, and why.
@@ -8,6 +8,8 @@ use crate::types::{GroupId, Mechanism, Mpn};
 pub struct FrameCounts {
     /// Frames in use (each 4 KiB of machine memory).
     pub frames: u64,
+    /// Free frames whose memory is kept for the next ones.
+    pub spare: u64,
     /// Guest pages that map a frame.
     pub mapped: u64,
     /// Guest pages that map a frame which another guest page maps too.
@@ -78,7 +80,27 @@ impl Ledger {
     }
 
     pub(super) fn counts(&self) -> FrameCounts {
-        self.counts
+        FrameCounts {
+            spare: u64::from(self.extents.used()),
+            ..self.counts
+        }
+    }
+
+    /// The free frames whose memory is kept, if there are more than `most`; the caller gives their
+    /// memory back, then calls [`Self::trimmed`].
+    pub(super) fn trim(&mut self, most: u32) -> Vec<(u32, u32)> {
+        if self.extents.used() > most {
+            self.extents.take_used()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The memory of these free frames was given back.
+    pub(super) fn trimmed(&mut self, extents: &[(u32, u32)]) {
+        for &(start, pages) in extents {
+            self.extents.give_hole(start, pages);
+        }
     }
 
     /// Bytes of the monitor's own memory that the books take.
@@ -86,9 +108,10 @@ impl Ledger {
         self.records.len() * size_of::<Record>()
     }
 
-    /// Takes `pages` consecutive frames, each pinned once.
-    pub(super) fn allocate(&mut self, pages: u32, group: GroupId) -> Option<Mpn> {
-        let start = self.extents.take(pages)?;
+    /// Takes `pages` consecutive frames, each pinned once; they may hold what they held before.
+    pub(super) fn allocate(&mut self, pages: u32, group: GroupId) -> Option<Taken> {
+        let taken = self.extents.take(pages)?;
+        let start = taken.start;
         let end = (start + pages) as usize;
         if self.records.len() < end {
             self.records.resize(end, Record::default());
@@ -102,7 +125,7 @@ impl Ledger {
             };
         }
         self.counts.frames += u64::from(pages);
-        Some(Mpn(start))
+        Some(taken)
     }
 
     pub(super) fn generation(&self, mpn: Mpn) -> u32 {
@@ -140,11 +163,11 @@ impl Ledger {
         }
     }
 
-    /// Drops a pin of each frame; appends the runs that nobody counts on any more to `freed`.
-    pub(super) fn unpin(&mut self, start: Mpn, pages: u32, freed: &mut Vec<(Mpn, u32)>) {
+    /// Drops a pin of each frame; frees those that nobody counts on any more.
+    pub(super) fn unpin(&mut self, start: Mpn, pages: u32) {
         for mpn in (start.0..start.0 + pages).map(Mpn) {
             self.records[mpn.index()].pins -= 1;
-            self.free_if_dead(mpn, freed);
+            self.free_if_dead(mpn);
         }
     }
 
@@ -160,8 +183,8 @@ impl Ledger {
         }
     }
 
-    /// Counts one guest page less; appends the frame to `freed` when it was the last.
-    pub(super) fn release(&mut self, released: Released, freed: &mut Vec<(Mpn, u32)>) {
+    /// Counts one guest page less; frees the frame when it was the last.
+    pub(super) fn release(&mut self, released: Released) {
         self.change(released.mpn.index(), |record| {
             let count = &mut record.references[released.mechanism.index()];
             debug_assert!(
@@ -171,27 +194,17 @@ impl Ledger {
             );
             *count = count.saturating_sub(1);
         });
-        self.free_if_dead(released.mpn, freed);
+        self.free_if_dead(released.mpn);
     }
 
-    /// Makes freed frames available again, after their memory was given back.
-    pub(super) fn recycle(&mut self, freed: &[(Mpn, u32)]) {
-        for &(start, pages) in freed {
-            self.extents.give(start.0, pages);
-        }
-    }
-
-    fn free_if_dead(&mut self, mpn: Mpn, freed: &mut Vec<(Mpn, u32)>) {
+    fn free_if_dead(&mut self, mpn: Mpn) {
         let record = &mut self.records[mpn.index()];
         if record.pins > 0 || record.total() > 0 {
             return;
         }
         record.generation = record.generation.wrapping_add(1);
         self.counts.frames -= 1;
-        match freed.last_mut() {
-            Some((start, pages)) if start.0 + *pages == mpn.0 => *pages += 1,
-            _ => freed.push((mpn, 1)),
-        }
+        self.extents.give(mpn.0, 1);
     }
 
     fn change(&mut self, index: usize, change: impl FnOnce(&mut Record)) {
@@ -217,8 +230,7 @@ mod tests {
     #[test]
     fn the_first_reference_saves_nothing_and_the_last_frees() {
         let mut ledger = Ledger::new(8);
-        let mpn = ledger.allocate(1, GroupId(0)).unwrap();
-        let mut freed = Vec::new();
+        let mpn = Mpn(ledger.allocate(1, GroupId(0)).unwrap().start);
         ledger.reference(mpn, 1, Mechanism::Disk);
         assert_eq!(
             ledger.counts(),
@@ -235,29 +247,26 @@ mod tests {
                 frames: 1,
                 mapped: 2,
                 shared: 2,
+                spare: 0,
                 reclaimed: [0, 0, 1]
             }
         );
-        ledger.unpin(mpn, 1, &mut freed);
-        ledger.release(
-            Released {
-                mpn,
-                mechanism: Mechanism::Disk,
-            },
-            &mut freed,
-        );
-        assert!(freed.is_empty());
+        ledger.unpin(mpn, 1);
+        ledger.release(Released {
+            mpn,
+            mechanism: Mechanism::Disk,
+        });
         assert_eq!(ledger.counts().reclaimed, [0, 0, 0]);
         let generation = ledger.generation(mpn);
-        ledger.release(
-            Released {
-                mpn,
-                mechanism: Mechanism::Content,
-            },
-            &mut freed,
-        );
-        assert_eq!(freed, [(mpn, 1)]);
-        assert_eq!(ledger.counts(), FrameCounts::default());
+        ledger.release(Released {
+            mpn,
+            mechanism: Mechanism::Content,
+        });
+        let spare = FrameCounts {
+            spare: 1,
+            ..FrameCounts::default()
+        };
+        assert_eq!(ledger.counts(), spare);
         assert!(
             !ledger.pin_if_alive(mpn, generation),
             "a freed frame must not come back to life"

@@ -12,6 +12,9 @@ use crate::{
 use parking_lot::Mutex;
 use std::{io, sync::Arc};
 
+/// Free frames whose memory is kept: 16 MiB.
+const MOST_SPARE: u32 = 4096;
+
 /// Shared by the store and all handles. The ledger's lock is a leaf: nothing is locked inside it.
 #[derive(Debug)]
 pub(crate) struct StoreInner {
@@ -48,18 +51,23 @@ impl FrameStore {
     pub fn allocate(&self, pages: u32, group: GroupId) -> Result<NewFrames, PmapError> {
         let mut ledger = self.inner.ledger.lock();
         let capacity = ledger.capacity();
-        let start = if pages == 0 {
+        let taken = if pages == 0 {
             None
         } else {
             ledger.allocate(pages, group)
         };
-        let start = start.ok_or(PmapError::NoFrames { pages, capacity })?;
+        let taken = taken.ok_or(PmapError::NoFrames { pages, capacity })?;
         drop(ledger);
-        Ok(NewFrames::new(PinnedFrames {
+        let mut new = NewFrames::new(PinnedFrames {
             store: Arc::clone(&self.inner),
-            start,
+            start: Mpn(taken.start),
             pages,
-        }))
+        });
+        if taken.used {
+            // What another guest left there is nobody's to see, even if the maker forgets a byte.
+            new.bytes_mut().fill(0);
+        }
+        Ok(new)
     }
 
     /// Pins one frame; `None` when it is gone.
@@ -144,35 +152,38 @@ impl FrameStore {
         if released.is_empty() {
             return;
         }
-        let mut freed = Vec::new();
         let mut ledger = self.inner.ledger.lock();
         for &one in released {
-            ledger.release(one, &mut freed);
+            ledger.release(one);
         }
         drop(ledger);
-        self.inner.give_back(&freed);
+        self.inner.trim();
     }
 }
 
 impl StoreInner {
     pub(super) fn unpin(&self, start: Mpn, pages: u32) {
-        let mut freed = Vec::new();
-        self.ledger.lock().unpin(start, pages, &mut freed);
-        self.give_back(&freed);
+        self.ledger.lock().unpin(start, pages);
+        self.trim();
     }
 
-    /// Frames are reused only after their memory was given back, so new frames start as zeros.
-    fn give_back(&self, freed: &[(Mpn, u32)]) {
-        if freed.is_empty() {
+    /// Gives memory of free frames back to the kernel, when there is enough of it.
+    ///
+    /// Not frame by frame: every overlay that still lies over a freed frame (all its pages there
+    /// are broken) makes the kernel tell the MMU notifiers of all VMs. With a thousand guests
+    /// booted from one image, one frame given back cost a million calls.
+    fn trim(&self) {
+        let extents = self.ledger.lock().trim(MOST_SPARE);
+        if extents.is_empty() {
             return;
         }
-        for &(start, pages) in freed {
-            if let Err(error) = self.memory.punch(start, pages) {
+        for &(start, pages) in &extents {
+            if let Err(error) = self.memory.punch(Mpn(start), pages) {
                 // The frames stay unused: memory is lost, but never content mixed up.
-                tracing::error!(%error, ?start, pages, "freed frames could not be given back");
+                tracing::error!(%error, start, pages, "freed frames could not be given back");
                 return;
             }
         }
-        self.ledger.lock().recycle(freed);
+        self.ledger.lock().trimmed(&extents);
     }
 }

@@ -33,7 +33,14 @@ use crate::{
 };
 use hdrhistogram::Histogram;
 use parking_lot::{Mutex, RwLock};
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use table::Table;
 use vm_memory::GuestMemoryMmap;
 
@@ -44,6 +51,14 @@ pub(crate) struct Common {
     pub(crate) pagemap: Pagemap,
     pub(crate) tracking: Option<WriteTracking>,
     pub(crate) budget: VmaBudget,
+    pub(crate) spaces: AtomicU32,
+}
+
+impl Common {
+    /// VMs that the kernel tells of every change of a mapping in this process.
+    fn notified(&self) -> u32 {
+        self.spaces.load(Ordering::Relaxed)
+    }
 }
 
 /// The memory of one VM and its part of the pmap.
@@ -88,6 +103,7 @@ impl AddressSpace {
         let memory = region.guest_memory().map_err(failed("viewed"))?;
         let table = Table::new(pages);
         common.budget.change(1);
+        common.spaces.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             vm,
             group,
@@ -202,6 +218,7 @@ impl AddressSpace {
         let vmas = i64::try_from(table.totals().vmas).unwrap_or(0);
         drop(table);
         self.common.budget.change(-vmas);
+        self.common.spaces.fetch_sub(1, Ordering::Relaxed);
         self.common.frames.release(&released);
     }
 

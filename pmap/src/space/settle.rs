@@ -6,7 +6,7 @@
 use super::AddressSpace;
 use super::table::Table;
 use crate::sys::Undisturbed;
-use crate::types::{Ppn, PpnRun};
+use crate::types::{PAGE_BYTES, Ppn, PpnRun};
 
 /// Frames' pages below which looking at them one by one costs nothing worth avoiding.
 const FEW: u64 = 256;
@@ -51,10 +51,10 @@ impl AddressSpace {
                 return Vec::new();
             }
         };
+        if protect {
+            written = self.track(&table, written);
+        }
         for &run in &written {
-            if protect {
-                self.track(&table, run);
-            }
             table.set_private(run, &mut released);
         }
         if protect && unprotected > FEW && table.calm_look() {
@@ -82,33 +82,98 @@ impl AddressSpace {
         }
     }
 
-    /// Starts tracking the pages' next writes. Only what was written is protected again: protecting
-    /// drops the guest's translations of the range.
-    fn track(&self, table: &Table, run: PpnRun) {
+    /// Starts tracking the pages' next writes. Returns the runs, with what was written meanwhile.
+    fn track(&self, table: &Table, mut written: Vec<PpnRun>) -> Vec<PpnRun> {
         let Some(tracking) = &self.common.tracking else {
-            return;
+            return written;
         };
         let base = self.region.address();
-        let mut next = run.start;
-        while next < run.end() {
-            let Some(_) = table.overlay(next) else {
-                next = next.plus(1);
-                continue;
-            };
-            // An overlay is not tracked until one of its pages is broken for the first time.
-            let overlay = table.overlay_around(next);
-            let (start, bytes) = (
-                base + overlay.start.address(),
-                overlay.end().address() - overlay.start.address(),
-            );
-            if let Err(error) = tracking.register(start, bytes) {
-                tracing::warn!(%error, vm = ?self.vm, "an overlay can't be tracked");
+        for &run in &written {
+            let mut next = run.start;
+            while next < run.end() {
+                let Some(_) = table.overlay(next) else {
+                    next = next.plus(1);
+                    continue;
+                };
+                // An overlay is not tracked until one of its pages is broken for the first time.
+                let overlay = table.overlay_around(next);
+                let bytes = u64::from(overlay.pages) * PAGE_BYTES;
+                let result = tracking.register(base + overlay.start.address(), bytes);
+                if let Err(error) = result {
+                    tracing::warn!(%error, vm = ?self.vm, "an overlay can't be tracked");
+                }
+                next = overlay.end();
             }
-            next = overlay.end();
         }
-        if let Err(error) = self.common.pagemap.protect(base, run) {
-            // The pages are reported as written again next time: slower, not wrong.
-            tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
+        let mut protected = Vec::new();
+        for range in clusters(&written, self.common.notified()) {
+            if let Err(error) = self.common.pagemap.protect(base, range, &mut protected) {
+                // The pages are reported as written again next time: slower, not wrong.
+                tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
+            }
         }
+        written.append(&mut protected);
+        union(written)
+    }
+}
+
+/// Ranges that cover the runs. Protecting a range drops the guest's translations in it, wanted or
+/// not, and tells the MMU notifiers of all `vms` VMs: so gaps are included while they cost less
+/// than one more range would.
+fn clusters(runs: &[PpnRun], vms: u32) -> Vec<PpnRun> {
+    /// Telling one VM costs about as much as one in four pages' new translation.
+    const VMS_FOR_A_PAGE: u32 = 4;
+    let mut clusters: Vec<PpnRun> = Vec::new();
+    for &run in runs {
+        match clusters.last_mut() {
+            Some(last) if run.start.0 - last.end().0 <= vms / VMS_FOR_A_PAGE => {
+                last.pages = run.end().0 - last.start.0;
+            }
+            _ => clusters.push(run),
+        }
+    }
+    clusters
+}
+
+/// The same pages as runs in order, none twice.
+fn union(mut runs: Vec<PpnRun>) -> Vec<PpnRun> {
+    runs.sort_unstable();
+    runs.dedup_by(|run, before| {
+        let joined = run.start <= before.end();
+        if joined {
+            before.pages = before.end().0.max(run.end().0) - before.start.0;
+        }
+        joined
+    });
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn run(start: u32, pages: u32) -> PpnRun {
+        PpnRun::new(Ppn(start), pages)
+    }
+
+    #[test]
+    fn runs_unite_whatever_their_order() {
+        let runs = vec![
+            run(10, 5),
+            run(0, 2),
+            run(12, 8),
+            run(30, 1),
+            run(11, 1),
+            run(2, 1),
+        ];
+        assert_eq!(union(runs), [run(0, 3), run(10, 10), run(30, 1)]);
+    }
+
+    #[test]
+    fn gaps_are_covered_when_many_vms_would_be_told() {
+        let runs = [run(0, 2), run(4, 2), run(100, 1)];
+        assert_eq!(clusters(&runs, 1), runs);
+        assert_eq!(clusters(&runs, 8), [run(0, 6), run(100, 1)]);
+        assert_eq!(clusters(&runs, 1000), [run(0, 101)]);
     }
 }

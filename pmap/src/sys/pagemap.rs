@@ -7,6 +7,7 @@ use crate::types::{PAGE_BYTES, Ppn, PpnRun};
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::{fd::AsRawFd, unix::fs::FileExt},
 };
 
@@ -115,7 +116,7 @@ impl Pagemap {
             return self.read_runs(base, run, out);
         }
         let (start, end) = addresses(base, run);
-        self.collect(base, start, end, PRIVATE, out)
+        self.collect(base, start..end, 0, PRIVATE, out)
     }
 
     /// Appends the runs of private pages written since they were last protected, in order. Returns
@@ -134,11 +135,11 @@ impl Pagemap {
         // but counts what was never protected (holes, frames) as written: ask again only there.
         let mut suspects = Vec::new();
         let (start, end) = addresses(base, run);
-        self.collect(base, start, end, ANY_WRITTEN, &mut suspects)?;
+        self.collect(base, start..end, 0, ANY_WRITTEN, &mut suspects)?;
         let already = pages_of(out);
         for &suspect in &suspects {
             let (start, end) = addresses(base, suspect);
-            self.collect(base, start, end, PRIVATE_WRITTEN, out)?;
+            self.collect(base, start..end, 0, PRIVATE_WRITTEN, out)?;
         }
         Ok(pages_of(&suspects).saturating_sub(pages_of(out) - already))
     }
@@ -151,24 +152,25 @@ impl Pagemap {
             .map(|_| ())
     }
 
-    /// Starts tracking writes to the private pages of `run` afresh.
-    pub(crate) fn protect(&self, base: u64, run: PpnRun) -> io::Result<()> {
+    /// Starts tracking writes to the private pages of `run` afresh, and appends those that had been
+    /// written: taking note and protecting are one step for each page.
+    pub(crate) fn protect(&self, base: u64, run: PpnRun, out: &mut Vec<PpnRun>) -> io::Result<()> {
         let (start, end) = addresses(base, run);
-        self.scan_call(start, end, WP_MATCHING, PRIVATE_WRITTEN, &mut [])
-            .map(|_| ())
+        self.collect(base, start..end, WP_MATCHING, PRIVATE_WRITTEN, out)
     }
 
     fn collect(
         &self,
         base: u64,
-        mut start: u64,
-        end: u64,
+        addresses: Range<u64>,
+        flags: u64,
         categories: Categories,
         out: &mut Vec<PpnRun>,
     ) -> io::Result<()> {
+        let (mut start, end) = (addresses.start, addresses.end);
         let mut regions = [PageRegion::default(); REGIONS];
         while start < end {
-            let (found, walked) = self.scan_call(start, end, 0, categories, &mut regions)?;
+            let (found, walked) = self.scan_call(start, end, flags, categories, &mut regions)?;
             for region in &regions[..found] {
                 push_run(out, ppn_at(base, region.start), ppn_at(base, region.end));
             }
