@@ -33,7 +33,8 @@ pub struct MachineConfig {
     pub pmap: PmapConfig,
     /// Threads that serve the devices of all VMs.
     pub device_workers: usize,
-    /// Whether disk reads map shared frames (Disco's copy-on-write disks) from the start.
+    /// Whether disk reads map shared frames (Disco's copy-on-write disks) from the start, and
+    /// guests their boot image; without it each guest has a copy of the image.
     pub disk_sharing: bool,
 }
 
@@ -202,6 +203,7 @@ impl Machine {
             group: config.group,
             memory: config.memory,
             vcpus: config.vcpus,
+            shared: self.vms.read().disk_sharing,
         };
         let boot = self.boot.get(&self.pmap, elf, key)?;
         let (vm, vcpus) = self.hypervisor.create_vm(space, config.vcpus)?;
@@ -273,7 +275,8 @@ impl Machine {
         self.pmap.remove_space(id);
     }
 
-    /// Turns Disco's copy-on-write disks on or off, for the VMs there are and those to come.
+    /// Turns Disco's copy-on-write disks on or off, for the VMs there are and those to come. How a
+    /// VM got its boot image does not change afterwards.
     pub fn set_disk_sharing(&self, on: bool) {
         let mut inventory = self.vms.write();
         inventory.disk_sharing = on;

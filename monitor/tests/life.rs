@@ -230,6 +230,33 @@ fn guests_share_their_boot_frames() {
 }
 
 #[test]
+fn a_machine_without_sharing_saves_nothing_from_the_boot_image_on() {
+    let Some(machine) = common::machine_with("boot copies", false) else {
+        return;
+    };
+    let elf = guest("sleeper", &[READY, WAIT]);
+    for name in ["first", "second"] {
+        let vm = machine.create_vm_from(&config(name, 1), &elf).unwrap();
+        vm.start().unwrap();
+        vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+    }
+    machine.pmap().settle_all();
+    let totals = machine.pmap().totals();
+    assert_eq!((totals.mapped, totals.frames, totals.reclaimed), (0, 0, 0));
+    assert!(
+        totals.private > 4,
+        "each guest has its own image and tables"
+    );
+
+    machine.set_disk_sharing(true);
+    let vm = machine.create_vm_from(&config("third", 1), &elf).unwrap();
+    assert!(
+        vm.space().totals().mapped > 1,
+        "a guest made after sharing was turned on shares its image"
+    );
+}
+
+#[test]
 fn two_hundred_vms_leave_nothing_behind() {
     // Another test's threads and machines would be counted too, so this runs in its own process.
     const CHILD: &str = "MIRRORBALL_LEAK_TEST";

@@ -2,9 +2,10 @@
 //!
 //! Page tables, text, rodata and data go into frames of the frame store and every guest maps those
 //! frames: a thousand guests share their kernel from the first instruction, and data is
-//! copy-on-write. Disco (section 4.2) got the same from its copy-on-write disk. Untouched memory is
-//! zero, so zero-initialised pages need no frame. What is a guest's own (the control page) is
-//! written when it is made.
+//! copy-on-write. Disco (section 4.2) got the same from its copy-on-write disk, so a machine whose
+//! disks don't share copies the image into each guest instead: a baseline without sharing must not
+//! save anything. Untouched memory is zero, so zero-initialised pages need neither. What is a
+//! guest's own (the control page) is written when it is made.
 
 mod elf;
 mod tables;
@@ -52,14 +53,35 @@ pub enum BootError {
     Memory(#[from] vm_memory::GuestMemoryError),
 }
 
-/// A boot image in frames, kept as long as the machine.
+/// A boot image, kept as long as the machine.
 #[derive(Debug)]
 pub(crate) struct BootImage {
     start: Ppn,
-    frames: PinnedFrames,
+    content: Content,
     entry: u64,
     stacks: u64,
     free_start: u64,
+}
+
+/// Where an image's bytes are.
+#[derive(Debug)]
+enum Content {
+    /// In frames that every guest maps.
+    Shared(PinnedFrames),
+    /// In the monitor's own memory; every guest gets a copy.
+    Copied(Box<[u8]>),
+}
+
+impl Content {
+    fn publish(pmap: &Pmap, bytes: Vec<u8>, key: Key) -> Result<Self, BootError> {
+        if !key.shared {
+            return Ok(Self::Copied(bytes.into()));
+        }
+        let pages = ppn(bytes.len() as u64).0;
+        let mut frames = pmap.frames().allocate(pages, key.group)?;
+        frames.bytes_mut().copy_from_slice(&bytes);
+        Ok(Self::Shared(frames.publish()))
+    }
 }
 
 impl BootImage {
@@ -77,31 +99,36 @@ impl BootImage {
         let tables = build_tables(&elf, key, stacks, free_start)?;
         let file = elf.file_pages();
         let start = ppn(layout::IMAGE_BASE - tables.pages() as u64 * PAGE);
-        let pages = ppn(file.end).0 - start.0;
+        let pages = (ppn(file.end).0 - start.0) as usize;
 
-        let mut frames = pmap.frames().allocate(pages, key.group)?;
-        let (first, second) = frames
-            .bytes_mut()
-            .split_at_mut(tables.pages() * layout::PAGE_SIZE);
+        let mut bytes = vec![0; pages * layout::PAGE_SIZE];
+        let (first, second) = bytes.split_at_mut(tables.pages() * layout::PAGE_SIZE);
         tables.copy_to(first);
         elf.copy_to(second);
         Ok(Self {
             start,
-            frames: frames.publish(),
+            content: Content::publish(pmap, bytes, key)?,
             entry: elf.entry(),
             stacks,
             free_start,
         })
     }
 
-    /// Puts the image into a new guest's memory: by mapping, or by copying where mapping is refused.
+    /// Puts the image into a new guest's memory: by mapping, or by copying where the machine
+    /// does not share or mapping is refused.
     pub(crate) fn load(&self, access: &Access<'_>) -> Result<(), BootError> {
-        if let Err(refused) = access.map_frames(self.start, &self.frames, Mechanism::Disk) {
-            tracing::debug!(%refused, "boot image is copied");
-            let at = GuestAddress(self.start.address());
-            access.memory().write_slice(self.frames.bytes(), at)?;
-        }
-        Ok(())
+        let bytes = match &self.content {
+            Content::Copied(bytes) => bytes,
+            Content::Shared(frames) => {
+                match access.map_frames(self.start, frames, Mechanism::Disk) {
+                    Ok(()) => return Ok(()),
+                    Err(refused) => tracing::debug!(%refused, "boot image is copied"),
+                }
+                frames.bytes()
+            }
+        };
+        let at = GuestAddress(self.start.address());
+        Ok(access.memory().write_slice(bytes, at)?)
     }
 
     /// Where every vCPU starts.
@@ -155,6 +182,8 @@ pub(crate) struct Key {
     /// Bytes.
     pub(crate) memory: u64,
     pub(crate) vcpus: u32,
+    /// Whether guests map the image's frames, or get copies.
+    pub(crate) shared: bool,
 }
 
 /// The boot images of a machine.

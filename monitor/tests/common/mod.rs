@@ -16,12 +16,18 @@ static NOT_RUN: AtomicU32 = AtomicU32::new(0);
 
 /// A machine, or `None` with a counted line where the host has no KVM for us.
 pub fn machine(test: &str) -> Option<Arc<Machine>> {
+    machine_with(test, true)
+}
+
+/// [`machine`], with disk sharing from the start or not.
+pub fn machine_with(test: &str, disk_sharing: bool) -> Option<Arc<Machine>> {
     let pmap = PmapConfig {
         frame_capacity: 4 << 30,
         ..PmapConfig::default()
     };
     match Machine::new(&MachineConfig {
         pmap,
+        disk_sharing,
         ..MachineConfig::default()
     }) {
         Ok(machine) => Some(machine),
