@@ -68,7 +68,7 @@ pub struct Estimate {
 /// What the machine must have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MachineSpec {
-    /// Budget of machine memory for guests and monitor.
+    /// Budget of machine memory for private pages and frames.
     pub memory: Size,
     /// Capabilities without which the experiment means nothing.
     pub requires: Vec<Capability>,
@@ -275,7 +275,7 @@ pub struct ScannerSpec {
     pub settle: u32,
     /// Whether pages seen once are remembered as hints.
     pub hints: bool,
-    /// Threads that hash; 0 for one on each CPU.
+    /// Threads that hash; 0 for one on each CPU, at most 4.
     pub threads: u32,
 }
 
@@ -294,7 +294,7 @@ impl Default for ScannerSpec {
     }
 }
 
-/// KSM's own settings; what is not given stays as on the host, except that ksmd runs.
+/// KSM's own settings. What is optional and not given stays as on the host; the advisor is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct KsmSpec {

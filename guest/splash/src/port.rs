@@ -3,7 +3,8 @@
 use core::arch::asm;
 use mirrorball_abi::port;
 
-/// Writes `value` to an I/O port of the monitor. Allowed at CPL 3 because IOPL is 3.
+/// Writes `value` to an I/O port of the monitor. Allowed at CPL 3 by the I/O bitmap of
+/// the task state segment (`layout::TASK_STATE`).
 fn out(port: u16, value: u32) {
     // SAFETY: the monitor's ports change no memory the compiler knows of beyond what other vCPUs
     // or devices may change anyway; the asm is a compiler barrier since it does not say `nomem`.
