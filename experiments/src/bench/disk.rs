@@ -1,8 +1,9 @@
 //! Disk blocks that several guests hold: how many are kept once before any scanner has run.
 //!
-//! By content, not by the books of who read what: every page of every guest whose bytes are those
-//! of a block of the image counts, wherever it came from. A page is shared when another guest
-//! names the same frame.
+//! By content, not by the books of who read what: a block counts once for each guest that has its
+//! bytes in a page, wherever they came from, if another guest has them too. It is shared when a
+//! page of the guest that holds it names the same frame as another guest's. Further copies in the
+//! same guest (what a program reads out of its buffer cache) are told apart: they are not the disk's.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -36,20 +37,33 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
         let rig = Rig::start(&guests)?;
         rig.run(&rig::workload(WorkloadKind::Pmake, &[2, 1, 400]))?;
         let found = Found::in_guests(&rig, &hasher, &blocks);
-        let (common, shared) = found.common_and_shared();
-        let what = "pages of common blocks that name a frame of another guest's";
-        let share = shared as f64 / common.max(1) as f64;
+        let count = found.count();
+        let what = "common blocks in a guest that name a frame of another guest's";
+        let share = count.shared as f64 / count.common.max(1) as f64;
         log.add(
             &Row::new("disk-first", what, "", Wanted::AtLeast(0.98)),
             share,
         );
+        let detail = |id: &str, what: &str, unit| Row::detail(id, what, unit);
         log.add(
-            &Row::detail(
-                "disk-common",
-                "guest pages that hold a common block",
+            &detail("disk-common", "common blocks, summed over guests", "blocks"),
+            count.common as f64,
+        );
+        let what = "pages besides with their content, read out of the cache";
+        log.add(&detail("disk-copies", what, "pages"), count.copies as f64);
+        let copied: u64 = rig
+            .vms()
+            .iter()
+            .flat_map(|vm| vm.block_stats())
+            .map(|stats| stats.copied_pages)
+            .sum();
+        log.add(
+            &detail(
+                "disk-copied",
+                "pages that the device copied instead",
                 "pages",
             ),
-            common as f64,
+            copied as f64,
         );
     }
     Ok(())
@@ -107,25 +121,34 @@ impl Found {
         found
     }
 
-    /// Pages of blocks that two guests or more hold, and those of them that name a common frame.
-    fn common_and_shared(&self) -> (usize, usize) {
-        let holders = |pages: &[(VmId, Option<Mpn>)]| {
-            pages
-                .iter()
-                .map(|(vm, _)| *vm)
-                .collect::<HashSet<_>>()
-                .len()
-        };
-        let common = self
-            .pages
-            .values()
-            .filter(|pages| holders(pages) > 1)
-            .flatten();
-        let shared = |frame: &Option<Mpn>| {
-            frame.is_some_and(|mpn| self.names.get(&mpn).is_some_and(|vms| vms.len() > 1))
-        };
-        common.fold((0, 0), |(all, once), (_, frame)| {
-            (all + 1, once + usize::from(shared(frame)))
-        })
+    fn count(&self) -> Count {
+        let mut count = Count::default();
+        for pages in self.pages.values() {
+            let mut holders: HashMap<VmId, bool> = HashMap::new();
+            let mut private = 0;
+            for (vm, frame) in pages {
+                let named = frame.and_then(|mpn| self.names.get(&mpn));
+                *holders.entry(*vm).or_default() |= named.is_some_and(|vms| vms.len() > 1);
+                private += usize::from(frame.is_none());
+            }
+            if holders.len() > 1 {
+                let shared = holders.values().filter(|shared| **shared).count();
+                count.common += holders.len();
+                count.shared += shared;
+                count.copies += private.saturating_sub(holders.len() - shared);
+            }
+        }
+        count
     }
+}
+
+/// Blocks of which two guests or more hold the bytes.
+#[derive(Default)]
+struct Count {
+    /// Guests that hold each, summed.
+    common: usize,
+    /// Of these, guests whose page names a common frame.
+    shared: usize,
+    /// Private pages with the same content besides.
+    copies: usize,
 }
