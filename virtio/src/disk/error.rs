@@ -52,7 +52,7 @@ pub enum DiskError {
         image: u64,
     },
     /// The overlay's file can't be opened, read or written.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {source}{}", path.display(), remedy(source))]
     Overlay {
         /// The overlay, or the directory of an unlinked one.
         path: PathBuf,
@@ -93,6 +93,16 @@ pub enum DiskError {
     /// A buffer is not in guest memory; requests are checked, so this is a fault of the monitor.
     #[error("guest memory: {0}")]
     Guest(#[source] GuestMemoryError),
+}
+
+/// What the owner of an overlay can do, where there is a thing to do.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there, or set TMPDIR to a folder with room for what guests write"
+        }
+        _ => "",
+    }
 }
 
 impl DiskError {
