@@ -115,9 +115,14 @@ fn panics_and_exits_are_reported() {
             .create_vm_from(&config(name, 1), &guest(name, &[code]))
             .unwrap();
         vm.start().unwrap();
-        common::wait_stopped(&vm)
+        // It crashes at boot, so whoever waits for it to be ready is told why it never will be.
+        match vm.wait_until(Phase::Ready, 0, LONG) {
+            Err(WaitError::Stopped(cause)) => cause,
+            other => panic!("{other:?}"),
+        }
     };
     assert!(matches!(stops("panics", PANIC), StopCause::Panicked { .. }));
+    assert!(matches!(stops("faults", NULL), StopCause::Fault { .. }));
     assert_eq!(stops("exits", EXIT), StopCause::Exited(7));
 }
 
