@@ -11,6 +11,9 @@ use mirrorball_experiments::run::{Options, Style};
 use mirrorball_experiments::spec::{HostFacts, ImageSource, Loaded, SpecError};
 use mirrorball_experiments::{bench, doctor, exit, image, run, spec};
 
+/// Causes that are shown; a fault of the host often fails all guests alike.
+const MOST_CAUSES: usize = 5;
+
 /// A Disco-style research monitor: many guests under one pmap, identical pages kept once.
 #[derive(Parser)]
 #[command(version, after_help = exit::HELP, max_term_width = 100)]
@@ -78,8 +81,11 @@ enum Command {
 enum ProgressStyle {
     /// A live line on a terminal, plain lines elsewhere
     Auto,
+    /// A live line
     Bar,
+    /// A line when a run ends, and at least one in 30 s
     Plain,
+    /// Nothing but warnings and the result
     None,
 }
 
@@ -189,14 +195,15 @@ fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<
             table::render(&finished.summary, !std::io::stdout().is_terminal())
         ))?;
     }
-    for cause in &finished.summary.causes {
+    let causes = &finished.summary.causes;
+    for cause in causes.iter().take(MOST_CAUSES) {
         eprintln!("mirrorball: {cause}");
     }
-    eprintln!(
-        "verdict: {}; results: {}",
-        finished.summary.verdict.word(),
-        finished.folder.display()
-    );
+    if causes.len() > MOST_CAUSES {
+        let more = causes.len() - MOST_CAUSES;
+        eprintln!("mirrorball: {more} more causes are in summary.json");
+    }
+    eprint!("{}", finished.closing(file));
     Ok(finished.exit_code)
 }
 
@@ -205,14 +212,8 @@ fn validate(files: &[PathBuf]) -> anyhow::Result<u8> {
     for file in files {
         match load(file, None) {
             Ok(loaded) => {
-                let experiment = &loaded.experiment;
-                print(&format!(
-                    "{}: {} cells of {} guests, {} MiB guest-physical\n",
-                    file.display(),
-                    experiment.matrix.len(),
-                    experiment.guest_count(),
-                    experiment.guest_physical() >> 20
-                ))?;
+                let plan = run::plan(&loaded.experiment);
+                print(&format!("{}: valid; {plan}\n", file.display()))?;
             }
             Err(code) => codes.push(code),
         }

@@ -57,14 +57,14 @@ impl Diagnosis {
         for check in &self.report.checks {
             let _ = writeln!(
                 text,
-                "{:<8} {:<20} {}",
+                "{:<8} {:<22} {}",
                 word(check.state),
                 check.id,
                 check.finding
             );
             for (label, line) in [("effect", &check.effect), ("remedy", &check.remedy)] {
                 if !line.is_empty() {
-                    let _ = writeln!(text, "{:29} {label}: {line}", "");
+                    let _ = writeln!(text, "{:31} {label}: {line}", "");
                 }
             }
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::sources::Entry;
 use super::{ImageError, stamp, table};
+use crate::output::is_full;
 
 /// Every time in an image: 2024-01-01 00:00:00 UTC, as seconds.
 const EPOCH: u32 = 1_704_067_200;
@@ -133,7 +134,10 @@ fn fill(stage: &Path, entries: &[Entry], seed: u64) -> Result<u64, ImageError> {
 fn copy(from: &Path, to: &Path) -> Result<(), ImageError> {
     let mut source = File::open(from).map_err(|error| ImageError::io(from, error))?;
     let mut target = File::create_new(to).map_err(|error| ImageError::io(to, error))?;
-    io::copy(&mut source, &mut target).map_err(|error| ImageError::io(from, error))?;
+    io::copy(&mut source, &mut target).map_err(|error| {
+        let culprit = if is_full(&error) { to } else { from };
+        ImageError::io(culprit, error)
+    })?;
     settle(&target, 0o644).map_err(|error| ImageError::io(to, error))
 }
 

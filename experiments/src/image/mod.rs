@@ -45,7 +45,7 @@ pub enum ImageError {
     #[error(transparent)]
     Sources(#[from] SourcesError),
     /// A file can't be read or written.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}{}", remedy(.error))]
     Io {
         /// The file.
         path: PathBuf,
@@ -60,6 +60,15 @@ pub enum ImageError {
         /// Why.
         error: ext4::Ext4Error,
     },
+}
+
+/// What to do about an error of a file, where there is a thing to do.
+fn remedy(error: &io::Error) -> &'static str {
+    if crate::output::is_full(error) {
+        "\n  make room there, or set XDG_CACHE_HOME to a folder with room for the image and its files"
+    } else {
+        ""
+    }
 }
 
 impl ImageError {

@@ -1,7 +1,8 @@
-//! `memory.svg` and `memory.png`: where guest-physical memory went over time.
+//! `memory.svg` and `memory.png`: where the memory that guests touched went over time.
 //!
-//! The stack adds up to guest-physical memory, so what each mechanism saved is as high as what it
-//! saved. Colours are from a set that colour-blind readers tell apart (Okabe and Ito).
+//! The stack is what guests use of the machine's memory, with what each mechanism saves on top: it
+//! is as high as what guests touched. Guest-physical memory would dwarf it where guests leave most
+//! of theirs untouched, so that figure stands in the subtitle. Colours are from a set that colour-blind readers tell apart (Okabe and Ito).
 
 use kuva::backend::svg::SvgBackend;
 use kuva::plot::{LegendPosition, StackedAreaPlot};
@@ -12,6 +13,7 @@ use kuva::render::render::render_multiple;
 use resvg::{tiny_skia, usvg};
 
 use super::samples::{MACHINE, Sample};
+use super::table::bytes;
 
 /// DejaVu Sans; its licence is beside it.
 const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
@@ -27,49 +29,48 @@ struct Layer {
     value: fn(&Sample) -> u64,
 }
 
-/// From the bottom up: what machine memory is used for, then what was saved, then the rest.
-const LAYERS: [Layer; 7] = [
+/// From the bottom up: what machine memory is used for, then what was saved.
+const LAYERS: [Layer; 6] = [
     Layer {
-        label: "private",
+        label: "used: private pages",
         color: "#0072B2",
         value: |s| s.private_bytes.saturating_sub(s.ksm_bytes.unwrap_or(0)),
     },
     Layer {
-        label: "frames",
+        label: "used: shared frames",
         color: "#56B4E9",
         value: |s| s.frames_bytes.unwrap_or(0),
     },
     Layer {
-        label: "saved: disk",
+        label: "saved by disk",
         color: "#009E73",
         value: |s| s.disk_bytes.unwrap_or(0),
     },
     Layer {
-        label: "saved: content",
+        label: "saved by content",
         color: "#E69F00",
         value: |s| s.content_bytes.unwrap_or(0),
     },
     Layer {
-        label: "saved: zero",
+        label: "saved by zero",
         color: "#F0E442",
         value: |s| s.zero_bytes,
     },
     Layer {
-        label: "saved: KSM",
+        label: "saved by KSM",
         color: "#CC79A7",
         value: |s| s.ksm_bytes.unwrap_or(0),
     },
-    Layer {
-        label: "untouched",
-        color: "#DDDDDD",
-        value: untouched,
-    },
 ];
 
-/// What is left of guest-physical memory.
-fn untouched(sample: &Sample) -> u64 {
-    let used: u64 = LAYERS[..6].iter().map(|layer| (layer.value)(sample)).sum();
-    sample.guest_physical_bytes.saturating_sub(used)
+/// What the axes can't say: the memory the guests were given, and where the numbers are.
+fn subtitle(samples: &[&Sample]) -> String {
+    let most = |value: fn(&Sample) -> u64| samples.iter().map(|s| value(s)).max();
+    let given = bytes(most(|sample| sample.guest_physical_bytes));
+    let touched = bytes(most(|sample| sample.touched_bytes));
+    format!(
+        "guests have {given} of guest-physical memory and touch {touched} at most; source: samples.csv"
+    )
 }
 
 /// The figure as SVG; `None` without samples.
@@ -107,8 +108,9 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
     let plots = vec![Plot::StackedArea(stack)];
     let mut layout = Layout::auto_from_plots(&plots)
         .with_title(title)
-        .with_x_label("time (s)")
-        .with_y_label("guest-physical memory (MiB)")
+        .with_subtitle(subtitle(&machine))
+        .with_x_label("time (s); one section for each cell")
+        .with_y_label("touched guest memory (MiB)")
         .with_legend_position(LegendPosition::OutsideRightTop)
         .with_width(900.0)
         .with_height(420.0)
@@ -202,11 +204,17 @@ mod tests {
     #[test]
     fn the_figure_names_cells_and_layers_and_is_the_same_each_time() {
         let svg = memory_svg("quick", &samples()).unwrap();
-        for text in ["none", "disk", "private", "saved: disk", "untouched"] {
+        for text in [
+            "none",
+            "used: private",
+            "saved by disk",
+            "have 64.0 MiB",
+            "(MiB)",
+        ] {
             assert!(svg.contains(text), "{text}");
         }
         assert!(
-            !svg.contains("saved: KSM"),
+            !svg.contains("saved by KSM"),
             "a layer without a value is shown"
         );
         assert_eq!(svg, memory_svg("quick", &samples()).unwrap());

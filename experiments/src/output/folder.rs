@@ -168,7 +168,11 @@ mod tests {
             error,
         }
         .to_string();
-        assert!(shown.contains("no space left"), "{shown}");
+        assert!(
+            shown.contains("/dev/full") && shown.contains("No space left"),
+            "{shown}"
+        );
+        assert!(shown.contains("make room"), "{shown}");
     }
 
     #[test]

@@ -23,16 +23,24 @@ pub struct OutputError {
 
 impl std::fmt::Display for OutputError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = self.path.display();
-        if self.error.kind() == io::ErrorKind::StorageFull {
-            return write!(
-                f,
-                "no space left for {path}; what was written before is whole. \
-                 Make room, or choose another folder with --output"
-            );
+        write!(f, "{}: {}", self.path.display(), self.error)?;
+        if is_full(&self.error) {
+            f.write_str(
+                "\n  what was written before is whole; make room there, or choose another \
+                 folder with --output, and run it again",
+            )?;
         }
-        write!(f, "{path}: {}", self.error)
+        Ok(())
     }
+}
+
+/// Whether there was no room: on the file system, in the user's quota or under a file size limit.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 impl std::error::Error for OutputError {
@@ -46,14 +54,15 @@ pub const README: &str = "\
 What is in this folder
 ----------------------
 summary.json      the figures of every cell (mechanism set): medians of its runs; bytes, seconds,
-                  counts; null = not measured. Written anew after every run.
+                  counts; null = not measured. Written anew after every run. Network, balloon
+                  and swap do not exist yet, so their figures are null.
 run.json          what was run, with what, on what: the resolved experiment, seed, commit, host,
                   every run with its own figures.
 experiment.yaml   the experiment file as it was given.
 samples.csv       the time series: one row for each sample of the machine (vm = machine) and of
                   each VM (of 64 VMs at most on the grid; of all of them at each phase's end).
-memory.svg, .png  machine memory over time, stacked by state up to guest-physical memory, with
-                  what each mechanism reclaimed.
+memory.svg, .png  machine memory over time: what guests use, and above it what each mechanism
+                  saves. The figure says how much guest-physical memory was never touched.
 histograms/       HdrHistogram logs (V2, compressed), one for each cell and run; the tag says of
                   what (hold, exit, block, ...); values are nanoseconds.
 consoles/         the last lines of the console of guests that failed.

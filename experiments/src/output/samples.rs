@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -34,10 +35,10 @@ pub struct Sample {
     pub mapped_bytes: u64,
     /// Pages that are the zero page because they were given back.
     pub zero_bytes: u64,
-    /// Ballooned pages.
-    pub ballooned_bytes: u64,
-    /// Swapped pages.
-    pub swapped_bytes: u64,
+    /// Ballooned pages; empty as long as there is no balloon.
+    pub ballooned_bytes: Option<u64>,
+    /// Swapped pages; empty as long as nothing is swapped by the monitor.
+    pub swapped_bytes: Option<u64>,
     /// Shared pages, in ESX's sense.
     pub shared_bytes: Option<u64>,
     /// Shared less the frames that back them.
@@ -46,7 +47,7 @@ pub struct Sample {
     pub frames_bytes: Option<u64>,
     /// Reclaimed by the disk.
     pub disk_bytes: Option<u64>,
-    /// Reclaimed by the network.
+    /// Reclaimed by the network; empty as long as there is no network.
     pub network_bytes: Option<u64>,
     /// Reclaimed by content scanning.
     pub content_bytes: Option<u64>,
@@ -72,50 +73,54 @@ pub struct Sample {
     pub ksmd_seconds: Option<f64>,
 }
 
-/// Writes rows; a row is whole or not there once [`SampleWriter::flush`] returned.
+/// Writes rows to a file that ends with a whole row at any time, also once its disk is full.
 #[derive(Debug)]
 pub struct SampleWriter {
     path: PathBuf,
-    csv: csv::Writer<File>,
+    file: File,
+    /// Bytes of whole rows in the file.
+    length: u64,
 }
 
 impl SampleWriter {
-    /// Writes to that file.
+    /// Writes to that file, which is empty.
     #[must_use]
-    pub fn new(path: PathBuf, file: File) -> Self {
+    pub const fn new(path: PathBuf, file: File) -> Self {
         Self {
             path,
-            csv: csv::Writer::from_writer(file),
+            file,
+            length: 0,
         }
     }
 
     /// Adds rows.
     ///
     /// # Errors
-    /// They can't be written.
+    /// They can't be written; none of them is in the file then.
     pub fn write(&mut self, samples: &[Sample]) -> Result<(), OutputError> {
+        self.append(samples).map_err(|error| {
+            // A half-written row would keep readers from the rows before it.
+            if let Err(cut) = self.file.set_len(self.length) {
+                tracing::warn!(%cut, path = %self.path.display(), "the last row may be half a row");
+            }
+            OutputError {
+                path: self.path.clone(),
+                error,
+            }
+        })
+    }
+
+    fn append(&mut self, samples: &[Sample]) -> io::Result<()> {
+        let mut rows = csv::WriterBuilder::new()
+            .has_headers(self.length == 0)
+            .from_writer(Vec::new());
         for sample in samples {
-            self.csv
-                .serialize(sample)
-                .map_err(|error| self.error(error.into()))?;
+            rows.serialize(sample)?;
         }
-        self.flush()
-    }
-
-    /// Writes what is buffered.
-    ///
-    /// # Errors
-    /// It can't be written.
-    pub fn flush(&mut self) -> Result<(), OutputError> {
-        let flushed = self.csv.flush();
-        flushed.map_err(|error| self.error(error))
-    }
-
-    fn error(&self, error: io::Error) -> OutputError {
-        OutputError {
-            path: self.path.clone(),
-            error,
-        }
+        let rows = rows.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        self.file.write_all_at(&rows, self.length)?;
+        self.length += rows.len() as u64;
+        Ok(())
     }
 }
 

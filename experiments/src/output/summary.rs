@@ -187,9 +187,9 @@ pub struct Memory {
     pub zero: Option<u64>,
     /// Frames of the frame store.
     pub frames: Option<u64>,
-    /// Given back by the balloon.
+    /// Given back by the balloon; `null` as long as there is none.
     pub ballooned: Option<u64>,
-    /// Swapped out by the monitor.
+    /// Swapped out by the monitor; `null` as long as it does not swap.
     pub swapped: Option<u64>,
     /// What perfect sharing would reclaim at that instant, what is reclaimed already included.
     pub oracle_reclaimable: Option<u64>,
@@ -204,7 +204,7 @@ pub struct Memory {
 pub struct ByMechanism {
     /// Copy-on-write disk and boot images.
     pub disk: Option<u64>,
-    /// Network.
+    /// Network; `null` as long as guests have none.
     pub network: Option<u64>,
     /// Content scanning.
     pub content: Option<u64>,
@@ -265,7 +265,7 @@ pub struct Sharing {
     pub oracle_share: Option<f64>,
     /// Mappings in use.
     pub vmas: Option<u64>,
-    /// Shared pages that were broken by a write.
+    /// Shared pages that were broken by a write; `null` with KSM, whose breaks nobody counts.
     pub broken_pages: Option<u64>,
     /// Time that writers were held, 99th percentile.
     pub hold_p99_seconds: Option<f64>,

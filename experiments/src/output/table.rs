@@ -1,64 +1,87 @@
 //! The table at the end of a run: cells side by side.
 
-use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{CellAlignment, Table};
+use std::collections::BTreeSet;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use super::summary::{Cell, Failure, Figures, Summary, Verdict};
 
 const NOT_MEASURED: &str = "n/a";
 
-/// One row: its name and its text in a cell.
-type Row = (&'static str, fn(&Figures) -> String);
+/// Width that the table keeps to on a terminal.
+const WIDTH: u16 = 80;
 
-const ROWS: [Row; 17] = [
-    ("guest-physical", |f| bytes(f.memory.guest_physical)),
-    ("touched", |f| bytes(f.memory.touched)),
-    ("machine memory used", |f| bytes(f.memory.machine_used)),
-    ("shared", |f| bytes(f.memory.shared)),
-    ("reclaimed", |f| bytes(f.memory.reclaimed)),
-    ("  by disk", |f| bytes(f.by_mechanism.disk)),
-    ("  by content", |f| bytes(f.by_mechanism.content)),
-    ("  by zero", |f| bytes(f.by_mechanism.zero)),
-    ("  by KSM", |f| bytes(f.by_mechanism.ksm)),
-    ("  KSM, net of its cost", |f| net(f)),
-    ("of what is possible", |f| share(f.sharing.oracle_share)),
-    ("if every share broke", |f| broken(f)),
-    ("scanner CPU", |f| seconds(f.cpu_seconds.scanner)),
-    ("ksmd CPU", |f| seconds(f.cpu_seconds.ksmd)),
-    ("CPU for each GiB scanned out", |f| cost(f)),
-    ("workload time", |f| seconds(f.workload.seconds)),
-    ("kernel's account differs", |f| share(f.accounting.gap)),
+/// A line below the names of the cells and nothing else: six cells fit into 80 columns.
+const LEAN: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
+
+/// One row: its name, its unit and its text in a cell.
+type Row = (&'static str, &'static str, fn(&Figures) -> String);
+
+const ROWS: [Row; 19] = [
+    ("guest-physical", "MiB", |f| mib(f.memory.guest_physical)),
+    ("touched", "MiB", |f| mib(f.memory.touched)),
+    ("machine memory", "MiB", |f| mib(f.memory.machine_used)),
+    ("shared", "MiB", |f| mib(f.memory.shared)),
+    ("reclaimed", "MiB", |f| mib(f.memory.reclaimed)),
+    ("  by disk", "MiB", |f| mib(f.by_mechanism.disk)),
+    ("  by content", "MiB", |f| mib(f.by_mechanism.content)),
+    ("  by zero", "MiB", |f| mib(f.by_mechanism.zero)),
+    ("  by KSM", "MiB", |f| mib(f.by_mechanism.ksm)),
+    ("  KSM, less its cost", "MiB", net),
+    ("of what is possible", "%", |f| {
+        percent(f.sharing.oracle_share)
+    }),
+    ("if all shares broke", "MiB", broken),
+    ("shared pages broken", "", |f| count(f.sharing.broken_pages)),
+    ("writers held, p99", "us", |f| {
+        micros(f.sharing.hold_p99_seconds)
+    }),
+    ("scanner CPU", "s", |f| seconds(f.cpu_seconds.scanner)),
+    ("ksmd CPU", "s", |f| seconds(f.cpu_seconds.ksmd)),
+    ("scan CPU per GiB", "s", cost),
+    ("workload time", "s", |f| seconds(f.workload.seconds)),
+    ("kernel's books differ", "%", |f| percent(f.accounting.gap)),
 ];
 
 /// The table as text; `plain` for files and pipes.
 #[must_use]
 pub fn render(summary: &Summary, plain: bool) -> String {
     let mut table = Table::new();
-    table.load_style(if plain {
-        ASCII_MARKDOWN
+    if plain {
+        table.load_style(ASCII_MARKDOWN);
     } else {
-        UTF8_HORIZONTAL_ONLY
-    });
+        table.load_style(LEAN);
+        table.set_width(WIDTH);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     let names = summary.cells.iter().map(|cell| cell.id.clone());
-    table.set_header(std::iter::once(String::new()).chain(names));
-    for (name, value) in ROWS {
+    table.set_header([String::new(), String::new()].into_iter().chain(names));
+    for (name, unit, value) in ROWS {
         let values = summary.cells.iter().map(|cell| match cell.runs {
             0 => "-".to_owned(),
             _ => value(&cell.figures),
         });
-        table.add_row(std::iter::once(name.to_owned()).chain(values));
+        let head = [name.to_owned(), unit.to_owned()];
+        table.add_row(head.into_iter().chain(values));
     }
-    table.add_row(std::iter::once("runs".to_owned()).chain(summary.cells.iter().map(runs)));
-    table.add_row(
-        std::iter::once("verdict".to_owned()).chain(
-            summary
-                .cells
-                .iter()
-                .map(|cell| verdict(cell).word().to_owned()),
-        ),
-    );
-    for column in table.column_iter_mut().skip(1) {
+    type Last = (&'static str, fn(&Cell) -> String);
+    let last: [Last; 2] = [
+        ("runs", runs),
+        ("verdict", |c| verdict(c).word().to_owned()),
+    ];
+    for (name, value) in last {
+        let head = [name.to_owned(), String::new()];
+        table.add_row(head.into_iter().chain(summary.cells.iter().map(value)));
+    }
+    for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
+    }
+    if !plain {
+        for column in table.column_iter_mut() {
+            // The style's own separators are wide enough.
+            column.set_padding((0, 0));
+        }
     }
     table.to_string()
 }
@@ -82,7 +105,9 @@ pub fn verdict(cell: &Cell) -> Verdict {
 }
 
 fn runs(cell: &Cell) -> String {
-    match cell.failures.len() {
+    // Every guest of a run may have failed; it is one run all the same.
+    let failed = cell.failures.iter().map(|failure| failure.run);
+    match failed.collect::<BTreeSet<_>>().len() {
         0 => cell.runs.to_string(),
         failed => format!("{}, {failed} failed", cell.runs),
     }
@@ -101,35 +126,51 @@ pub fn bytes(bytes: Option<u64>) -> String {
     }
 }
 
-fn seconds(seconds: Option<f64>) -> String {
-    seconds.map_or_else(
-        || NOT_MEASURED.to_owned(),
-        |seconds| format!("{seconds:.2} s"),
-    )
+/// A figure, or that it was not measured.
+fn shown<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| NOT_MEASURED.to_owned(), text)
 }
 
-fn share(share: Option<f64>) -> String {
-    share.map_or_else(
-        || NOT_MEASURED.to_owned(),
-        |share| format!("{:.1} %", share * 100.0),
-    )
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn mib(bytes: Option<u64>) -> String {
+    shown(bytes, |bytes| match bytes {
+        0 => "0".to_owned(),
+        // Little is not nothing.
+        1..0x1_9999 => "<0.1".to_owned(),
+        _ => format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
+    })
+}
+
+fn seconds(seconds: Option<f64>) -> String {
+    shown(seconds, |seconds| format!("{seconds:.2}"))
+}
+
+fn micros(seconds: Option<f64>) -> String {
+    shown(seconds, |seconds| format!("{:.0}", seconds * 1e6))
+}
+
+fn percent(share: Option<f64>) -> String {
+    shown(share, |share| format!("{:.1}", share * 100.0))
+}
+
+fn count(count: Option<u64>) -> String {
+    shown(count, |count| count.to_string())
 }
 
 fn net(figures: &Figures) -> String {
-    let Some(net) = figures.ksm.as_ref().and_then(|ksm| ksm.net_saved) else {
-        return NOT_MEASURED.to_owned();
-    };
-    let sign = if net < 0 { "-" } else { "" };
-    format!("{sign}{}", bytes(Some(net.unsigned_abs())))
+    let net = figures.ksm.as_ref().and_then(|ksm| ksm.net_saved);
+    shown(net, |net| {
+        let sign = if net < 0 { "-" } else { "" };
+        format!("{sign}{}", mib(Some(net.unsigned_abs())))
+    })
 }
 
 /// Machine memory that would be needed if every shared page were written now.
 fn broken(figures: &Figures) -> String {
     let (used, reclaimed) = (figures.memory.machine_used, figures.memory.reclaimed);
-    bytes(
-        used.zip(reclaimed)
-            .map(|(used, reclaimed)| used.saturating_add(reclaimed)),
-    )
+    mib(used
+        .zip(reclaimed)
+        .map(|(used, reclaimed)| used.saturating_add(reclaimed)))
 }
 
 /// CPU seconds of the scanners for each GiB that they (not the disk) saved.
@@ -148,7 +189,7 @@ fn cost(figures: &Figures) -> String {
         Some(spent) if saved > 0 && spent > 0.0 => {
             #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
             let each = spent * f64::from(1 << 30) / saved as f64;
-            format!("{each:.2} s")
+            format!("{each:.2}")
         }
         _ => NOT_MEASURED.to_owned(),
     }
@@ -188,9 +229,72 @@ mod tests {
                 .unwrap()
                 .to_owned()
         };
-        assert!(row("guest-physical").contains("1024.0 MiB"));
+        assert!(row("guest-physical").contains("1024.0"));
         assert!(row("ksmd CPU").contains("n/a") && !row("ksmd CPU").contains('0'));
+        assert!(row("broken").contains("n/a") && row("held").contains("n/a"));
         assert!(row("verdict").contains("met") && row("verdict").contains("failed"));
+    }
+
+    #[test]
+    fn a_run_in_which_many_guests_failed_is_one_run() {
+        let failure = |run| Failure {
+            run,
+            class: "guest".into(),
+            cause: "x".into(),
+        };
+        let cell = Cell {
+            id: "all".into(),
+            mechanisms: vec![],
+            guests: 8,
+            runs: 1,
+            figures: Figures::default(),
+            failures: vec![failure(2), failure(2), failure(3)],
+            warnings: vec![],
+            expect: vec![],
+        };
+        assert_eq!(runs(&cell), "1, 2 failed");
+    }
+
+    #[test]
+    fn little_is_not_nothing() {
+        assert_eq!(mib(Some(0)), "0");
+        assert_eq!(mib(Some(4096)), "<0.1");
+        assert_eq!(mib(Some(3 << 19)), "1.5");
+        assert_eq!(micros(Some(0.000_042)), "42");
+    }
+
+    #[test]
+    fn six_cells_fit_into_80_columns() {
+        let mut figures = Figures::default();
+        figures.memory.guest_physical = Some(64_000 << 20);
+        figures.workload.seconds = Some(1234.0);
+        let cell = |runs| Cell {
+            id: "content".into(),
+            mechanisms: vec![],
+            guests: 8,
+            runs,
+            figures: figures.clone(),
+            failures: vec![],
+            warnings: vec![],
+            expect: vec![],
+        };
+        let summary = Summary {
+            schema_version: 1,
+            name: "x".into(),
+            verdict: Verdict::Met,
+            interrupted: false,
+            causes: vec![],
+            cells: vec![cell(1), cell(1), cell(1), cell(1), cell(1), cell(0)],
+        };
+        let text = render(&summary, false);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            text.contains(" 64000.0 64000.0 "),
+            "a figure is cut:\n{text}"
+        );
     }
 
     #[test]
@@ -203,6 +307,6 @@ mod tests {
             ksm: Some(ksm),
             ..Figures::default()
         };
-        assert_eq!(net(&figures), "-3.0 MiB");
+        assert_eq!(net(&figures), "-3.0");
     }
 }

@@ -363,8 +363,8 @@ impl<'a> Run<'a> {
             reclaimed: Some(reclaimed),
             zero: bytes(totals.zero),
             frames: bytes(totals.frames),
-            ballooned: bytes(totals.ballooned),
-            swapped: bytes(totals.swapped),
+            ballooned: None,
+            swapped: None,
             oracle_reclaimable: bytes(oracle.reclaimable),
             machine_used: Some(used),
             overhead: Some(
@@ -374,7 +374,7 @@ impl<'a> Run<'a> {
         let by = |mechanism: Mechanism| bytes(totals.by_mechanism[mechanism.index()]);
         self.figures.by_mechanism = ByMechanism {
             disk: by(Mechanism::Disk),
-            network: by(Mechanism::Network),
+            network: None,
             content: by(Mechanism::Content),
             zero: bytes(totals.zero),
             ksm: reading.ksm_saved(),
@@ -389,7 +389,8 @@ impl<'a> Run<'a> {
         self.figures.sharing = Sharing {
             oracle_share: fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
             vmas: Some(totals.vmas),
-            broken_pages: Some(totals.broken),
+            // The kernel does not count the pages of KSM's that are broken.
+            broken_pages: reading.ksm.is_none().then_some(totals.broken),
             hold_p99_seconds: None,
             scans: reading.scans(),
         };

@@ -340,9 +340,10 @@ impl<'a> Fleet<'a> {
                 .unwrap_or(0)
                 .min(status.message.len());
             let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
+            let disk = disk_error(&guest.vm);
             self.fail(
                 "workload",
-                format!("{name}: outcome {}: {message}", status.outcome),
+                format!("{name}: outcome {}: {message}{disk}", status.outcome),
             );
         } else if status.mismatches > 0 {
             self.fail(
@@ -423,6 +424,16 @@ impl<'a> Fleet<'a> {
             notes: self.notes,
         }
     }
+}
+
+/// What was wrong with a VM's disks, as the host saw it: the guest only knows that there was an
+/// error.
+fn disk_error(vm: &Vm) -> String {
+    let last = vm.block_stats().into_iter().rev();
+    last.filter_map(|stats| stats.last_error)
+        .map(|error| format!("; disk: {error}"))
+        .next()
+        .unwrap_or_default()
 }
 
 /// What the guests of a run told.

@@ -11,7 +11,7 @@ mod signals;
 mod store;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mirrorball_dedup::ksm::{Ksm, KsmUnavailable};
@@ -30,6 +30,15 @@ use cell::{Context, RunRecord};
 use progress::Progress;
 use sampler::Sink;
 use store::Store;
+
+/// Files of results that a user is told of, where they are there.
+const FILES: [&str; 5] = [
+    "table.txt",
+    "memory.png",
+    "summary.json",
+    "run.json",
+    "samples.csv",
+];
 
 /// What a user may add to an experiment file.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +95,9 @@ pub enum RunError {
         /// Bytes allowed.
         budget: u64,
     },
+    /// The user wanted an end before there was a run; with the exit code of the signal.
+    #[error("stopped before the first run; nothing was written")]
+    Stopped(u8),
     /// There is no thread or signal handler to be had.
     #[error("the system gave no thread: {0}")]
     Thread(std::io::Error),
@@ -113,6 +125,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Stopped(code) => *code,
             Self::NoCell(..) => exit::USAGE,
             Self::NoImage(_) => exit::INTERNAL,
             Self::Monitor(MonitorError::Disk(_)) | Self::Budget { .. } => exit::RUN_FAILED,
@@ -132,6 +145,38 @@ pub struct Finished {
     pub exit_code: u8,
 }
 
+impl Finished {
+    /// The last lines for people: the verdict, the files and what to do next.
+    #[must_use]
+    pub fn closing(&self, file: &Path) -> String {
+        let folder = self.folder.display();
+        let files = FILES
+            .into_iter()
+            .filter(|name| self.folder.join(name).exists());
+        let files = files.collect::<Vec<_>>().join(", ");
+        let again = format!("mirrorball run {}", file.display());
+        let next = if self.summary.interrupted {
+            again
+        } else if self.folder.join("consoles").exists() {
+            format!("less {folder}/consoles/*")
+        } else {
+            match self.summary.verdict {
+                Verdict::Met => format!("xdg-open {folder}/memory.png"),
+                Verdict::NotMet => format!("less {folder}/summary.json"),
+                Verdict::Inconclusive | Verdict::NotSupported | Verdict::Failed => {
+                    "mirrorball doctor".to_owned()
+                }
+            }
+        };
+        let verdict = if self.summary.interrupted {
+            "stopped before the end"
+        } else {
+            self.summary.verdict.word()
+        };
+        format!("verdict: {verdict}\nresults: {folder} ({files})\nnext:    {next}\n")
+    }
+}
+
 /// Runs an experiment.
 ///
 /// # Errors
@@ -146,10 +191,18 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         runs,
         experiment.guest_count(),
     ));
-    progress.line(&announce(&experiment, runs));
-    let images = prepare_images(&experiment, loaded, &progress)?;
+    let directory = experiment.outputs.directory.display();
+    progress.line(&format!("{}: {}", experiment.name, plan(&experiment)));
+    progress.line(&format!("results will be below {directory}"));
+    let images = prepare_images(&experiment, loaded, &progress);
+    if let Some(code) = stop.requested() {
+        // Ctrl-C reaches mkfs.ext4 too: that it failed is no news then.
+        progress.finish();
+        return Err(RunError::Stopped(code));
+    }
+    let images = images?;
     let mut store = Store::create(&experiment, &loaded.text, &images, kvm)?;
-    progress.line(&format!("results go to {}", store.path().display()));
+    progress.line(&format!("results: {}", store.path().display()));
     let sink = Arc::new(Mutex::new(Sink::new(store.samples()?)));
     let paths = images
         .into_iter()
@@ -335,26 +388,30 @@ fn prepare_images(
     Ok(images)
 }
 
-fn announce(experiment: &Experiment, runs: usize) -> String {
-    let cells = experiment
-        .matrix
-        .iter()
-        .map(|set| set.id.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
-    let time = experiment
-        .estimate
-        .as_ref()
-        .and_then(|estimate| estimate.time);
-    let time = time.map_or_else(String::new, |time| {
-        format!(", about {} s by its own estimate", time.0.as_secs())
-    });
+/// What an experiment will run, and how long that takes by its own estimate.
+#[must_use]
+pub fn plan(experiment: &Experiment) -> String {
+    let ids = experiment.matrix.iter().map(|set| set.id.as_str());
+    let estimate = experiment.estimate.as_ref();
+    let time = estimate.and_then(|estimate| estimate.time);
+    let time = time.map_or_else(
+        || "no estimate of the time".to_owned(),
+        |time| format!("about {} s", time.0.as_secs()),
+    );
     format!(
-        "{}: {runs} runs of {} guests with {} MiB guest-physical memory ({cells}){time}",
-        experiment.name,
-        experiment.guest_count(),
+        "{} ({}), {} with {} MiB guest-physical memory each time, {time}",
+        number(
+            experiment.matrix.len() as u64 * u64::from(experiment.repeat.runs),
+            "run"
+        ),
+        ids.collect::<Vec<_>>().join(", "),
+        number(experiment.guest_count(), "guest"),
         experiment.guest_physical() >> 20
     )
+}
+
+fn number(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn one_line(record: &RunRecord) -> String {

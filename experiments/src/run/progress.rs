@@ -58,7 +58,8 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(runs as u64), target);
-        let template = "[{elapsed_precise}] {wide_bar} run {pos}/{len}\n{prefix:<24} {msg}";
+        // Three short lines instead of a long one: at 80 columns nothing wraps.
+        let template = "[{elapsed_precise}] {wide_bar} run {pos}/{len}\n{prefix}\n{wide_msg}";
         if let Ok(shape) = ProgressStyle::with_template(template) {
             bar.set_style(shape);
         }
@@ -87,6 +88,7 @@ impl Progress {
     pub fn phase(&self, cell: &str, run: u32, phase: &str) {
         let prefix = format!("{cell} {run}: {phase}");
         self.bar.set_prefix(prefix.clone());
+        self.bar.set_message("");
         self.state.lock().prefix = prefix;
     }
 
@@ -94,29 +96,20 @@ impl Progress {
     pub fn sample(&self, sample: &Sample) {
         let used = sample.private_bytes + sample.frames_bytes.unwrap_or(0);
         let used = used.saturating_sub(sample.ksm_bytes.unwrap_or(0));
-        let mut text = format!(
-            "{}/{} guests, {} of {} guest-physical",
+        let state = format!(
+            "{}/{} guests, {} used, {} guest-physical",
             sample.guests_up.unwrap_or(0),
             self.guests,
             bytes(Some(used)),
             bytes(Some(sample.guest_physical_bytes))
         );
-        let saved = [
-            ("disk", sample.disk_bytes),
-            ("content", sample.content_bytes),
-            ("zero", Some(sample.zero_bytes)),
-            ("KSM", sample.ksm_bytes),
-        ];
-        for (name, saved) in saved {
-            if saved.is_some_and(|saved| saved > 0) {
-                text.push_str(&format!(", {name} saves {}", bytes(saved)));
-            }
-        }
-        self.bar.set_message(text.clone());
-        let mut state = self.state.lock();
-        if self.style == Style::Plain && state.last_plain.elapsed() > PLAIN_PERIOD {
-            state.last_plain = Instant::now();
-            eprintln!("{}: {text}", state.prefix);
+        let saved = saved(sample);
+        let mut shown = self.state.lock();
+        self.bar.set_prefix(format!("{}: {state}", shown.prefix));
+        self.bar.set_message(saved.clone());
+        if self.style == Style::Plain && shown.last_plain.elapsed() > PLAIN_PERIOD {
+            shown.last_plain = Instant::now();
+            eprintln!("{}: {state}; {saved}", shown.prefix);
         }
     }
 
@@ -130,5 +123,39 @@ impl Progress {
     /// Nothing more comes.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// What each mechanism saves now.
+fn saved(sample: &Sample) -> String {
+    let by = [
+        ("disk", sample.disk_bytes),
+        ("content", sample.content_bytes),
+        ("zero", Some(sample.zero_bytes)),
+        ("KSM", sample.ksm_bytes),
+    ];
+    let parts = by
+        .into_iter()
+        .filter(|(_, saved)| saved.is_some_and(|saved| saved > 0))
+        .map(|(name, saved)| format!("{name} {}", bytes(saved)))
+        .collect::<Vec<_>>();
+    if parts.is_empty() {
+        "nothing saved".to_owned()
+    } else {
+        format!("saved by {}", parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_told_by_mechanism() {
+        let mut sample = Sample::default();
+        assert_eq!(saved(&sample), "nothing saved");
+        sample.disk_bytes = Some(3 << 20);
+        sample.zero_bytes = 4096;
+        assert_eq!(saved(&sample), "saved by disk 3.0 MiB, zero 4.0 KiB");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use super::scanning::Scanning;
 use crate::exit;
@@ -55,6 +55,8 @@ impl Stop {
     /// The handlers can't be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
+        // By default it kills. The write that went beyond the limit fails too, and is told.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         for (signal, code) in [(SIGINT, exit::INTERRUPTED), (SIGTERM, exit::TERMINATED)] {
             let (receiver, sender) = UnixStream::pair()?;
             signal_hook::low_level::pipe::register(signal, sender)?;
