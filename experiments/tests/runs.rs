@@ -98,6 +98,21 @@ fn cells_are_compared_and_every_output_can_be_read() {
     };
     assert_eq!((none.runs, all.runs), (2, 2));
     assert_eq!(none.figures.memory.guest_physical, Some(3 * (32 << 20)));
+    assert_eq!(
+        (none.figures.memory.reclaimed, none.figures.memory.shared),
+        (Some(0), Some(0)),
+        "a baseline that saves is none"
+    );
+    let absent = &all.figures;
+    assert_eq!(
+        (
+            absent.by_mechanism.network,
+            absent.memory.ballooned,
+            absent.memory.swapped
+        ),
+        (None, None, None),
+        "what no mechanism can give is not measured"
+    );
     assert!(all.figures.memory.machine_used < none.figures.memory.machine_used);
     assert!(
         all.figures.sharing.oracle_share.unwrap() > 0.9,

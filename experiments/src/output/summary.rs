@@ -126,7 +126,8 @@ pub struct Cell {
 pub struct Failure {
     /// Number of the run in its cell, from 1.
     pub run: u32,
-    /// `guest`, `workload`, `timeout`, `accounting`, `memory`, `not-supported`, `interrupted`.
+    /// `guest`, `workload`, `timeout`, `accounting`, `memory`, `not-supported`, `in-use`,
+    /// `interrupted`.
     pub class: String,
     /// What happened.
     pub cause: String,

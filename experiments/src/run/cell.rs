@@ -358,10 +358,10 @@ impl<'a> Run<'a> {
         self.figures.memory = Memory {
             guest_physical: bytes(totals.guest_physical),
             touched: bytes(totals.touched),
-            private: bytes(totals.private),
+            private: Some((totals.private * PAGE_BYTES).saturating_sub(ksm_shared(&reading))),
             shared: Some(totals.shared * PAGE_BYTES + ksm_shared(&reading)),
             reclaimed: Some(reclaimed),
-            zero: bytes(totals.zero),
+            zero: bytes(totals.zero + reading.ksm.map_or(0, |ksm| ksm.ksm_zero_pages)),
             frames: bytes(totals.frames),
             ballooned: None,
             swapped: None,

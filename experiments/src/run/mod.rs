@@ -115,6 +115,8 @@ impl RunError {
     /// The class of failure that it makes of a run.
     const fn class(&self) -> &'static str {
         match self {
+            // It can be run, only not now: a planned run that was not done is a failure.
+            Self::Ksm(KsmUnavailable::InUse(_)) => "in-use",
             Self::Ksm(_) => "not-supported",
             Self::Budget { .. } => "memory",
             _ => "host",
@@ -428,8 +430,45 @@ fn one_line(record: &RunRecord) -> String {
 /// The exit code of a summary.
 fn exit_code(summary: &Summary) -> u8 {
     match summary.verdict {
-        Verdict::Met | Verdict::Inconclusive | Verdict::NotSupported => exit::OK,
+        Verdict::Met | Verdict::Inconclusive => exit::OK,
+        Verdict::NotSupported => exit::HOST,
         Verdict::NotMet => exit::NOT_MET,
         Verdict::Failed => exit::RUN_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_say_verdict_files_and_what_to_do_next() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("summary.json"), "{}").unwrap();
+        let mut finished = Finished {
+            summary: Summary {
+                schema_version: 1,
+                name: "x".into(),
+                verdict: Verdict::Failed,
+                interrupted: true,
+                causes: vec![],
+                cells: vec![],
+            },
+            folder: place.path().to_owned(),
+            exit_code: exit::INTERRUPTED,
+        };
+        let stopped = finished.closing(Path::new("x.yaml"));
+        assert!(stopped.contains("verdict: stopped"), "{stopped}");
+        assert!(stopped.contains("(summary.json)"), "{stopped}");
+        assert!(stopped.ends_with("mirrorball run x.yaml\n"), "{stopped}");
+
+        finished.summary.interrupted = false;
+        finished.summary.verdict = Verdict::NotSupported;
+        assert_eq!(super::exit_code(&finished.summary), exit::HOST);
+        finished.summary.verdict = Verdict::Failed;
+        std::fs::create_dir(place.path().join("consoles")).unwrap();
+        let failed = finished.closing(Path::new("x.yaml"));
+        assert!(failed.contains("verdict: failed"), "{failed}");
+        assert!(failed.ends_with("consoles/*\n"), "{failed}");
     }
 }

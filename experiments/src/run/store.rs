@@ -179,8 +179,11 @@ impl Store {
         let ended = self.ended_by.is_some() || interrupted;
         let verdicts = cells.iter().map(table::verdict).collect::<Vec<_>>();
         let any = |verdict| verdicts.contains(&verdict);
+        let nothing = verdicts.iter().all(|v| *v == Verdict::NotSupported);
         let verdict = if ended || any(Verdict::Failed) {
             Verdict::Failed
+        } else if nothing {
+            Verdict::NotSupported
         } else if any(Verdict::NotMet) {
             Verdict::NotMet
         } else if any(Verdict::Inconclusive) || any(Verdict::NotSupported) {
