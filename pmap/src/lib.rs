@@ -25,7 +25,7 @@ pub use error::{MapRefused, PmapError};
 pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
-    Access, AddressSpace, PageState, ShareCandidate, ShareOutcome, SpaceTotals, ZeroOutcome,
-    is_zero,
+    Access, AddressSpace, InGuest, PageState, ShareCandidate, ShareOutcome, SpaceTotals,
+    ZeroOutcome, is_zero,
 };
 pub use types::*;

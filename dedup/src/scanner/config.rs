@@ -57,7 +57,7 @@ impl Default for ScannerConfig {
             pages_per_second: None,
             cpu_percent: None,
             nice: 15,
-            interval: Duration::from_millis(200),
+            interval: Duration::from_secs(1),
             settle: 1,
             hints: true,
             zero: true,

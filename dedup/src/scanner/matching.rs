@@ -335,6 +335,9 @@ impl Matcher<'_> {
     /// is no hint, and one that turns out different is seen written.
     fn propose(&mut self, space: &AddressSpace, at: Ppn, frames: &PinnedFrames) {
         let run = PpnRun::new(at, frames.pages());
+        if run.pages < space.least_run() {
+            return;
+        }
         let outcome = space.share(&[ShareCandidate { at, frames }], Mechanism::Content);
         self.stats.count_share(&outcome);
         let Some(books) = self.books.get_mut(&space.vm()) else {

@@ -286,7 +286,7 @@ impl Default for ScannerSpec {
             rate: None,
             cpu_budget: None,
             nice: Niceness(15),
-            interval: Time(Duration::from_millis(100)),
+            interval: Time(Duration::from_secs(1)),
             settle: 1,
             hints: true,
             threads: 0,

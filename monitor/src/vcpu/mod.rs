@@ -103,7 +103,9 @@ fn step(
     presence: &Presence<'_>,
     stuck: &mut Stuck,
 ) -> Result<(), StopCause> {
+    let inside = context.space.enter_guest();
     let result = vcpu.fd().run();
+    drop(inside);
     let began = Instant::now();
     let exit = match result {
         Ok(exit) => exits::serve(context, presence, exit),

@@ -11,7 +11,9 @@
 //!    the books say *mapped* until the next [`AddressSpace::settle`]. References are only ever
 //!    dropped late by this, never early.
 //!
-//! vCPUs take neither. They are kept from a page under comparison by the fence itself (`share`).
+//! vCPUs take neither. They are kept from a page under comparison by the fence itself (`share`), or,
+//! when none of them is in guest mode at that moment, by a third lock, `guest`: vCPU threads hold it
+//! shared while they run the guest, a batch only ever *tries* to take it exclusively.
 
 mod access;
 mod settle;
@@ -32,7 +34,7 @@ use crate::{
     types::{GroupId, PAGE_BYTES, Page, Ppn, PpnRun, VmId},
 };
 use hdrhistogram::Histogram;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
     io,
     sync::{
@@ -61,6 +63,12 @@ impl Common {
     }
 }
 
+/// Says that a vCPU is in guest mode; see [`AddressSpace::enter_guest`].
+#[derive(Debug)]
+pub struct InGuest<'a> {
+    _inside: RwLockReadGuard<'a, ()>,
+}
+
 /// The memory of one VM and its part of the pmap.
 #[derive(Debug)]
 pub struct AddressSpace {
@@ -68,6 +76,7 @@ pub struct AddressSpace {
     group: GroupId,
     common: Arc<Common>,
     dma: RwLock<()>,
+    guest: RwLock<()>,
     table: Mutex<Table>,
     holds: Mutex<Histogram<u64>>,
     // The view names the region's memory, so it is declared, and dropped, before it.
@@ -109,6 +118,7 @@ impl AddressSpace {
             group,
             common,
             dma: RwLock::new(()),
+            guest: RwLock::new(()),
             table: Mutex::new(table),
             holds: Mutex::new(new_histogram()),
             memory,
@@ -190,6 +200,24 @@ impl AddressSpace {
     #[must_use]
     pub fn holds(&self) -> Histogram<u64> {
         self.holds.lock().clone()
+    }
+
+    /// To be held by a vCPU's thread while it is in guest mode, and no longer. Waits for a batch of
+    /// sharing that found the guest outside.
+    #[must_use]
+    pub fn enter_guest(&self) -> InGuest<'_> {
+        InGuest {
+            _inside: self.guest.read(),
+        }
+    }
+
+    /// The fewest pages whose sharing is worth a change of the mappings: the kernel tells every VM
+    /// of the process of each, so with a thousand VMs a single page costs more than it gives.
+    #[must_use]
+    pub fn least_run(&self) -> u32 {
+        /// VMs that can be told of a change for what one page is worth (some 50 us).
+        const VMS_FOR_A_PAGE: u32 = 200;
+        1 + self.common.notified() / VMS_FOR_A_PAGE
     }
 
     /// Waits until the fence that a vCPU has met is open again. The vCPU's thread calls this when

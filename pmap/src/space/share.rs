@@ -4,7 +4,8 @@
 //! for that; here only a writer of the very page is held, by a **fence**:
 //!
 //! 1. `dma` is taken exclusively: no device is in the VM's memory.
-//! 2. Writes to the run are forbidden (`mprotect`). When that call returns, no CPU has a writable
+//! 2. If no vCPU is in guest mode, they are kept out for the moment, and that is all the fence there
+//!    need be. Otherwise writes to the run are forbidden (`mprotect`). When that call returns, no CPU has a writable
 //!    translation left, neither of the process nor of KVM (its MMU notifier): the content stands.
 //! 3. Every page is compared with its frame, all bytes.
 //! 4. Equal runs are overlaid by their frames, writable copy-on-write; the rest is made writable again.
@@ -21,6 +22,7 @@ use crate::{
     sys::Undisturbed,
     types::{Mechanism, Ppn, PpnRun},
 };
+use parking_lot::RwLockWriteGuard;
 use std::{io, time::Instant};
 
 /// Pages that one fence covers at most: bounds how long a writer can be held.
@@ -51,6 +53,19 @@ pub struct ShareOutcome {
     pub fences: u64,
     /// The shared pages as runs.
     pub shared_runs: Vec<PpnRun>,
+}
+
+/// What keeps a VM's vCPUs from writing pages under comparison.
+#[derive(Debug)]
+#[cfg_attr(
+    feature = "broken-share-protocol",
+    allow(dead_code, reason = "the broken protocol keeps nobody out")
+)]
+pub(super) enum Fence<'a> {
+    /// None of them is in guest mode, and none gets in.
+    Outside { _guest: RwLockWriteGuard<'a, ()> },
+    /// The pages can't be written.
+    Closed,
 }
 
 impl AddressSpace {
@@ -93,11 +108,14 @@ impl AddressSpace {
         }
         let undisturbed = Undisturbed::begin(run.pages);
         let closed = Instant::now();
-        if let Err(error) = self.close_fence(run) {
-            tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
-            outcome.refused += u64::from(run.pages);
-            return;
-        }
+        let fence = match self.close_fence(run) {
+            Ok(fence) => fence,
+            Err(error) => {
+                tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
+                outcome.refused += u64::from(run.pages);
+                return;
+            }
+        };
         let equal: Vec<bool> = part
             .clone()
             .map(|index| self.region.page(at.plus(index)) == frames.page(index))
@@ -117,6 +135,7 @@ impl AddressSpace {
             let piece = PpnRun::new(at.plus(offset), pages);
             if equal[next] {
                 self.remap(
+                    &fence,
                     &mut table,
                     piece,
                     frames,
@@ -127,10 +146,11 @@ impl AddressSpace {
                 );
             } else {
                 outcome.different += u64::from(pages);
-                self.open_fence(piece);
+                self.open_fence(&fence, piece);
             }
             next += length;
         }
+        drop(fence);
         outcome.fences += 1;
         let held = closed.elapsed();
         drop(table);
@@ -147,6 +167,7 @@ impl AddressSpace {
     )]
     fn remap(
         &self,
+        fence: &Fence<'_>,
         table: &mut Table,
         piece: PpnRun,
         frames: &PinnedFrames,
@@ -160,7 +181,7 @@ impl AddressSpace {
             // Broken copies inside an overlay of these very frames: dropping them is enough.
             self.region
                 .discard(piece)
-                .and_then(|()| self.region.protect(piece, true))
+                .inspect(|()| self.open_fence(fence, piece))
         } else {
             self.region
                 .overlay(piece, self.common.frames.memory(), first)
@@ -168,7 +189,7 @@ impl AddressSpace {
         if let Err(error) = result {
             tracing::warn!(%error, vm = ?self.vm, ?piece, "frames could not be laid over equal pages");
             outcome.refused += u64::from(piece.pages);
-            self.open_fence(piece);
+            self.open_fence(fence, piece);
             return;
         }
         let already = piece
@@ -186,9 +207,14 @@ impl AddressSpace {
         }
     }
 
+    /// Keeps every vCPU from writing the pages of `run`. The caller has excluded devices.
     #[cfg(not(feature = "broken-share-protocol"))]
-    pub(super) fn close_fence(&self, run: PpnRun) -> io::Result<()> {
-        self.region.protect(run, false)
+    pub(super) fn close_fence(&self, run: PpnRun) -> io::Result<Fence<'_>> {
+        if let Some(outside) = self.guest.try_write() {
+            return Ok(Fence::Outside { _guest: outside });
+        }
+        self.region.protect(run, false)?;
+        Ok(Fence::Closed)
     }
 
     #[cfg(not(feature = "broken-share-protocol"))]
@@ -202,8 +228,8 @@ impl AddressSpace {
         clippy::unused_self,
         reason = "stands in for the real one"
     )]
-    pub(super) fn close_fence(&self, _run: PpnRun) -> io::Result<()> {
-        Ok(())
+    pub(super) fn close_fence(&self, _run: PpnRun) -> io::Result<Fence<'_>> {
+        Ok(Fence::Closed)
     }
 
     #[cfg(feature = "broken-share-protocol")]
@@ -214,7 +240,10 @@ impl AddressSpace {
 
     /// Allows writes again. When even that fails the pages stay fenced: the VM's next write to
     /// them never succeeds and its vCPU thread stops it, with nothing lost.
-    pub(super) fn open_fence(&self, run: PpnRun) {
+    pub(super) fn open_fence(&self, fence: &Fence<'_>, run: PpnRun) {
+        if matches!(fence, Fence::Outside { .. }) {
+            return;
+        }
         if let Err(error) = self.region.protect(run, true) {
             tracing::error!(%error, vm = ?self.vm, ?run, "a fence can't be opened");
         }

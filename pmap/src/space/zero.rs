@@ -64,11 +64,14 @@ impl AddressSpace {
         }
         let undisturbed = Undisturbed::begin(run.pages);
         let closed = Instant::now();
-        if let Err(error) = self.close_fence(run) {
-            tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
-            outcome.refused += u64::from(run.pages);
-            return;
-        }
+        let fence = match self.close_fence(run) {
+            Ok(fence) => fence,
+            Err(error) => {
+                tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
+                outcome.refused += u64::from(run.pages);
+                return;
+            }
+        };
         let mut next = run.start;
         while next < run.end() {
             let kind = |ppn| (is_zero(self.region.page(ppn)), table.overlay(ppn).is_some());
@@ -96,7 +99,8 @@ impl AddressSpace {
             self.common.budget.change(vmas);
             outcome.released += u64::from(piece.pages);
         }
-        self.open_fence(run);
+        self.open_fence(&fence, run);
+        drop(fence);
         let held = closed.elapsed();
         drop(table);
         drop(batch);
