@@ -242,6 +242,22 @@ fn a_budget_of_machine_memory_is_kept() {
 }
 
 #[test]
+fn persistent_disks_are_kept_apart_by_cell() {
+    if !guests_can_run("persistent_disks_are_kept_apart_by_cell") {
+        return;
+    }
+    let (sources, output) = (sources(), tempfile::tempdir().unwrap());
+    let text = experiment(sources.path(), 2, "pmake", "matrix: [none, disk]\n");
+    let text = text.replace("scratch: 8 MiB", "scratch: 8 MiB, mode: persistent");
+    let finished = run(text, output.path());
+    assert_eq!(finished.exit_code, exit::OK);
+    for overlay in ["none-1/guest-1-0", "none-1/guest-2-0", "disk-1/guest-2-0"] {
+        let path = finished.folder.join("disks").join(overlay);
+        assert!(path.metadata().unwrap().len() > 0, "{}", path.display());
+    }
+}
+
+#[test]
 fn short_torture_finds_no_wrong_byte_while_everything_is_switched() {
     if !guests_can_run("short_torture_finds_no_wrong_byte_while_everything_is_switched") {
         return;

@@ -195,7 +195,10 @@ impl Machine {
                     at: Ppn(target),
                     frames: &frames,
                 };
-                let outcome = self.vms[&to].space.share(&[candidate], Mechanism::Content);
+                // As if a vCPU were in guest mode, or not: two kinds of fence.
+                let space = &self.vms[&to].space;
+                let _inside = (source % 2 == 0).then(|| space.enter_guest());
+                let outcome = space.share(&[candidate], Mechanism::Content);
                 assert_eq!(
                     (outcome.shared, outcome.different),
                     (equal, u64::from(pages) - equal)
@@ -210,9 +213,9 @@ impl Machine {
                             .all(|&byte| byte == 0)
                     })
                     .count() as u64;
-                let outcome = self.vms[&vm]
-                    .space
-                    .release_zero(&[PpnRun::new(Ppn(ppn), pages)]);
+                let space = &self.vms[&vm].space;
+                let _inside = (ppn % 2 == 0).then(|| space.enter_guest());
+                let outcome = space.release_zero(&[PpnRun::new(Ppn(ppn), pages)]);
                 assert_eq!(outcome.released, zeros);
             }
             Step::Settle { vm } => self.vms[&vm].space.settle(),

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use mirrorball_abi::Phase;
 use mirrorball_dedup::oracle;
 use mirrorball_monitor::{Machine, MachineConfig};
-use mirrorball_pmap::{Mechanism, PAGE_BYTES};
+use mirrorball_pmap::{Mechanism, PAGE_BYTES, PmapConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::fleet::{Fleet, Waited};
 use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
-use super::scanning::{Reading, Scanning};
+use super::scanning::{Reading, Scanning, switched_later};
 use super::signals::Stop;
 use super::{RunError, quiet};
 use crate::output::histogram::Histograms;
@@ -124,7 +124,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// An empty machine, its sampler and its disk images.
     fn new(context: &'a Context<'a>) -> Result<Self, RunError> {
+        // Where nothing scans, writes are not tracked: the baselines pay for nothing they don't use.
+        let pmap = PmapConfig {
+            tracking: context.set.scans() || switched_later(context.experiment),
+            ..PmapConfig::default()
+        };
         let config = MachineConfig {
+            pmap,
             disk_sharing: context.set.disk,
             ..MachineConfig::default()
         };
@@ -138,7 +144,8 @@ impl<'a> Run<'a> {
             context.sink.clone(),
             context.progress.clone(),
         );
-        let (images, folder) = (context.images, context.folder.clone());
+        let disks = format!("disks/{}-{}", context.set.id, context.run);
+        let (images, folder) = (context.images, context.folder.join(disks));
         let fleet = Fleet::new(
             context.experiment,
             machine.clone(),
@@ -255,11 +262,8 @@ impl<'a> Run<'a> {
         limit: Instant,
         event: Option<Instant>,
     ) -> Result<bool, RunError> {
-        let (stop, sink, machine) = (
-            self.context.stop.clone(),
-            self.context.sink.clone(),
-            self.machine.clone(),
-        );
+        let (stop, sink) = (self.context.stop.clone(), self.context.sink.clone());
+        let (machine, scanning) = (self.machine.clone(), self.scanning.clone());
         let budget = self.context.experiment.machine.memory.0;
         let mut checked = self.image_checked;
         let waited = self
@@ -268,7 +272,9 @@ impl<'a> Run<'a> {
                 if checked.elapsed() > IMAGE_CHECK {
                     checked = Instant::now();
                     machine.verify_images()?;
+                    let saved = scanning.lock().reading().ksm_saved().unwrap_or(0);
                     let used = machine.pmap().totals().used() * PAGE_BYTES;
+                    let used = used.saturating_sub(saved);
                     if used > budget {
                         return Err(RunError::Budget { used, budget });
                     }

@@ -138,7 +138,8 @@ impl<'a> Fleet<'a> {
             let mode = match disk.mode {
                 DiskMode::Nonpersistent => OverlayMode::Nonpersistent,
                 DiskMode::Persistent => {
-                    OverlayMode::Persistent(self.folder.join(format!("disks/{name}-{number}")))
+                    std::fs::create_dir_all(&self.folder).map_err(RunError::DiskFolder)?;
+                    OverlayMode::Persistent(self.folder.join(format!("{name}-{number}")))
                 }
             };
             Ok(DiskConfig {

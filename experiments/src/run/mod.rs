@@ -84,6 +84,9 @@ pub enum RunError {
     /// The experiment names an image that was not prepared.
     #[error("there is no image `{0}`")]
     NoImage(String),
+    /// There is no place for the persistent disks.
+    #[error("the folder of the persistent disks could not be made: {0}")]
+    DiskFolder(std::io::Error),
     /// Results can't be written.
     #[error("results could not be written: {0}")]
     Output(#[from] OutputError),

@@ -116,7 +116,7 @@ impl Reading {
 }
 
 /// Whether the timeline turns a scanner mechanism on.
-fn switched_later(experiment: &Experiment) -> bool {
+pub fn switched_later(experiment: &Experiment) -> bool {
     experiment.timeline.iter().any(|timed| {
         matches!(
             timed.event,
