@@ -247,7 +247,12 @@ fn persistent_disks_are_kept_apart_by_cell() {
         return;
     }
     let (sources, output) = (sources(), tempfile::tempdir().unwrap());
-    let text = experiment(sources.path(), 2, "pmake", "matrix: [none, disk]\n");
+    let text = experiment(
+        sources.path(),
+        2,
+        "{ name: pmake }",
+        "matrix: [none, disk]\n",
+    );
     let text = text.replace("scratch: 8 MiB", "scratch: 8 MiB, mode: persistent");
     let finished = run(text, output.path());
     assert_eq!(finished.exit_code, exit::OK);

@@ -145,12 +145,14 @@ impl<'a> Run<'a> {
             context.progress.clone(),
         );
         let disks = format!("disks/{}-{}", context.set.id, context.run);
-        let (images, folder) = (context.images, context.folder.join(disks));
+        let (images, folder) = (context.images, context.folder.clone());
+        let disks = folder.join(disks);
         let fleet = Fleet::new(
             context.experiment,
             machine.clone(),
             images,
             folder,
+            disks,
             context.run,
         )?;
         Ok(Self {

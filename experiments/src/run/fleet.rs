@@ -39,6 +39,8 @@ pub struct Fleet<'a> {
     images: BTreeMap<String, Arc<BaseImage>>,
     /// Where persistent overlays and consoles of failed guests go.
     folder: PathBuf,
+    /// Where overlays of persistent disks go: a folder for this cell and run.
+    disks: PathBuf,
     guests: Vec<Guest>,
     /// Guests made so far in each group, for their names.
     made: Vec<u32>,
@@ -65,7 +67,7 @@ pub enum Waited {
 }
 
 impl<'a> Fleet<'a> {
-    /// No guests yet.
+    /// No guests yet. Consoles go to `folder`, overlays of persistent disks to `disks`.
     ///
     /// # Errors
     /// A disk image can't be opened.
@@ -74,6 +76,7 @@ impl<'a> Fleet<'a> {
         machine: Arc<Machine>,
         images: &BTreeMap<String, PathBuf>,
         folder: PathBuf,
+        disks: PathBuf,
         run: u32,
     ) -> Result<Self, RunError> {
         let mut opened = BTreeMap::new();
@@ -85,6 +88,7 @@ impl<'a> Fleet<'a> {
             machine,
             images: opened,
             folder,
+            disks,
             guests: Vec::new(),
             made: vec![0; experiment.guests.len()],
             integrity: Integrity {
@@ -138,8 +142,8 @@ impl<'a> Fleet<'a> {
             let mode = match disk.mode {
                 DiskMode::Nonpersistent => OverlayMode::Nonpersistent,
                 DiskMode::Persistent => {
-                    std::fs::create_dir_all(&self.folder).map_err(RunError::DiskFolder)?;
-                    OverlayMode::Persistent(self.folder.join(format!("{name}-{number}")))
+                    std::fs::create_dir_all(&self.disks).map_err(RunError::DiskFolder)?;
+                    OverlayMode::Persistent(self.disks.join(format!("{name}-{number}")))
                 }
             };
             Ok(DiskConfig {
