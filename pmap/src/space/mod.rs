@@ -16,6 +16,7 @@
 //! shared while they run the guest, a batch only ever *tries* to take it exclusively.
 
 mod access;
+mod fence;
 mod settle;
 mod share;
 mod table;

@@ -2,15 +2,10 @@
 //! them as shared with the zero page).
 
 use super::AddressSpace;
-use crate::sys::Undisturbed;
 use crate::types::{PAGE_SIZE, Page, PpnRun};
-use std::time::Instant;
 
 /// Pages that one fence covers at most.
 const MOST_FENCED: u32 = 256;
-
-/// Mappings that fresh memory inside an overlay, under a fence, adds at most.
-const MOST_NEW_VMAS: i64 = 4;
 
 /// What became of pages thought to be zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,26 +50,18 @@ impl AddressSpace {
     }
 
     fn release_fenced(&self, run: PpnRun, outcome: &mut ZeroOutcome) {
-        let mut released = Vec::new();
-        let batch = self.dma.write();
-        let mut table = self.table.lock();
-        if table.detached() || !self.common.budget.has_room(MOST_NEW_VMAS) {
+        let Some(mut fence) = self.fence(run) else {
             outcome.refused += u64::from(run.pages);
             return;
-        }
-        let undisturbed = Undisturbed::begin(run.pages);
-        let closed = Instant::now();
-        let fence = match self.close_fence(run) {
-            Ok(fence) => fence,
-            Err(error) => {
-                tracing::warn!(%error, vm = ?self.vm, ?run, "no fence");
-                outcome.refused += u64::from(run.pages);
-                return;
-            }
         };
         let mut next = run.start;
         while next < run.end() {
-            let kind = |ppn| (is_zero(self.region.page(ppn)), table.overlay(ppn).is_some());
+            let kind = |ppn| {
+                (
+                    is_zero(self.region.page(ppn)),
+                    fence.table.overlay(ppn).is_some(),
+                )
+            };
             let first = kind(next);
             let rest = PpnRun::new(next, run.end().0 - next.0);
             let length = rest.iter().take_while(|&ppn| kind(ppn) == first).count();
@@ -95,18 +82,13 @@ impl AddressSpace {
                 outcome.refused += u64::from(piece.pages);
                 continue;
             }
-            let vmas = table.set_zero(piece, overlaid, &mut released);
+            let released = &mut fence.released;
+            let vmas = fence.table.set_zero(piece, overlaid, released);
             self.common.budget.change(vmas);
             outcome.released += u64::from(piece.pages);
         }
-        self.open_fence(&fence, run);
-        drop(fence);
-        let held = closed.elapsed();
-        drop(table);
-        drop(batch);
-        self.record_hold(held);
-        self.common.frames.release(&released);
-        drop(undisturbed);
+        fence.open(run);
+        fence.end();
     }
 
     /// Dropping a private copy inside an overlay would uncover the frame: fresh memory goes over it.
