@@ -76,6 +76,8 @@ fn settings_are_made_and_restored() {
     let counters = ksm.counters().unwrap();
     assert!((counters.cpu_seconds - 1.5).abs() < 1e-9);
     assert_eq!((counters.reclaimed(), counters.full_scans), (12, 3));
+    ksm.hold().unwrap();
+    assert_eq!(read(&host, "run"), "0");
     drop(ksm);
     assert_eq!(
         (read(&host, "run"), read(&host, "pages_to_scan")),

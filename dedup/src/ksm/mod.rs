@@ -156,6 +156,15 @@ impl Ksm {
         space.set_mergeable(true)
     }
 
+    /// Holds ksmd still; what is merged stays merged. Returns when ksmd has ended its batch, so that
+    /// counters and the kernel's account of memory read next are of one state.
+    ///
+    /// # Errors
+    /// `run` can't be written.
+    pub fn hold(&self) -> io::Result<()> {
+        self.host.write("run", "0")
+    }
+
     /// The counters now.
     ///
     /// # Errors

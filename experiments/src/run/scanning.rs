@@ -91,10 +91,16 @@ impl Scanning {
         }
     }
 
-    /// Holds our scanner still, so that what is counted next is one state.
+    /// Holds the scanner still, ours or ksmd, so that what is counted next is one state.
     pub fn hold(&self) {
-        if let Self::Ours(scanner) = self {
-            scanner.pause();
+        match self {
+            Self::Ours(scanner) => scanner.pause(),
+            Self::Ksm(ksm) => {
+                if let Err(error) = ksm.hold() {
+                    tracing::warn!(%error, "ksmd can't be held: its counters may lag behind");
+                }
+            }
+            Self::None => {}
         }
     }
 }
