@@ -78,7 +78,8 @@ fn subtitle(samples: &[&Sample]) -> String {
 pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
     let machine = samples
         .iter()
-        .filter(|sample| sample.vm == MACHINE)
+        // The first run of each cell shows how memory goes; further ones would only crowd it.
+        .filter(|sample| sample.vm == MACHINE && sample.run == 1)
         .collect::<Vec<_>>();
     let every = machine.len().div_ceil(MOST_POINTS).max(1);
     // The last sample before a change of cell is kept, so that every cell ends where it ended.
@@ -109,24 +110,17 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
     let mut layout = Layout::auto_from_plots(&plots)
         .with_title(title)
         .with_subtitle(subtitle(&machine))
-        .with_x_label("time (s); one section for each cell")
+        .with_x_label("time (s); the first run of each cell")
         .with_y_label("touched guest memory (MiB)")
         .with_legend_position(LegendPosition::OutsideRightTop)
         .with_width(900.0)
         .with_height(420.0)
         .with_font_family("DejaVu Sans");
     for (index, sample) in kept.iter().enumerate() {
-        let begins =
-            index == 0 || kept[index - 1].cell != sample.cell || kept[index - 1].run != sample.run;
-        if begins {
-            let label = if sample.run == 1 {
-                sample.cell.clone()
-            } else {
-                format!("{} {}", sample.cell, sample.run)
-            };
+        if index == 0 || kept[index - 1].cell != sample.cell {
             let line = ReferenceLine::vertical(sample.time_seconds)
                 .with_color("#444444")
-                .with_label(label);
+                .with_label(sample.cell.clone());
             layout = layout.with_reference_line(line);
         }
     }
