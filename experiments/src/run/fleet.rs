@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use mirrorball_abi::{Phase, WorkloadKind};
+use mirrorball_abi::{Phase, Status, WorkloadKind};
 use mirrorball_monitor::{DiskConfig, Machine, StopCause, Vm, VmConfig, VmState, WaitError};
 use mirrorball_pmap::GroupId;
 use mirrorball_virtio::{BaseImage, OverlayMode};
@@ -330,15 +330,14 @@ impl<'a> Fleet<'a> {
         self.collect(&guest, midway);
     }
 
-    fn collect(&mut self, guest: &Guest, midway: bool) {
-        let status = guest.vm.status();
+    /// Takes in what a guest says of its own work.
+    fn take_word(&mut self, guest: &Guest, status: &Status, done: bool) {
         let add =
             |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
         add(&mut self.integrity.verified_pages, status.verified_pages);
         add(&mut self.integrity.mismatches, status.mismatches);
         add(&mut self.work.operations, status.operations);
         add(&mut self.work.bytes, status.bytes);
-        let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
         let name = guest.vm.name();
         if done && status.outcome != 0 {
             let length = usize::try_from(status.message_length)
@@ -346,16 +345,22 @@ impl<'a> Fleet<'a> {
                 .min(status.message.len());
             let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
             let disk = disk_error(&guest.vm);
-            self.fail(
-                "workload",
-                format!("{name}: outcome {}: {message}{disk}", status.outcome),
-            );
+            let cause = format!("{name}: outcome {}: {message}{disk}", status.outcome);
+            self.fail("workload", cause);
         } else if status.mismatches > 0 {
-            self.fail(
-                "workload",
-                format!("{name}: {} pages held a wrong byte", status.mismatches),
-            );
+            let cause = format!("{name}: {} pages held a wrong byte", status.mismatches);
+            self.fail("workload", cause);
         }
+    }
+
+    fn collect(&mut self, guest: &Guest, midway: bool) {
+        let status = guest.vm.status();
+        let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
+        // A hostile guest's word counts for nothing: it may have written anything into its status.
+        if self.experiment.guests[guest.group].workload.kind != WorkloadKind::Hostile {
+            self.take_word(guest, &status, done);
+        }
+        let name = guest.vm.name();
         let spec = &self.experiment.guests[guest.group];
         if done && status.outcome == 0 && self.repeatable(spec.workload.kind) {
             let results = self.checksums.entry(spec.id.clone()).or_default();
