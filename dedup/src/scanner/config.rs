@@ -43,7 +43,9 @@ pub struct ScannerConfig {
     pub zero: bool,
     /// Share equal pages.
     pub content: bool,
-    /// Hashing threads; with 1 the scanning thread hashes itself.
+    /// Hashing threads. With 1 the scanning thread hashes itself, and compares what is still in its
+    /// cache: least CPU time. More of them shorten a pass over much new memory, for some 0.5 us of
+    /// CPU time more per page merged.
     pub threads: usize,
     /// For the hash's secret and for [`Order::EsxRandom`].
     pub seed: u64,
@@ -51,7 +53,6 @@ pub struct ScannerConfig {
 
 impl Default for ScannerConfig {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             order: Order::DirtyAware,
             pages_per_second: None,
@@ -62,7 +63,7 @@ impl Default for ScannerConfig {
             hints: true,
             zero: true,
             content: true,
-            threads: cores.min(4),
+            threads: 1,
             seed: 0,
         }
     }

@@ -21,8 +21,8 @@ use crate::index::{Entry, Hint, Index, Key};
 use crate::page::{Content, PageHasher};
 use crate::runs::RunSet;
 use mirrorball_pmap::{
-    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId,
-    WeakFrame,
+    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate,
+    Undisturbed, VmId, WeakFrame,
 };
 use std::collections::BTreeMap;
 
@@ -111,6 +111,8 @@ pub(super) struct Matcher<'a> {
     pub(super) stats: &'a mut ScannerStats,
     pub(super) hasher: &'a PageHasher,
     pub(super) rules: Rules,
+    /// Taken before the first fence of a slice, so that no fence stays closed for want of a core.
+    pub(super) undisturbed: Option<Undisturbed>,
 }
 
 impl Matcher<'_> {
@@ -338,6 +340,7 @@ impl Matcher<'_> {
         if run.pages < space.least_run() {
             return;
         }
+        self.undisturbed.get_or_insert_with(Undisturbed::begin);
         let outcome = space.share(&[ShareCandidate { at, frames }], Mechanism::Content);
         self.stats.count_share(&outcome);
         let Some(books) = self.books.get_mut(&space.vm()) else {
@@ -355,6 +358,7 @@ impl Matcher<'_> {
 
     /// Gives zero pages back.
     pub(super) fn release(&mut self, space: &AddressSpace, zeros: &RunSet) {
+        self.undisturbed.get_or_insert_with(Undisturbed::begin);
         let outcome = space.release_zero(zeros.runs());
         self.stats.count_zero(outcome);
         if let (true, Some(books)) = (outcome.refused > 0, self.books.get_mut(&space.vm())) {

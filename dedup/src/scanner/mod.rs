@@ -75,7 +75,7 @@ impl Scanner {
 
     /// One pass at full speed: the rate limits are [`ScannerThread`]'s.
     pub fn pass(&mut self) -> PassReport {
-        self.pass_at(&mut Unlimited)
+        self.pass_at(&mut Unlimited::new(&self.config))
     }
 
     /// What was done so far.
@@ -300,6 +300,7 @@ impl Scanner {
             stats: &mut self.stats,
             hasher: self.lookers.hasher(),
             rules,
+            undisturbed: None,
         }
     }
 

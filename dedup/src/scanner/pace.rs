@@ -6,8 +6,21 @@
 use super::{ScannerConfig, ScannerStats};
 use std::time::{Duration, Instant};
 
-/// Pages of a slice when nothing limits it: a few milliseconds of work.
-const SLICE: u32 = 2048;
+/// Pages of a slice when the scanning thread hashes alone: when they are compared they are still in
+/// the core's second-level cache (1 MiB), which is most of what comparing costs.
+const ALONE: u32 = 256;
+
+/// Pages of a slice for each of several hashing threads: what it costs to wake them is spread.
+const PER_THREAD: u32 = 1024;
+
+/// Pages of a slice at most.
+fn most(config: &ScannerConfig) -> u32 {
+    match u32::try_from(config.threads) {
+        Ok(0 | 1) => ALONE,
+        Ok(threads) => threads.saturating_mul(PER_THREAD),
+        Err(_) => u32::MAX,
+    }
+}
 
 /// Slices per second that a rate is spread over.
 const SLICES_PER_SECOND: u32 = 50;
@@ -27,11 +40,19 @@ pub(super) trait Pace {
 
 /// Full speed.
 #[derive(Debug)]
-pub(super) struct Unlimited;
+pub(super) struct Unlimited {
+    most: u32,
+}
+
+impl Unlimited {
+    pub(super) fn new(config: &ScannerConfig) -> Self {
+        Self { most: most(config) }
+    }
+}
 
 impl Pace for Unlimited {
     fn slice(&self) -> u32 {
-        SLICE
+        self.most
     }
     fn go_on(&mut self, _pages: u64, _cpu: Duration, _stats: &ScannerStats) -> bool {
         true
@@ -44,6 +65,7 @@ impl Pace for Unlimited {
 pub(super) struct Budget {
     pages_per_second: Option<u32>,
     cpu_fraction: Option<f64>,
+    most: u32,
     /// Up to when the work done so far is paid for, by either limit.
     paid: [Instant; 2],
 }
@@ -54,6 +76,7 @@ impl Budget {
         Self {
             pages_per_second: config.pages_per_second.map(|rate| rate.max(1)),
             cpu_fraction: percent.map(|percent| percent / 100.0),
+            most: most(config),
             paid: [now; 2],
         }
     }
@@ -62,10 +85,10 @@ impl Budget {
     pub(super) fn slice(&self) -> u32 {
         let by_rate = self
             .pages_per_second
-            .map_or(SLICE, |rate| (rate / SLICES_PER_SECOND).max(16));
+            .map_or(self.most, |rate| (rate / SLICES_PER_SECOND).max(16));
         // A slice of 256 pages takes some 0.3 ms: a pause of 30 ms at 1 %.
-        let by_cpu = self.cpu_fraction.map_or(SLICE, |_| 256);
-        by_rate.min(by_cpu).min(SLICE)
+        let by_cpu = self.cpu_fraction.map_or(self.most, |_| ALONE);
+        by_rate.min(by_cpu).min(self.most)
     }
 
     /// Charges work and returns how long to wait before the next.
@@ -147,6 +170,6 @@ mod tests {
             budget(None, None, now).charge(1 << 30, Duration::from_secs(9), now),
             Duration::ZERO
         );
-        assert_eq!(budget(None, None, now).slice(), SLICE);
+        assert_eq!(budget(None, None, now).slice(), ALONE);
     }
 }

