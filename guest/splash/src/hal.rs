@@ -13,7 +13,12 @@ use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 #[derive(Debug)]
 pub struct SplashHal;
 
-// SAFETY: page runs are exclusive, aligned and zeroed here; addresses are the same on both sides.
+// SAFETY: the trait asks that memory for DMA is valid, page-aligned, zeroed and nobody else's until
+// it is given back. `Region::new` takes whole pages out of the page manager, so no other region,
+// heap block or cache slot has them; they are zeroed before the pointer leaves; and the region is
+// forgotten, so nothing but `dma_dealloc` gives them back. A failed allocation answers address 0,
+// which the driver takes as such without using the pointer. Addresses are the same on both sides
+// because the boot page tables map all memory to itself.
 unsafe impl Hal for SplashHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         let Some(region) = Region::new(pages) else {
@@ -27,19 +32,29 @@ unsafe impl Hal for SplashHal {
         (address as u64, pointer.unwrap_or(NonNull::dangling()))
     }
 
+    // SAFETY: the caller gives back what `dma_alloc` answered, once, with the same number of pages:
+    // the very run that was taken from the page manager and forgotten there. Nothing is
+    // dereferenced.
     unsafe fn dma_dealloc(paddr: PhysAddr, _vaddr: NonNull<u8>, pages: usize) -> i32 {
         crate::memory::give(usize_of(paddr), pages);
         0
     }
 
+    // SAFETY: only the PCI transport calls this, for addresses in a device's BAR; this guest has no
+    // PCI. Memory is identity-mapped, so the answer would be the window itself; nothing is
+    // dereferenced here.
     unsafe fn mmio_phys_to_virt(paddr: PhysAddr, _size: usize) -> NonNull<u8> {
         NonNull::new(with_exposed_provenance_mut(usize_of(paddr))).unwrap_or(NonNull::dangling())
     }
 
+    // SAFETY: the device reaches all guest memory at the addresses that the driver uses, so sharing a
+    // buffer moves and touches nothing. Exposing its provenance says to the compiler that the memory
+    // is reached from elsewhere from now on.
     unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
         buffer.cast::<u8>().as_ptr().expose_provenance() as u64
     }
 
+    // SAFETY: `share` made no copy and no mapping, so there is nothing to copy back or undo.
     unsafe fn unshare(_paddr: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
 }
 
@@ -48,6 +63,9 @@ pub fn transport(id: u32, index: usize) -> Option<MmioTransport<'static>> {
     let device = crate::shared::device(id, index)?;
     let header: NonNull<VirtIOHeader> =
         NonNull::new(with_exposed_provenance_mut(usize_of(device.address)))?;
-    // SAFETY: the control page lists only register windows that the monitor emulates, for ever.
+    // SAFETY: the control page lists only register windows of `MMIO_STRIDE` bytes that the monitor
+    // emulates while the guest runs; they lie above all memory, mapped uncached, so no reference
+    // points into one. Each has one driver, the caller's; only the hostile workload writes to the
+    // registers past it, on purpose, and a guest that it confuses is confused alone.
     unsafe { MmioTransport::new(header, usize_of(mirrorball_abi::layout::MMIO_STRIDE)) }.ok()
 }

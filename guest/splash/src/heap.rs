@@ -21,7 +21,9 @@ struct Classes {
     heads: [Option<NonNull<Free>>; CLASSES],
 }
 
-// SAFETY: the lists hold memory that nobody else refers to.
+// SAFETY: the pointers are what keeps this from being `Send` by itself. They name unused memory, put
+// there by `push`, to which no other pointer exists, and no vCPU has memory of its own: whichever
+// thread holds the lists may use them.
 unsafe impl Send for Classes {}
 
 /// The guest's global allocator.
@@ -90,9 +92,15 @@ impl Classes {
     }
 }
 
-// SAFETY: blocks come from disjoint parts of pages that the page manager gave to the heap alone;
-// a class's size is at least the layout's size and a multiple of its alignment.
+// SAFETY: the trait asks for blocks that fit their layout, do not overlap while allocated, and are
+// not changed by the allocator. A block is a part of a page, or whole pages, that the page manager
+// gave to the heap alone. Parts of a page are disjoint multiples of a power of two that is at least
+// the layout's size and alignment (`class_of`), so they are aligned as the page is. A block is on
+// no list while it is out: `pop` unlinks it, only `dealloc` links it again, and nothing else writes
+// to it. No method unwinds: the guest is built to abort.
 unsafe impl GlobalAlloc for Heap {
+    // SAFETY: nothing here relies on more than the layout's own rules (a power-of-two alignment, a
+    // size that does not overflow when rounded up); even a size of 0 gets a block.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of(layout) else {
             if layout.align() > PAGE_SIZE {
@@ -115,6 +123,9 @@ unsafe impl GlobalAlloc for Heap {
         classes.pop(class).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
+    // SAFETY: the caller gives back a block of `alloc` with the layout it was allocated by.
+    // `class_of` answers the same for both calls, so a block returns to the list it came from, and
+    // whole pages return as the run that was taken: the same start, the same number of pages.
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match (class_of(layout), NonNull::new(block)) {
             // SAFETY: the caller gives back a block that `alloc` returned for this layout.
