@@ -125,6 +125,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
                 seed: *seed,
                 only: only.clone(),
                 progress,
+                ..Options::default()
             };
             run_experiment(file, &options, cli.json)
         }

@@ -65,7 +65,7 @@ memory.svg, .png  machine memory over time: what guests use, and above it what e
                   saves. The figure says how much guest-physical memory was never touched.
 histograms/       HdrHistogram logs (V2, compressed), one for each cell and run; the tag says of
                   what (hold, exit, block, ...); values are nanoseconds.
-consoles/         the last lines of the console of guests that failed.
+consoles/         the last lines of the console of guests that failed, if any.
 table.txt         the table that was printed.
 
 A file is whole or it is not there; samples.csv grows during the run and ends with a whole line.

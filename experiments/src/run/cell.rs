@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
 use super::scanning::{Reading, Scanning, switched_later};
 use super::signals::Stop;
-use super::{RunError, quiet};
+use super::{Guests, RunError, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
 use crate::output::summary::{
@@ -40,6 +40,8 @@ pub struct Context<'a> {
     pub set: &'a MechanismSet,
     /// Run of this cell, from 1.
     pub run: u32,
+    /// What boots in place of the splash guest, by guest group.
+    pub guests: &'a Guests,
     /// Disk images by id.
     pub images: &'a BTreeMap<String, PathBuf>,
     /// The results folder.
@@ -144,17 +146,7 @@ impl<'a> Run<'a> {
             context.sink.clone(),
             context.progress.clone(),
         );
-        let disks = format!("disks/{}-{}", context.set.id, context.run);
-        let (images, folder) = (context.images, context.folder.clone());
-        let disks = folder.join(disks);
-        let fleet = Fleet::new(
-            context.experiment,
-            machine.clone(),
-            images,
-            folder,
-            disks,
-            context.run,
-        )?;
+        let fleet = Fleet::new(context, machine.clone())?;
         Ok(Self {
             context,
             machine,
@@ -326,8 +318,9 @@ impl<'a> Run<'a> {
             Event::StartGuests { guests, count } => {
                 if let Some(group) = self.fleet.group(guests) {
                     for _ in 0..*count {
-                        let vm = self.fleet.start(group)?;
-                        self.scanning.lock().add(vm.space())?;
+                        if let Some(vm) = self.fleet.start(group)? {
+                            self.scanning.lock().add(vm.space())?;
+                        }
                     }
                     self.fleet.command_all();
                 }

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mirrorball_abi::{Phase, Status, WorkloadKind};
-use mirrorball_monitor::{DiskConfig, Machine, StopCause, Vm, VmConfig, VmState, WaitError};
+use mirrorball_monitor::{
+    BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
+};
 use mirrorball_pmap::GroupId;
 use mirrorball_virtio::{BaseImage, OverlayMode};
 
-use super::RunError;
+use super::cell::Context;
+use super::{Guests, RunError};
 use crate::output::histogram::{Histograms, merged};
 use crate::output::summary::{Failure, Integrity, Workload};
 use crate::spec::{DiskMode, Experiment};
@@ -29,15 +32,19 @@ struct Guest {
     command: u64,
     /// It has ended its workload, or will never.
     settled: bool,
+    /// It is a cause of the run's failure.
+    failed: bool,
 }
 
 /// The guests of one run.
 #[derive(Debug)]
 pub struct Fleet<'a> {
     experiment: &'a Experiment,
+    /// What boots in place of the splash guest, by guest group.
+    others: &'a Guests,
     machine: Arc<Machine>,
     images: BTreeMap<String, Arc<BaseImage>>,
-    /// Where persistent overlays and consoles of failed guests go.
+    /// Where consoles of failed guests go.
     folder: PathBuf,
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
@@ -52,6 +59,7 @@ pub struct Fleet<'a> {
     checksums: BTreeMap<String, BTreeSet<u64>>,
     failures: Vec<Failure>,
     notes: Vec<String>,
+    cell: &'a str,
     run: u32,
 }
 
@@ -67,28 +75,23 @@ pub enum Waited {
 }
 
 impl<'a> Fleet<'a> {
-    /// No guests yet. Consoles go to `folder`, overlays of persistent disks to `disks`.
+    /// No guests yet.
     ///
     /// # Errors
     /// A disk image can't be opened.
-    pub fn new(
-        experiment: &'a Experiment,
-        machine: Arc<Machine>,
-        images: &BTreeMap<String, PathBuf>,
-        folder: PathBuf,
-        disks: PathBuf,
-        run: u32,
-    ) -> Result<Self, RunError> {
+    pub fn new(context: &Context<'a>, machine: Arc<Machine>) -> Result<Self, RunError> {
+        let (experiment, cell, run) = (context.experiment, &context.set.id, context.run);
         let mut opened = BTreeMap::new();
-        for (id, path) in images {
+        for (id, path) in context.images {
             opened.insert(id.clone(), machine.open_image(path)?);
         }
         Ok(Self {
             experiment,
+            others: context.guests,
             machine,
             images: opened,
-            folder,
-            disks,
+            folder: context.folder.clone(),
+            disks: context.folder.join(format!("disks/{cell}-{run}")),
             guests: Vec::new(),
             made: vec![0; experiment.guests.len()],
             integrity: Integrity {
@@ -104,6 +107,7 @@ impl<'a> Fleet<'a> {
             checksums: BTreeMap::new(),
             failures: Vec::new(),
             notes: Vec::new(),
+            cell,
             run,
         })
     }
@@ -125,11 +129,12 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Makes and starts one guest of a group.
+    /// Makes and starts one guest of a group; `None` when it is the guest's own fault that it can't
+    /// boot, which is then a failure of this run like a crash.
     ///
     /// # Errors
     /// The host can't give what it needs.
-    pub fn start(&mut self, group: usize) -> Result<Arc<Vm>, RunError> {
+    pub fn start(&mut self, group: usize) -> Result<Option<Arc<Vm>>, RunError> {
         let spec = &self.experiment.guests[group];
         self.made[group] += 1;
         let name = format!("{}-{}", spec.id, self.made[group]);
@@ -160,15 +165,26 @@ impl<'a> Fleet<'a> {
             disks: disks.collect::<Result<_, RunError>>()?,
             console: true,
         };
-        let vm = self.machine.create_vm(&config)?;
-        vm.start()?;
+        let made = match self.others.get(&spec.id) {
+            Some(elf) => self.machine.create_vm_from(&config, elf),
+            None => self.machine.create_vm(&config),
+        };
+        let vm = match made.and_then(|vm| vm.start().map(|()| vm)) {
+            Ok(vm) => vm,
+            Err(MonitorError::Boot(cause)) if is_of_the_guest(&cause) => {
+                self.fail("guest", format!("{name}: {cause}"));
+                return Ok(None);
+            }
+            Err(cause) => return Err(RunError::Guest { name, cause }),
+        };
         self.guests.push(Guest {
             group,
             vm: vm.clone(),
             command: 0,
             settled: false,
+            failed: false,
         });
-        Ok(vm)
+        Ok(Some(vm))
     }
 
     /// Position of a group by its id.
@@ -258,6 +274,7 @@ impl<'a> Fleet<'a> {
         let expected = matches!(cause, StopCause::Requested | StopCause::Exited(0))
             || kind == WorkloadKind::Hostile && !matches!(cause, StopCause::Monitor(_));
         let text = format!("{name}: {cause}");
+        guest.failed = !expected;
         if expected {
             self.notes.push(text);
         } else {
@@ -269,10 +286,13 @@ impl<'a> Fleet<'a> {
     pub fn timed_out(&mut self, phase: Phase, what: &str, limit: Duration) {
         let late = self
             .guests
-            .iter()
+            .iter_mut()
             .filter(|guest| !guest.settled && guest.vm.status().phase < phase as u32);
         let names = late
-            .map(|guest| guest.vm.name().to_owned())
+            .map(|guest| {
+                guest.failed = true;
+                guest.vm.name().to_owned()
+            })
             .collect::<Vec<_>>();
         let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         let more = if names.len() > 5 {
@@ -304,34 +324,32 @@ impl<'a> Fleet<'a> {
             let Some(index) = self.guests.iter().position(|guest| guest.group == group) else {
                 return;
             };
-            self.retire(index, true);
+            self.retire(index);
         }
     }
 
     /// Stops all guests, keeping what they told.
     pub fn stop_all(&mut self) {
         while !self.guests.is_empty() {
-            self.retire(self.guests.len() - 1, false);
+            self.retire(self.guests.len() - 1);
         }
     }
 
-    /// Stops a guest; `midway` when its workload was not expected to be done.
-    fn retire(&mut self, index: usize, midway: bool) {
+    /// Stops a guest.
+    fn retire(&mut self, index: usize) {
+        if let VmState::Stopped(cause) = self.guests[index].vm.state() {
+            if !self.guests[index].settled {
+                self.ended(index, &cause);
+            }
+        } else {
+            self.guests[index].vm.pause();
+        }
         let guest = self.guests.remove(index);
-        if let VmState::Stopped(cause) = guest.vm.state()
-            && !guest.settled
-        {
-            self.guests.insert(index, guest);
-            self.ended(index, &cause);
-            let guest = self.guests.remove(index);
-            return self.collect(&guest, midway);
-        }
-        guest.vm.pause();
-        self.collect(&guest, midway);
+        self.collect(guest);
     }
 
-    /// Takes in what a guest says of its own work.
-    fn take_word(&mut self, guest: &Guest, status: &Status, done: bool) {
+    /// Takes in what a guest says of its own work; false if it failed by its own word.
+    fn take_word(&mut self, guest: &Guest, status: &Status, done: bool) -> bool {
         let add =
             |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
         add(&mut self.integrity.verified_pages, status.verified_pages);
@@ -347,20 +365,23 @@ impl<'a> Fleet<'a> {
             let disk = disk_error(&guest.vm);
             let cause = format!("{name}: outcome {}: {message}{disk}", status.outcome);
             self.fail("workload", cause);
+            false
         } else if status.mismatches > 0 {
             let cause = format!("{name}: {} pages held a wrong byte", status.mismatches);
             self.fail("workload", cause);
+            false
+        } else {
+            true
         }
     }
 
-    fn collect(&mut self, guest: &Guest, midway: bool) {
+    fn collect(&mut self, mut guest: Guest) {
         let status = guest.vm.status();
         let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
         // A hostile guest's word counts for nothing: it may have written anything into its status.
         if self.experiment.guests[guest.group].workload.kind != WorkloadKind::Hostile {
-            self.take_word(guest, &status, done);
+            guest.failed |= !self.take_word(&guest, &status, done);
         }
-        let name = guest.vm.name();
         let spec = &self.experiment.guests[guest.group];
         if done && status.outcome == 0 && self.repeatable(spec.workload.kind) {
             let results = self.checksums.entry(spec.id.clone()).or_default();
@@ -381,12 +402,8 @@ impl<'a> Fleet<'a> {
                 self.histograms.insert(name, sum);
             }
         }
-        let failed = self
-            .failures
-            .iter()
-            .any(|failure| failure.cause.contains(name));
-        if failed && !midway {
-            self.keep_console(name, &guest.vm.console_tail());
+        if guest.failed {
+            self.keep_console(guest.vm.name(), &guest.vm.console_tail());
         }
         self.machine.remove_vm(guest.vm.id());
     }
@@ -401,9 +418,13 @@ impl<'a> Fleet<'a> {
             )
     }
 
+    /// A guest that crashes at boot has often said nothing, and an empty file would say no more.
     fn keep_console(&mut self, name: &str, tail: &str) {
+        if tail.is_empty() {
+            return;
+        }
         let folder = self.folder.join("consoles");
-        let path = folder.join(format!("{name}-run{}.log", self.run));
+        let path = folder.join(format!("{}-run{}-{name}.log", self.cell, self.run));
         let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, tail));
         if let Err(error) = written {
             self.notes.push(format!("{}: {error}", path.display()));
@@ -434,6 +455,11 @@ impl<'a> Fleet<'a> {
             notes: self.notes,
         }
     }
+}
+
+/// Whether no host could boot this guest.
+const fn is_of_the_guest(cause: &BootError) -> bool {
+    !matches!(cause, BootError::Frames(_) | BootError::Memory(_))
 }
 
 /// What was wrong with a VM's disks, as the host saw it: the guest only knows that there was an

@@ -40,6 +40,9 @@ const FILES: [&str; 5] = [
     "samples.csv",
 ];
 
+/// Guests by id of their group: static ELFs that keep to the guest interface.
+pub type Guests = BTreeMap<String, Arc<[u8]>>;
+
 /// What a user may add to an experiment file.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -53,6 +56,9 @@ pub struct Options {
     pub only: Vec<String>,
     /// How progress is shown.
     pub progress: Style,
+    /// What boots in place of the splash guest. Results do not tell of it, so the command line has
+    /// no such option.
+    pub guests: Guests,
 }
 
 /// Why an experiment could not be run to its end.
@@ -72,6 +78,15 @@ pub enum RunError {
     /// The monitor can't go on.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
+    /// The host can't give what a guest needs.
+    #[error("{name} could not be started: {cause}")]
+    Guest {
+        /// The VM.
+        name: String,
+        /// Why.
+        #[source]
+        cause: MonitorError,
+    },
     /// KSM can't be used.
     #[error(transparent)]
     Ksm(#[from] KsmUnavailable),
@@ -133,7 +148,12 @@ impl RunError {
             Self::Stopped(code) => *code,
             Self::NoCell(..) => exit::USAGE,
             Self::NoImage(_) => exit::INTERNAL,
-            Self::Monitor(MonitorError::Disk(_)) | Self::Budget { .. } => exit::RUN_FAILED,
+            Self::Monitor(MonitorError::Disk(_))
+            | Self::Guest {
+                cause: MonitorError::Disk(_),
+                ..
+            }
+            | Self::Budget { .. } => exit::RUN_FAILED,
             _ => exit::HOST,
         }
     }
@@ -168,6 +188,10 @@ impl Finished {
             match self.summary.verdict {
                 Verdict::Met => format!("xdg-open {folder}/memory.png"),
                 Verdict::NotMet => format!("less {folder}/summary.json"),
+                // What failed was told by a run, not by the host.
+                Verdict::Failed if self.summary.cells.iter().any(|c| !c.failures.is_empty()) => {
+                    format!("less {folder}/summary.json")
+                }
                 Verdict::Inconclusive | Verdict::NotSupported | Verdict::Failed => {
                     "mirrorball doctor".to_owned()
                 }
@@ -213,7 +237,15 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         .into_iter()
         .map(|(id, image)| (id, image.path))
         .collect();
-    let error = run_all(&experiment, &paths, &mut store, &sink, &progress, &stop);
+    let error = run_all(
+        &experiment,
+        &options.guests,
+        &paths,
+        &mut store,
+        &sink,
+        &progress,
+        &stop,
+    );
     progress.finish();
     let mut error = error
         .err()
@@ -241,6 +273,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
 
 fn run_all(
     experiment: &Experiment,
+    guests: &Guests,
     images: &BTreeMap<String, PathBuf>,
     store: &mut Store,
     sink: &Arc<Mutex<Sink>>,
@@ -260,6 +293,7 @@ fn run_all(
             experiment,
             set: &experiment.matrix[planned.cell],
             run: planned.run,
+            guests,
             images,
             folder: store.path().to_owned(),
             sink: sink.clone(),

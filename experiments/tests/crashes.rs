@@ -1,0 +1,150 @@
+//! Guests that never get as far as their workload, and the guests beside them. A host without
+//! `/dev/kvm` says so and counts.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+#[path = "../../monitor/tests/common/mod.rs"]
+mod assembled;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mirrorball_experiments::output::samples::Sample;
+use mirrorball_experiments::output::summary::{Summary, Verdict};
+use mirrorball_experiments::run::{self, Finished, Options, Style};
+use mirrorball_experiments::spec::{self, HostFacts};
+use mirrorball_experiments::{doctor, exit};
+
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// One guest of each of the groups `victim` and `other`, where `victim` boots this ELF; `None`, and
+/// told, where no guest can run.
+fn run_beside(test: &str, victim: Arc<[u8]>, rest: &str, output: &Path) -> Option<Finished> {
+    if doctor::examine().exit_code() != exit::OK {
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        eprintln!("NOT RUN ({count}): {test} needs /dev/kvm; see `mirrorball doctor`");
+        return None;
+    }
+    let sources = tempfile::tempdir().unwrap();
+    let text = "fn f(x: u64) -> u64 { x }\n".repeat(4000);
+    std::fs::write(sources.path().join("f.rs"), text).unwrap();
+    let text = format!(
+        "version: 1\nname: crash\nmachine: {{ memory: 1 GiB }}\n\
+         images:\n  base: {{ directory: {} }}\n\
+         guests:\n  - {{ id: victim, count: 1, memory: 32 MiB, workload: {{ name: touch }} }}\n  \
+         - {{ id: other, count: 1, memory: 32 MiB, disks: [{{ image: base }}], workload: {{ name: scan, passes: 1 }} }}\n\
+         matrix: [none, disk]\n{rest}",
+        sources.path().display()
+    );
+    let host = HostFacts {
+        memory: u64::MAX,
+        results: Some(output.to_owned()),
+    };
+    let loaded = spec::check_text("crash.yaml", text, Path::new("."), &host)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let options = Options {
+        output: Some(output.to_owned()),
+        progress: Style::None,
+        guests: BTreeMap::from([("victim".to_owned(), victim)]),
+        ..Options::default()
+    };
+    Some(run::run(&loaded, &options).unwrap())
+}
+
+/// Every run failed because of the victim alone, the other guest finished in each, and every file
+/// can be read.
+fn check_blame(finished: &Finished, cause: &str) {
+    let summary = &finished.summary;
+    assert_eq!(finished.exit_code, exit::RUN_FAILED, "{:?}", summary.causes);
+    assert_eq!(summary.verdict, Verdict::Failed);
+    assert_eq!(
+        summary.causes.len(),
+        2,
+        "one cause for each run: {:?}",
+        summary.causes
+    );
+    for (cell, told) in summary.cells.iter().zip(&summary.causes) {
+        let start = format!("{} run 1: guest: victim-1: ", cell.id);
+        assert!(told.starts_with(&start) && told.contains(cause), "{told}");
+        assert_eq!(cell.failures[0].class, "guest");
+        assert_eq!(cell.runs, 0, "a failed run gives no figures");
+        assert_eq!(cell.figures.memory.guest_physical, None);
+    }
+    eprintln!("{}", summary.causes[0]);
+    let next = finished.closing(Path::new("crash.yaml"));
+    assert!(next.contains("verdict: failed"), "{next}");
+    assert!(next.ends_with("summary.json\n"), "{next}");
+
+    let read = |name| std::fs::read_to_string(finished.folder.join(name)).unwrap();
+    let stored: Summary = serde_json::from_str(&read("summary.json")).unwrap();
+    assert_eq!(stored.causes, summary.causes);
+    let run: serde_json::Value = serde_json::from_str(&read("run.json")).unwrap();
+    for record in run["runs"].as_array().unwrap() {
+        assert_eq!(record["complete"], false);
+        let sum = &record["checksums"];
+        assert!(sum["other"].is_string(), "the other guest did not finish");
+        assert!(sum["victim"].is_null(), "the victim computed nothing");
+    }
+    let samples = csv::Reader::from_path(finished.folder.join("samples.csv"))
+        .unwrap()
+        .deserialize::<Sample>()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
+    for cell in &summary.cells {
+        let measured = |s: &Sample| s.cell == cell.id && s.phase == "measure";
+        assert!(samples.iter().any(measured), "{} ended early", cell.id);
+    }
+    let table = read("table.txt");
+    assert!(table.contains("failed"), "{table}");
+}
+
+#[test]
+fn a_guest_that_crashes_at_boot_is_named_and_the_others_finish() {
+    let test = "a_guest_that_crashes_at_boot_is_named_and_the_others_finish";
+    let crashes: [(&[u8], &str); 3] = [
+        (assembled::PANIC, "the guest panicked"),
+        (assembled::NULL, "the guest faulted"),
+        (assembled::EXIT, "exit code 7"),
+    ];
+    for (code, cause) in crashes {
+        let output = tempfile::tempdir().unwrap();
+        let victim = assembled::guest("crashes", &[code]);
+        let Some(finished) = run_beside(test, victim, "", output.path()) else {
+            return;
+        };
+        check_blame(&finished, cause);
+    }
+}
+
+#[test]
+fn a_guest_that_cannot_be_booted_is_named_and_the_others_finish() {
+    let test = "a_guest_that_cannot_be_booted_is_named_and_the_others_finish";
+    let output = tempfile::tempdir().unwrap();
+    let victim: Arc<[u8]> = b"no ELF at all".as_slice().into();
+    if let Some(finished) = run_beside(test, victim, "", output.path()) {
+        check_blame(&finished, "image is not usable");
+    }
+}
+
+#[test]
+fn a_guest_of_the_timeline_that_crashes_at_boot_fails_its_run_only() {
+    let test = "a_guest_of_the_timeline_that_crashes_at_boot_fails_its_run_only";
+    let output = tempfile::tempdir().unwrap();
+    let rest = "timeline:\n  - { at: 0 s, start-guests: { guests: victim, count: 1 } }\n";
+    let victim = assembled::guest("crashes", &[assembled::NULL]);
+    let Some(finished) = run_beside(test, victim, rest, output.path()) else {
+        return;
+    };
+    assert_eq!(finished.exit_code, exit::RUN_FAILED);
+    for cell in &finished.summary.cells {
+        let causes = cell.failures.iter().map(|f| f.cause.as_str());
+        let causes = causes.collect::<Vec<_>>();
+        assert!(
+            matches!(causes[..], [first, second]
+                if first.starts_with("victim-1: ") && second.starts_with("victim-2: ")),
+            "{causes:?}"
+        );
+    }
+}
