@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{LONG, config, machine};
-use mirrorball_abi::{Phase, Workload, WorkloadKind};
+use mirrorball_abi::{OUTCOME_FAILED, OUTCOME_GOOD, Phase, Workload, WorkloadKind};
 use mirrorball_monitor::{DiskConfig, Machine, Vm, VmState, WaitError};
 use mirrorball_virtio::OverlayMode;
 
@@ -29,16 +29,23 @@ fn start(machine: &Machine, vcpus: u32) -> Arc<Vm> {
     vm
 }
 
-/// Runs a command to its end and checks that the guest found nothing wrong.
-fn run(vm: &Vm, workload: &Workload) -> mirrorball_abi::Status {
+/// Runs a command to its end; what the guest says of it, in numbers and in words.
+fn finish(vm: &Vm, workload: &Workload) -> (mirrorball_abi::Status, String) {
     let command = vm.command(workload);
     vm.wait_until(Phase::Done, command, LONG).unwrap();
     let status = vm.status();
+    assert_eq!(status.command, command);
     let length = usize::try_from(status.message_length).unwrap();
     let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
+    (status, message)
+}
+
+/// Runs a command to its end and checks that the guest found nothing wrong.
+fn run(vm: &Vm, workload: &Workload) -> mirrorball_abi::Status {
+    let (status, message) = finish(vm, workload);
     assert_eq!(
-        (status.outcome, status.command, status.mismatches),
-        (0, command, 0),
+        (status.outcome, status.mismatches),
+        (OUTCOME_GOOD, 0),
         "{message}"
     );
     status
@@ -80,6 +87,31 @@ fn commands_run_to_their_end_one_after_the_other() {
     vm.wait_until(Phase::Done, command, LONG).unwrap();
     assert_eq!(vm.state(), VmState::Running);
     assert!(!vm.exit_times().is_empty());
+}
+
+#[test]
+fn a_working_set_larger_than_the_guest_is_refused() {
+    let Some(machine) = machine("splash working set") else {
+        return;
+    };
+    let vm = start(&machine, 1);
+    // The guest has 8192 pages (32 MiB); the largest number must not wrap into one that fits.
+    for pages in [8192, u64::MAX] {
+        let touch = workload(WorkloadKind::Touch, &[pages, 5, 10, 50, 10, 10, 20]);
+        let (status, message) = finish(&vm, &touch);
+        assert_eq!(status.outcome, OUTCOME_FAILED, "{message}");
+        assert_eq!((status.operations, status.active_pages), (0, 0));
+        let said = format!("a working set of {pages} pages");
+        assert!(
+            message.contains(&said) && message.contains("does not fit"),
+            "{message}"
+        );
+    }
+    // Nearly all of it is fine, whole, and so is what comes after a refusal.
+    for pages in [64, 7000] {
+        let touch = workload(WorkloadKind::Touch, &[pages, 5, 10, 50, 10, 10, 20]);
+        assert_eq!(run(&vm, &touch).active_pages, pages);
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 /// | `Pmake` | 0 jobs: threads (two for each vCPU), 1 passes (1), 2 most files (all), 3 pause between files in microseconds (none) |
 /// | `Scan` | 0 passes (3), 1 most bytes of the table (all) |
 /// | `Splash` | 0 keys, u32 each (2^20, or what fits), 1 passes (1) |
-/// | `Touch` | 0 pages of the working set (1024), 1 period in ms (1000), 2 percent of pages moved each period (10), 3 percent of touches that write (50), 4 percent zero (0), 5 percent equal in all guests of one seed (0), 6 duration in ms (until stopped) |
+/// | `Touch` | 0 pages of the working set (1024; more than fit are refused), 1 period in ms (1000), 2 percent of pages moved each period (10), 3 percent of touches that write (50), 4 percent zero (0), 5 percent equal in all guests of one seed (0), 6 duration in ms (until stopped) |
 /// | `Torture` | 0 pages to verify in all (100,000), 1 pages of the anonymous region (a quarter of what is free), 2 blocks of disk in play (256), 3 percent of rewrites whose content is equal in all guests of one seed (50) |
 /// | `Hostile` | 0 attacks to make (200), 1 which, from 1 (all in turn), 2 only devices of this virtio id (block and console) |
 /// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite |

@@ -11,12 +11,15 @@ use crate::pattern::{self, Content};
 use crate::port;
 use crate::sched;
 use crate::shared::{self, ACTIVE_PAGES, OPERATIONS, VERIFIED_PAGES};
+use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+use mirrorball_abi::layout::PAGE_SIZE;
 
 /// Never written: as the page came.
 const UNWRITTEN: u32 = 0;
+/// Bytes that are kept of each page: its version and its place in the order.
+const NOTES: usize = 2 * size_of::<u32>();
 
 struct Toucher<'a> {
     job: &'a Job,
@@ -50,18 +53,55 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     Ok(())
 }
 
+/// Pages to take for a working set of `wanted` pages when `available` can be had: twice as many
+/// where memory allows it, so that it has somewhere to move, but never fewer. A smaller working set
+/// than the one asked for would be a wrong truth to hold estimates against.
+fn pages_for(wanted: usize, available: usize) -> Result<usize, String> {
+    let kept = wanted.saturating_mul(NOTES).div_ceil(PAGE_SIZE);
+    if wanted.saturating_add(kept) > available {
+        return Err(too_large(wanted, available));
+    }
+    let roomy = wanted.saturating_mul(2).min(available * 3 / 4);
+    Ok(roomy.max(wanted))
+}
+
+fn too_large(wanted: usize, available: usize) -> String {
+    let kib = |pages: usize| pages.saturating_mul(PAGE_SIZE) / 1024;
+    format!(
+        "a working set of {wanted} pages ({} KiB) does not fit: the guest has {available} pages ({} KiB) free",
+        kib(wanted),
+        kib(available)
+    )
+}
+
+/// The numbers in memory of their own; `None` where there is no room for them.
+fn notes(numbers: impl ExactSizeIterator<Item = u32>) -> Option<Vec<u32>> {
+    let mut kept = Vec::new();
+    kept.try_reserve_exact(numbers.len()).ok()?;
+    kept.extend(numbers);
+    Some(kept)
+}
+
 impl<'a> Toucher<'a> {
     fn new(job: &'a Job) -> Result<Self, String> {
         let wanted = job.count(0, 1024).max(1);
-        // Twice the working set, so that it has somewhere to move; less when memory is short.
-        let most = (wanted * 2).min(memory::available_pages() * 3 / 4).max(1);
-        let region = Region::largest(most, 1).ok_or("no memory for the working set")?;
+        let available = memory::available_pages();
+        let most = pages_for(wanted, available)?;
+        let region = Region::largest(most, wanted)
+            .ok_or_else(|| format!("no {wanted} consecutive pages are free for the working set"))?;
         let pages = region.pages();
+        let numbers = 0..u32::try_from(pages).unwrap_or(u32::MAX);
+        let (Some(versions), Some(order)) = (
+            notes(numbers.clone().map(|_| UNWRITTEN)),
+            notes(numbers.clone()),
+        ) else {
+            return Err(too_large(wanted, available));
+        };
         let mut toucher = Self {
             job,
-            active: wanted.min(pages),
-            versions: vec![UNWRITTEN; pages],
-            order: (0..u32::try_from(pages).unwrap_or(u32::MAX)).collect(),
+            active: wanted,
+            versions,
+            order,
             region,
             written: job.param(3, 50).min(100),
             zero: job.params[4].min(100),
@@ -101,7 +141,7 @@ impl<'a> Toucher<'a> {
             }
         }
         OPERATIONS.increase(self.active as u64);
-        shared::BYTES.increase((self.active * mirrorball_abi::layout::PAGE_SIZE) as u64);
+        shared::BYTES.increase((self.active * PAGE_SIZE) as u64);
     }
 
     fn verify(&mut self, page: usize, version: u32) {
@@ -126,5 +166,35 @@ impl<'a> Toucher<'a> {
                 self.order.swap(out, into);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_working_set_moves_in_twice_its_size_or_what_there_is() {
+        assert_eq!(pages_for(100, 1000), Ok(200));
+        assert_eq!(pages_for(500, 1000), Ok(750));
+        assert_eq!(pages_for(900, 1000), Ok(900));
+        assert_eq!(
+            pages_for(998, 1000),
+            Ok(998),
+            "the last that fits, with two pages of notes"
+        );
+    }
+
+    #[test]
+    fn a_working_set_is_refused_rather_than_cut() {
+        for wanted in [999, 1000, 1001, usize::MAX / 2, usize::MAX] {
+            let refused = pages_for(wanted, 1000).unwrap_err();
+            assert!(
+                refused.contains(&format!("a working set of {wanted} pages"))
+                    && refused.contains("the guest has 1000 pages (4000 KiB) free"),
+                "{refused}"
+            );
+        }
+        assert!(pages_for(1, 0).is_err());
     }
 }
