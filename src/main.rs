@@ -23,9 +23,6 @@ struct Cli {
     /// Print JSON, and nothing else, to standard output
     #[arg(long, global = true)]
     json: bool,
-    /// How progress is shown on standard error
-    #[arg(long, global = true, value_enum, default_value_t = ProgressStyle::Auto)]
-    progress: ProgressStyle,
 }
 
 #[derive(Subcommand)]
@@ -46,6 +43,9 @@ enum Command {
         /// Only this mechanism set (may be repeated)
         #[arg(long, value_name = "CELL")]
         only: Vec<String>,
+        /// How progress is shown on standard error
+        #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+        progress: ProgressStyle,
     },
     /// Check experiment files and start nothing
     Validate {
@@ -89,6 +89,17 @@ enum ProgressStyle {
     None,
 }
 
+impl From<ProgressStyle> for Style {
+    fn from(style: ProgressStyle) -> Self {
+        match style {
+            ProgressStyle::Auto => Self::Auto,
+            ProgressStyle::Bar => Self::Bar,
+            ProgressStyle::Plain => Self::Plain,
+            ProgressStyle::None => Self::None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     mirrorball_experiments::log::start();
@@ -112,24 +123,19 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
             runs,
             seed,
             only,
+            progress,
         } => {
-            let progress = match cli.progress {
-                ProgressStyle::Auto => Style::Auto,
-                ProgressStyle::Bar => Style::Bar,
-                ProgressStyle::Plain => Style::Plain,
-                ProgressStyle::None => Style::None,
-            };
             let options = Options {
                 output: output.clone(),
                 runs: *runs,
                 seed: *seed,
                 only: only.clone(),
-                progress,
+                progress: (*progress).into(),
                 ..Options::default()
             };
             run_experiment(file, &options, cli.json)
         }
-        Command::Validate { files } => validate(files),
+        Command::Validate { files } => validate(files, cli.json),
         Command::Image { source, seed } => make_images(source, *seed, cli.json),
         Command::Bench { runs, only, output } => measure(*runs, only, output.as_deref(), cli.json),
         Command::Doctor => {
@@ -208,16 +214,23 @@ fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<
     Ok(finished.exit_code)
 }
 
-fn validate(files: &[PathBuf]) -> anyhow::Result<u8> {
-    let mut codes = Vec::new();
+fn validate(files: &[PathBuf], json: bool) -> anyhow::Result<u8> {
+    let (mut codes, mut checked) = (Vec::new(), Vec::new());
     for file in files {
-        match load(file, None) {
-            Ok(loaded) => {
-                let plan = run::plan(&loaded.experiment);
-                print(&format!("{}: valid; {plan}\n", file.display()))?;
+        let loaded = load(file, None);
+        let plan = loaded.as_ref().ok().map(|l| run::plan(&l.experiment));
+        match &plan {
+            _ if json => {
+                let valid = plan.is_some();
+                checked.push(serde_json::json!({ "file": file, "valid": valid, "plan": plan }));
             }
-            Err(code) => codes.push(code),
+            Some(plan) => print(&format!("{}: valid; {plan}\n", file.display()))?,
+            None => {}
         }
+        codes.extend(loaded.err());
+    }
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&checked)?))?;
     }
     Ok(codes.into_iter().min().unwrap_or(exit::OK))
 }
@@ -281,5 +294,29 @@ fn print(text: &str) -> anyhow::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn progress_is_an_option_of_what_shows_it() {
+        Cli::command().debug_assert();
+        let takes = |words: &[&str]| {
+            let all = ["mirrorball"].iter().chain(words).copied();
+            Cli::try_parse_from(all.chain(["--progress", "none"])).is_ok()
+        };
+        assert!(takes(&["run", "x.yaml"]));
+        for other in [
+            &["validate", "x"][..],
+            &["image", "x"],
+            &["bench"],
+            &["doctor"],
+        ] {
+            assert!(!takes(other), "{other:?}");
+        }
     }
 }
