@@ -47,6 +47,9 @@ impl Header {
     /// Why a file that begins with `bytes` is no overlay that this version can use.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let (header, _) = Self::read_from_prefix(bytes).map_err(|_| "it is too short")?;
+        if header.as_bytes().iter().all(|byte| *byte == 0) {
+            return Err("it was never finished (it has no header); delete it to make it anew");
+        }
         if header.magic != MAGIC {
             return Err("it does not begin like one");
         }

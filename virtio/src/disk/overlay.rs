@@ -68,7 +68,7 @@ impl Overlay {
         let data = BLOCK_BYTES + Bitmap::file_bytes(blocks);
         let bytes = data + blocks * BLOCK_BYTES;
         let bitmap = if metadata.len() == 0 {
-            create(&file, &wanted, data, bytes)
+            create(&file, path, &wanted, data, bytes)
                 .map_err(|error| failed("making the disk overlay", error))?;
             Bitmap::new(blocks)
         } else {
@@ -260,17 +260,32 @@ fn load(
     Bitmap::load(blocks, &bits).ok_or_else(|| invalid("its bitmap is damaged"))
 }
 
-/// Lays a new overlay out. The header comes last: a file without one was never finished. The
-/// bitmap's space is taken now, so that a flush needs none on a full disk.
-fn create(file: &File, header: &Header, data: u64, bytes: u64) -> io::Result<()> {
+/// Lays a new overlay out. The header comes last: a file without one was never finished, a file
+/// with one has its name on the disk as well. The bitmap's space is taken now, so that a flush
+/// needs none on a full disk.
+fn create(file: &File, path: &Path, header: &Header, data: u64, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
     match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, data) {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
         Err(errno) => return Err(errno.into()),
     }
     file.sync_all()?;
+    sync_name(path)?;
     file.write_all_at(header.as_bytes(), 0)?;
     file.sync_all()
+}
+
+/// Makes a new file's name durable: syncing the file alone need not (fsync(2)), and a flush into a
+/// file that a crash leaves without a name keeps nothing.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    match rustix::fs::fsync(File::open(directory.unwrap_or(Path::new(".")))?) {
+        // File systems that have no such thing keep names in another way.
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn read_start(file: &File, bytes: usize) -> io::Result<Vec<u8>> {

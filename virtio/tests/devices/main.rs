@@ -5,10 +5,12 @@
 
 mod block;
 mod console;
+mod crash;
 mod driver;
 mod faults;
 mod image;
 mod malformed;
 mod model;
+mod sectors;
 mod sharing;
 mod transport;
