@@ -94,6 +94,32 @@ fn settings_are_made_and_restored() {
 }
 
 #[test]
+fn saved_are_the_references_beyond_the_first_and_the_zero_pages() {
+    let root = tempfile::tempdir().unwrap();
+    let host = host(root.path());
+    for (name, value) in [
+        ("pages_unshared", "6\n"),
+        ("pages_volatile", "2\n"),
+        ("general_profit", "-4096\n"),
+    ] {
+        fs::write(host.sysfs.join(name), value).unwrap();
+    }
+    let ksm = Ksm::start_on(host.clone(), &settings()).unwrap();
+    for (name, value) in [("pages_shared", "3\n"), ("pages_sharing", "12\n")] {
+        fs::write(host.sysfs.join(name), value).unwrap();
+    }
+    // A kernel that does not count its zero pages.
+    let old = ksm.counters().unwrap();
+    assert_eq!((old.ksm_zero_pages, old.reclaimed()), (0, 12));
+    fs::write(host.sysfs.join("ksm_zero_pages"), "5\n").unwrap();
+    let now = ksm.counters().unwrap();
+    assert_eq!((now.pages_shared, now.pages_sharing), (3, 12));
+    assert_eq!((now.pages_unshared, now.pages_volatile), (6, 2));
+    assert_eq!((now.ksm_zero_pages, now.reclaimed()), (5, 17));
+    assert_eq!(now.general_profit, -4096, "KSM can cost more than it saves");
+}
+
+#[test]
 fn one_run_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let host = host(root.path());
@@ -187,7 +213,7 @@ fn the_real_ksm_merges_equal_pages_of_two_vms() {
         return;
     }
     let machine = Machine::of(
-        &[64, 64],
+        &[96, 96],
         PmapConfig {
             tracking: false,
             frame_capacity: 1 << 20,
@@ -196,6 +222,8 @@ fn the_real_ksm_merges_equal_pages_of_two_vms() {
     );
     for vm in 0..2 {
         machine.fill(vm, 0..64, |n| page(n.into()));
+        machine.fill(vm, 64..80, |_| [0; 4096]);
+        machine.fill(vm, 80..96, |n| page((vm * 1000 + n).into()));
     }
     let before: Vec<_> = ["run", "pages_to_scan", "advisor_mode"]
         .map(|name| fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).ok())
@@ -212,12 +240,32 @@ fn the_real_ksm_merges_equal_pages_of_two_vms() {
     for space in machine.pmap.spaces() {
         ksm.mark(&space).unwrap();
     }
+    let account = || machine.pmap.kernel_account().unwrap().total() / 4096;
+    assert_eq!(account(), 192, "nothing is merged yet");
+    // Kernels before 6.6 merge zero pages and do not count them.
+    let counts_zero = Path::new("/sys/kernel/mm/ksm/ksm_zero_pages").exists();
+    let zero = if counts_zero { 32 } else { 0 };
     let merged = (0..1000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
-        ksm.counters().unwrap().pages_sharing >= 64
+        let now = ksm.counters().unwrap();
+        now.pages_sharing >= 64 && now.ksm_zero_pages >= zero
     });
     assert!(merged, "{:?}", ksm.counters());
-    assert!(ksm.counters().unwrap().cpu_seconds > 0.0);
+    ksm.hold().unwrap();
+    let now = ksm.counters().unwrap();
+    assert!(now.cpu_seconds > 0.0);
+    assert_eq!(
+        (now.pages_shared, now.ksm_zero_pages),
+        (64, zero),
+        "{now:?}"
+    );
+    if counts_zero {
+        assert_eq!(
+            account(),
+            192 - now.reclaimed(),
+            "the kernel gave back what its counters say: {now:?}"
+        );
+    }
     machine.verify();
     ksm.stop().unwrap();
     let after: Vec<_> = ["run", "pages_to_scan", "advisor_mode"]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mirrorball_abi::Phase;
 use mirrorball_dedup::oracle;
 use mirrorball_monitor::{Machine, MachineConfig};
-use mirrorball_pmap::{Mechanism, PAGE_BYTES, PmapConfig};
+use mirrorball_pmap::{PAGE_BYTES, PmapConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -17,12 +17,10 @@ use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
 use super::scanning::{Reading, Scanning, switched_later};
 use super::signals::Stop;
-use super::{Guests, RunError, quiet};
+use super::{Guests, RunError, account, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
-use crate::output::summary::{
-    Accounting, ByMechanism, CpuSeconds, Failure, Figures, Ksm, Memory, Sharing, Workload,
-};
+use crate::output::summary::{CpuSeconds, Failure, Figures, Ksm, Sharing, Workload};
 use crate::spec::{Event, Experiment, MechanismSet, Switchable};
 
 /// How often disk images are looked at for changes.
@@ -266,9 +264,8 @@ impl<'a> Run<'a> {
                 if checked.elapsed() > IMAGE_CHECK {
                     checked = Instant::now();
                     machine.verify_images()?;
-                    let saved = scanning.lock().reading().ksm_saved().unwrap_or(0);
-                    let used = machine.pmap().totals().used() * PAGE_BYTES;
-                    let used = used.saturating_sub(saved);
+                    let reading = scanning.lock().reading();
+                    let used = account::used(&machine.pmap().totals(), &reading);
                     if used > budget {
                         return Err(RunError::Budget { used, budget });
                     }
@@ -351,35 +348,11 @@ impl<'a> Run<'a> {
         pmap.settle_all();
         let (totals, reading) = (pmap.totals(), self.sampler.reading());
         self.reading = reading;
-        let bytes = |pages: u64| Some(pages * PAGE_BYTES);
-        let ksm_saved = reading.ksm_saved().unwrap_or(0);
         let oracle = oracle::count(pmap);
-        let reclaimed = totals.reclaimed * PAGE_BYTES + ksm_saved;
-        let used = (totals.used() * PAGE_BYTES).saturating_sub(ksm_saved);
-        self.figures.memory = Memory {
-            guest_physical: bytes(totals.guest_physical),
-            touched: bytes(totals.touched),
-            private: Some((totals.private * PAGE_BYTES).saturating_sub(ksm_shared(&reading))),
-            shared: Some(totals.shared * PAGE_BYTES + ksm_shared(&reading)),
-            reclaimed: Some(reclaimed),
-            zero: bytes(totals.zero + reading.ksm.map_or(0, |ksm| ksm.ksm_zero_pages)),
-            frames: bytes(totals.frames),
-            ballooned: None,
-            swapped: None,
-            oracle_reclaimable: bytes(oracle.reclaimable),
-            machine_used: Some(used),
-            overhead: Some(
-                totals.overhead_bytes + reading.ours.map_or(0, |stats| stats.index_bytes),
-            ),
-        };
-        let by = |mechanism: Mechanism| bytes(totals.by_mechanism[mechanism.index()]);
-        self.figures.by_mechanism = ByMechanism {
-            disk: by(Mechanism::Disk),
-            network: None,
-            content: by(Mechanism::Content),
-            zero: bytes(totals.zero),
-            ksm: reading.ksm_saved(),
-        };
+        let memory = account::memory(&totals, &reading, oracle.reclaimable);
+        let reclaimed = memory.reclaimed.unwrap_or(0);
+        self.figures.memory = memory;
+        self.figures.by_mechanism = account::by_mechanism(&totals, &reading);
         let cpu = self.machine.cpu_seconds();
         self.figures.cpu_seconds = CpuSeconds {
             vcpu: Some(cpu.vcpu),
@@ -388,7 +361,7 @@ impl<'a> Run<'a> {
             ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
         };
         self.figures.sharing = Sharing {
-            oracle_share: fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
+            oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
             vmas: Some(totals.vmas),
             // The kernel does not count the pages of KSM's that are broken.
             broken_pages: reading.ksm.is_none().then_some(totals.broken),
@@ -401,7 +374,7 @@ impl<'a> Run<'a> {
             zero_pages: ksm.ksm_zero_pages,
             net_saved: Path::new(KSM_PROFIT).exists().then_some(ksm.general_profit),
         });
-        self.account(used);
+        self.account(account::used(&totals, &reading));
         Ok(())
     }
 
@@ -416,17 +389,8 @@ impl<'a> Run<'a> {
                 );
             }
         };
-        let gap = fraction(pmap.abs_diff(kernel), kernel).unwrap_or(0.0);
-        self.figures.accounting = Accounting {
-            pmap: Some(pmap),
-            kernel: Some(kernel),
-            gap: Some(gap),
-        };
-        if gap > 0.01 {
-            let cause = format!(
-                "the pmap says that guests use {pmap} bytes, the kernel says {kernel}: {:.2} % apart",
-                gap * 100.0
-            );
+        self.figures.accounting = account::compare(pmap, kernel);
+        if let Some(cause) = account::apart(&self.figures.accounting) {
             self.fleet.fail("accounting", cause);
         }
     }
@@ -446,17 +410,4 @@ impl<'a> Run<'a> {
             ));
         }
     }
-}
-
-/// Bytes of guest pages that share a frame of KSM's or are its zero page.
-fn ksm_shared(reading: &Reading) -> u64 {
-    reading
-        .ksm
-        .map_or(0, |ksm| ksm.pages_shared + ksm.reclaimed())
-        * PAGE_BYTES
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a fraction, known to 53 bits")]
-fn fraction(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }

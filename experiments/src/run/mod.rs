@@ -1,5 +1,6 @@
 //! Runs an experiment: every cell as often as wanted, each run's results on disk as soon as it ends.
 
+mod account;
 mod cell;
 mod fleet;
 mod progress;
