@@ -200,12 +200,23 @@ mod tests {
     use super::super::summary::Ksm;
     use super::*;
 
-    #[test]
-    fn what_was_not_measured_says_so() {
-        let mut figures = Figures::default();
-        figures.memory.guest_physical = Some(1 << 30);
-        let cell = |runs| Cell {
-            id: "all".into(),
+    /// A table with a column for each of these numbers of runs.
+    fn rendered(id: &str, figures: &Figures, runs: &[u64], plain: bool) -> String {
+        let cells = runs.iter().map(|runs| cell(id, figures, *runs)).collect();
+        let summary = Summary {
+            schema_version: 1,
+            name: "x".into(),
+            verdict: Verdict::Met,
+            interrupted: false,
+            causes: vec![],
+            cells,
+        };
+        render(&summary, plain)
+    }
+
+    fn cell(id: &str, figures: &Figures, runs: u64) -> Cell {
+        Cell {
+            id: id.into(),
             mechanisms: vec![],
             guests: 8,
             runs,
@@ -213,16 +224,14 @@ mod tests {
             failures: vec![],
             warnings: vec![],
             expect: vec![],
-        };
-        let summary = Summary {
-            schema_version: 1,
-            name: "x".into(),
-            verdict: Verdict::Met,
-            interrupted: false,
-            causes: vec![],
-            cells: vec![cell(1), cell(0)],
-        };
-        let text = render(&summary, true);
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_says_so() {
+        let mut figures = Figures::default();
+        figures.memory.guest_physical = Some(1 << 30);
+        let text = rendered("all", &figures, &[1, 0], true);
         let row = |name: &str| {
             text.lines()
                 .find(|line| line.contains(name))
@@ -242,16 +251,8 @@ mod tests {
             class: "guest".into(),
             cause: "x".into(),
         };
-        let cell = Cell {
-            id: "all".into(),
-            mechanisms: vec![],
-            guests: 8,
-            runs: 1,
-            figures: Figures::default(),
-            failures: vec![failure(2), failure(2), failure(3)],
-            warnings: vec![],
-            expect: vec![],
-        };
+        let mut cell = cell("all", &Figures::default(), 1);
+        cell.failures = vec![failure(2), failure(2), failure(3)];
         assert_eq!(runs(&cell), "1, 2 failed");
     }
 
@@ -268,25 +269,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.memory.guest_physical = Some(64_000 << 20);
         figures.workload.seconds = Some(1234.0);
-        let cell = |runs| Cell {
-            id: "content".into(),
-            mechanisms: vec![],
-            guests: 8,
-            runs,
-            figures: figures.clone(),
-            failures: vec![],
-            warnings: vec![],
-            expect: vec![],
-        };
-        let summary = Summary {
-            schema_version: 1,
-            name: "x".into(),
-            verdict: Verdict::Met,
-            interrupted: false,
-            causes: vec![],
-            cells: vec![cell(1), cell(1), cell(1), cell(1), cell(1), cell(0)],
-        };
-        let text = render(&summary, false);
+        let text = rendered("content", &figures, &[1, 1, 1, 1, 1, 0], false);
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"

@@ -204,6 +204,17 @@ impl<'a> Fields<'a> {
         self.entries.iter().any(|(key, _)| key.name == name)
     }
 
+    /// Reports it unless exactly one of these fields, which are `what` in plural, was written.
+    pub fn need_one_of(&self, names: &[&str], what: &str, expected: &str) -> Option<()> {
+        match names.iter().filter(|name| self.has(name)).count() {
+            1 => Some(()),
+            given => {
+                let problem = self.at.problem(format!("{given} {what} are given"));
+                self.at.report(problem.expected(expected))
+            }
+        }
+    }
+
     /// Reports the fields that are not known here.
     pub fn finish(self) {
         let known = self.known.into_inner();

@@ -175,16 +175,7 @@ impl FromNode for ImageSource {
         let file = fields
             .get::<String>("file")
             .map(|path| Self::File(path.into()));
-        let given = ["sources", "directory", "file"]
-            .iter()
-            .filter(|name| fields.has(name))
-            .count();
-        if given != 1 {
-            return at.report(
-                at.problem(format!("{given} sources are given"))
-                    .expected(EXPECTED),
-            );
-        }
+        fields.need_one_of(&["sources", "directory", "file"], "sources", EXPECTED)?;
         if fields.has("limit") && !fields.has("sources") {
             return at.report(
                 at.problem("`limit` is for `sources` only")

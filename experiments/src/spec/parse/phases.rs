@@ -83,17 +83,10 @@ impl FromNode for TimedEvent {
         if let Some(Selection { guests, count }) = fields.get("start-guests") {
             events.push(Event::StartGuests { guests, count });
         }
-        let given = ["enable", "disable", "stop-guests", "start-guests"]
-            .iter()
-            .filter(|name| fields.has(name))
-            .count();
+        let names = ["enable", "disable", "stop-guests", "start-guests"];
+        let one = fields.need_one_of(&names, "events", EXPECTED);
         fields.finish();
-        if given != 1 {
-            return at.report(
-                at.problem(format!("{given} events are given"))
-                    .expected(EXPECTED),
-            );
-        }
+        one?;
         Some(Self {
             at: time?,
             event: events.pop()?,

@@ -40,17 +40,10 @@ impl FromNode for Expectation {
             .get::<Quantity>("at-most")
             .map(|q| Bound::AtMost(q.0));
         let equals = fields.get::<Quantity>("equals").map(|q| Bound::Equals(q.0));
-        let given = ["at-least", "at-most", "equals"]
-            .iter()
-            .filter(|name| fields.has(name))
-            .count();
+        let names = ["at-least", "at-most", "equals"];
+        let one = fields.need_one_of(&names, "bounds", EXPECTED);
         fields.finish();
-        if given != 1 {
-            return at.report(
-                at.problem(format!("{given} bounds are given"))
-                    .expected(EXPECTED),
-            );
-        }
+        one?;
         Some(Self {
             id: id?.0,
             claim,
