@@ -19,13 +19,13 @@ const CONSOLE_DEVICE: u32 = 3;
 const TRANSMIT: u16 = 1;
 const QUEUE_SIZE: usize = 2;
 
-struct Console {
-    transport: MmioTransport<'static>,
+struct Console<T: Transport = MmioTransport<'static>> {
+    transport: T,
     queue: VirtQueue<SplashHal, QUEUE_SIZE>,
 }
 
 // SAFETY: the queue's memory is reachable from any vCPU, and the lock around it admits one at a time.
-unsafe impl Send for Console {}
+unsafe impl<T: Transport + Send> Send for Console<T> {}
 
 enum State {
     Unknown,
@@ -36,12 +36,30 @@ enum State {
 
 static CONSOLE: Spin<State> = Spin::new(State::Unknown);
 
+impl<T: Transport> Console<T> {
+    /// Sets the device behind `transport` up; `None` when it has no queue to transmit by.
+    fn new(mut transport: T) -> Option<Self> {
+        transport.begin_init(Feature::VERSION_1);
+        let queue = VirtQueue::new(&mut transport, TRANSMIT, false, false).ok()?;
+        transport.finish_init();
+        Some(Self { transport, queue })
+    }
+
+    /// Transmits some text and waits until the device has it.
+    fn transmit(&mut self, text: &str) {
+        let inputs: [&[u8]; 1] = [text.as_bytes()];
+        // SAFETY: the text is not changed or freed before it is popped below.
+        if let Ok(token) = unsafe { self.queue.add(&inputs, &mut []) } {
+            self.transport.notify(TRANSMIT);
+            sched::block_until(|| self.queue.peek_used() == Some(token));
+            // SAFETY: the same buffer as added.
+            let _ = unsafe { self.queue.pop_used(token, &inputs, &mut []) };
+        }
+    }
+}
+
 fn open() -> Option<Box<Console>> {
-    let mut transport = transport(CONSOLE_DEVICE, 0)?;
-    transport.begin_init(Feature::VERSION_1);
-    let queue = VirtQueue::new(&mut transport, TRANSMIT, false, false).ok()?;
-    transport.finish_init();
-    Some(Box::new(Console { transport, queue }))
+    Console::new(transport(CONSOLE_DEVICE, 0)?).map(Box::new)
 }
 
 /// Takes the console for one line, opening it if nobody has; `None` when there is none.
@@ -72,15 +90,51 @@ pub fn line(text: fmt::Arguments<'_>) {
     let Some(mut console) = take() else {
         return;
     };
-    let text = alloc::format!("{text}\n");
-    let inputs: [&[u8]; 1] = [text.as_bytes()];
-    // SAFETY: the text is not changed or freed before it is popped below.
-    if let Ok(token) = unsafe { console.queue.add(&inputs, &mut []) } {
-        console.transport.notify(TRANSMIT);
-        sched::block_until(|| console.queue.peek_used() == Some(token));
-        // SAFETY: the same buffer as added.
-        let _ = unsafe { console.queue.pop_used(token, &inputs, &mut []) };
-    }
+    console.transmit(&alloc::format!("{text}\n"));
     *CONSOLE.lock() = State::Idle(console);
     sched::notify();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, VERSION_1};
+    use std::thread;
+    use virtio_drivers::transport::DeviceType;
+
+    fn device(largest_queue: u32) -> Fake {
+        Fake::new(DeviceType::Console, VERSION_1, &[], largest_queue)
+    }
+
+    #[test]
+    fn texts_come_whole_in_order_and_only_then_does_the_caller_go_on() {
+        let fake = device(64);
+        let mut console = Console::new(fake.clone()).unwrap();
+        assert!(fake.is_live());
+        assert_eq!(fake.accepted(), VERSION_1);
+        // More texts than the queue has descriptors: each must be taken off again.
+        let texts: Vec<String> = (0..9).map(|i| "line\n".repeat(i + 1)).collect();
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| texts.iter().for_each(|text| console.transmit(text)));
+            for (index, text) in texts.iter().enumerate() {
+                let chain = fake.wait(usize::from(TRANSMIT));
+                assert!(chain.readable == text.as_bytes() && chain.writable.is_empty());
+                assert!(!caller.is_finished(), "text {index} was not taken yet");
+                assert!(
+                    fake.take(usize::from(TRANSMIT)).is_none(),
+                    "one text at a time"
+                );
+                fake.finish(usize::from(TRANSMIT), &chain, 0);
+            }
+        });
+        assert_eq!(fake.notified(usize::from(TRANSMIT)), 9);
+        assert_eq!(fake.notified(0), 0);
+    }
+
+    #[test]
+    fn a_console_without_a_queue_is_none() {
+        let fake = device(0);
+        assert!(Console::new(fake.clone()).is_none());
+        assert!(!fake.is_live());
+    }
 }

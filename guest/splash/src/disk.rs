@@ -16,13 +16,14 @@ use mirrorball_abi::MAX_DEVICES;
 use mirrorball_abi::layout::PAGE_SIZE;
 use virtio_drivers::Error;
 use virtio_drivers::device::blk::{BlkReq, BlkResp, SECTOR_SIZE, VirtIOBlk};
+use virtio_drivers::transport::Transport;
 use virtio_drivers::transport::mmio::MmioTransport;
 
 /// virtio device id of a block device (virtio 1.2, clause 5.2.1).
 const BLOCK_DEVICE: u32 = 2;
 const SECTORS_PER_BLOCK: usize = PAGE_SIZE / SECTOR_SIZE;
 
-type Driver = VirtIOBlk<SplashHal, MmioTransport<'static>>;
+type Driver<T> = VirtIOBlk<SplashHal, T>;
 
 /// A disk request that failed, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +38,12 @@ impl fmt::Display for DiskError {
 impl core::error::Error for DiskError {}
 
 /// One virtual disk.
-pub struct Disk {
-    driver: Spin<Driver>,
+pub struct Disk<T: Transport = MmioTransport<'static>> {
+    driver: Spin<Driver<T>>,
     blocks: u64,
 }
 
-impl fmt::Debug for Disk {
+impl<T: Transport> fmt::Debug for Disk<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk")
             .field("blocks", &self.blocks)
@@ -66,18 +67,23 @@ pub fn disk(index: usize) -> Result<&'static Disk, DiskError> {
     }
     let transport =
         transport(BLOCK_DEVICE, index).ok_or_else(|| DiskError(format!("no disk {index}")))?;
-    let driver =
-        Driver::new(transport).map_err(|error| DiskError(format!("disk {index}: {error}")))?;
-    let blocks = driver.capacity() / SECTORS_PER_BLOCK as u64;
-    let disk: &'static Disk = Box::leak(Box::new(Disk {
-        driver: Spin::new(driver),
-        blocks,
-    }));
+    let disk = Disk::new(transport).map_err(|error| DiskError(format!("disk {index}: {error}")))?;
+    let disk: &'static Disk = Box::leak(Box::new(disk));
     *place = Some(disk);
     Ok(disk)
 }
 
-impl Disk {
+impl<T: Transport> Disk<T> {
+    /// Sets the device behind `transport` up.
+    fn new(transport: T) -> virtio_drivers::Result<Self> {
+        let driver = Driver::new(transport)?;
+        let blocks = driver.capacity() / SECTORS_PER_BLOCK as u64;
+        Ok(Self {
+            driver: Spin::new(driver),
+            blocks,
+        })
+    }
+
     /// Size in blocks of 4 KiB.
     pub fn blocks(&self) -> u64 {
         self.blocks
@@ -150,7 +156,7 @@ impl Disk {
 
     fn submit(
         &self,
-        mut add: impl FnMut(&mut Driver) -> virtio_drivers::Result<u16>,
+        mut add: impl FnMut(&mut Driver<T>) -> virtio_drivers::Result<u16>,
     ) -> Result<u16, DiskError> {
         let mut result = Err(Error::QueueFull);
         sched::block_until(|| {
@@ -163,7 +169,7 @@ impl Disk {
     fn complete(
         &self,
         token: u16,
-        take: impl FnOnce(&mut Driver) -> virtio_drivers::Result<()>,
+        take: impl FnOnce(&mut Driver<T>) -> virtio_drivers::Result<()>,
     ) -> Result<(), DiskError> {
         sched::block_until(|| self.driver.lock().peek_used() == Some(token));
         let result = take(&mut self.driver.lock());
@@ -172,3 +178,6 @@ impl Disk {
         result.map_err(|error| DiskError(format!("disk request failed: {error}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,62 @@ pub fn transport(id: u32, index: usize) -> Option<MmioTransport<'static>> {
     // registers past it, on purpose, and a guest that it confuses is confused alone.
     unsafe { MmioTransport::new(header, usize_of(mirrorball_abi::layout::MMIO_STRIDE)) }.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use mirrorball_abi::layout::PAGE_SIZE;
+
+    /// The words of some pages that a test has for itself.
+    fn words(at: NonNull<u8>, pages: usize) -> &'static mut [u64] {
+        // SAFETY: the pages were given to the calling test, which asks for them once at a time.
+        unsafe { core::slice::from_raw_parts_mut(at.cast().as_ptr(), pages * PAGE_SIZE / 8) }
+    }
+
+    #[test]
+    fn memory_for_dma_is_aligned_zeroed_and_exclusive_until_given_back() {
+        fake::give_memory();
+        let take = || SplashHal::dma_alloc(3, BufferDirection::Both);
+        for _ in 0..4 {
+            let (one, two) = (take(), take());
+            for (physical, pointer) in [one, two] {
+                assert_eq!(physical, pointer.as_ptr().addr() as u64);
+                assert!(physical > 0 && physical.is_multiple_of(PAGE_SIZE as u64));
+                // Pages that come back used must be zeroed again.
+                assert!(words(pointer, 3).iter().all(|word| *word == 0));
+                words(pointer, 3).fill(physical);
+            }
+            assert!(one.0.abs_diff(two.0) >= 3 * PAGE_SIZE as u64);
+            for (physical, pointer) in [one, two] {
+                assert!(words(pointer, 3).iter().all(|word| *word == physical));
+                // SAFETY: taken above, given back once.
+                assert_eq!(unsafe { SplashHal::dma_dealloc(physical, pointer, 3) }, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_answers_address_zero() {
+        fake::give_memory();
+        assert_eq!(SplashHal::dma_alloc(1 << 20, BufferDirection::Both).0, 0);
+    }
+
+    #[test]
+    fn a_shared_buffer_is_where_it_is() {
+        let mut buffer = [7_u8; 100];
+        let range = NonNull::from(&mut buffer[10..20]);
+        let direction = BufferDirection::DriverToDevice;
+        // SAFETY: the buffer is this test's.
+        let physical = unsafe { SplashHal::share(range, direction) };
+        assert_eq!(physical, range.cast::<u8>().as_ptr().addr() as u64);
+        // SAFETY: shared above.
+        unsafe { SplashHal::unshare(physical, range, direction) };
+        assert_eq!(buffer, [7; 100]);
+    }
+
+    #[test]
+    fn a_device_that_the_control_page_does_not_list_has_no_transport() {
+        assert!(transport(2, 0).is_none());
+    }
+}

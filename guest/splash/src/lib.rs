@@ -16,6 +16,8 @@ mod cache;
 mod console;
 mod context;
 mod disk;
+#[cfg(test)]
+mod fake;
 mod fs;
 mod hal;
 mod hash;

@@ -116,8 +116,17 @@ fn give_way(thread: *mut Thread, state: State, deadline: u64) {
 pub fn yield_now() {
     match current() {
         Some(thread) => give_way(thread, State::Ready, NEVER),
-        None => core::hint::spin_loop(),
+        None => pause(),
     }
+}
+
+/// What waits without a scheduler, waits here: on a boot stack, or in a test on the host, where other
+/// threads need the processor to go on.
+fn pause() {
+    #[cfg(test)]
+    std::thread::yield_now();
+    #[cfg(not(test))]
+    core::hint::spin_loop();
 }
 
 /// Blocks the calling thread until `condition` holds. Whoever makes it hold calls [`notify`],
@@ -132,7 +141,7 @@ pub fn block_until_or(deadline: u64, mut condition: impl FnMut() -> bool) {
     while !condition() && port::ticks() < deadline {
         match current() {
             Some(thread) => give_way(thread, State::Blocked, deadline),
-            None => core::hint::spin_loop(),
+            None => pause(),
         }
         blocked = true;
     }

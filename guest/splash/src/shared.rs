@@ -20,8 +20,22 @@ pub const fn usize_of(value: u64) -> usize {
     value as usize
 }
 
+/// Where a page of the interface lies: in a guest, at its address.
+#[cfg(not(test))]
+fn interface(address: u64) -> usize {
+    usize_of(address)
+}
+
+/// Where a page of the interface lies: in tests on the host, in memory that starts with zeros.
+#[cfg(test)]
+fn interface(address: u64) -> usize {
+    const BYTES: usize = usize_of(layout::STATUS - layout::CONTROL) + layout::STATUS_SIZE;
+    static PAGES: [AtomicU64; BYTES / 8] = [const { AtomicU64::new(0) }; BYTES / 8];
+    PAGES.as_ptr().expose_provenance() + usize_of(address - layout::CONTROL)
+}
+
 fn control() -> *const Control {
-    with_exposed_provenance(usize_of(layout::CONTROL))
+    with_exposed_provenance(interface(layout::CONTROL))
 }
 
 macro_rules! read_control {
@@ -120,7 +134,7 @@ const COMMAND: Counter = Counter(offset_of!(Status, command));
 const MESSAGE_LENGTH: Counter = Counter(offset_of!(Status, message_length));
 
 fn status_at<T>(offset: usize) -> *mut T {
-    with_exposed_provenance_mut(usize_of(layout::STATUS) + offset)
+    with_exposed_provenance_mut(interface(layout::STATUS) + offset)
 }
 
 impl Counter {
