@@ -4,6 +4,8 @@
 pub mod figure;
 pub mod folder;
 pub mod histogram;
+pub mod judge;
+pub mod median;
 pub mod provenance;
 pub mod samples;
 pub mod summary;

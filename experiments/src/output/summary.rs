@@ -4,9 +4,6 @@
 //! never 0.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::spec::{Bound, Expectation};
 
 /// Version of the format; raised when a name changes or goes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -304,132 +301,9 @@ pub struct Ksm {
     pub net_saved: Option<i64>,
 }
 
-/// The median of several runs' figures, leaf by leaf; integrity is summed, and the accounting is
-/// the worst run's.
-#[must_use]
-pub fn median(runs: &[Figures]) -> Figures {
-    let trees = runs
-        .iter()
-        .filter_map(|run| serde_json::to_value(run).ok())
-        .collect::<Vec<_>>();
-    let tree = median_tree(&trees.iter().collect::<Vec<_>>());
-    let mut figures: Figures = serde_json::from_value(tree).unwrap_or_default();
-    let sum = |field: fn(&Integrity) -> Option<u64>| {
-        runs.iter()
-            .filter_map(|run| field(&run.integrity))
-            .reduce(u64::saturating_add)
-    };
-    figures.integrity = Integrity {
-        verified_pages: sum(|i| i.verified_pages),
-        mismatches: sum(|i| i.mismatches),
-    };
-    let gap = |run: &&Figures| run.accounting.gap.unwrap_or(0.0);
-    if let Some(worst) = runs.iter().max_by(|a, b| gap(a).total_cmp(&gap(b))) {
-        figures.accounting = worst.accounting.clone();
-    }
-    figures
-}
-
-fn median_tree(trees: &[&Value]) -> Value {
-    if let Some(map) = trees.iter().find_map(|tree| tree.as_object()) {
-        let below = |key: &String| {
-            let values = trees
-                .iter()
-                .filter_map(|tree| tree.get(key))
-                .collect::<Vec<_>>();
-            (key.clone(), median_tree(&values))
-        };
-        return Value::Object(map.keys().map(below).collect());
-    }
-    let mut numbers = trees
-        .iter()
-        .filter(|tree| tree.is_number())
-        .collect::<Vec<_>>();
-    numbers.sort_by(|a, b| {
-        a.as_f64()
-            .unwrap_or(0.0)
-            .total_cmp(&b.as_f64().unwrap_or(0.0))
-    });
-    let Some(upper) = numbers.get(numbers.len() / 2) else {
-        return Value::Null;
-    };
-    let lower = numbers[(numbers.len() - 1) / 2];
-    match (
-        lower.as_i64(),
-        upper.as_i64(),
-        lower.as_f64(),
-        upper.as_f64(),
-    ) {
-        (Some(a), Some(b), ..) => Value::from(a.midpoint(b)),
-        (_, _, Some(a), Some(b)) => Value::from(f64::midpoint(a, b)),
-        _ => Value::Null,
-    }
-}
-
-/// How an expectation came out in a cell.
-#[must_use]
-pub fn judge(expectation: &Expectation, figures: &Figures) -> Outcome {
-    let value = metric(figures, &expectation.metric);
-    let verdict = match value {
-        None => Verdict::Inconclusive,
-        Some(value) => {
-            let met = match expectation.bound {
-                Bound::AtLeast(bound) => value >= bound,
-                Bound::AtMost(bound) => value <= bound,
-                Bound::Equals(bound) => (value - bound).abs() < f64::EPSILON * bound.abs().max(1.0),
-            };
-            if met { Verdict::Met } else { Verdict::NotMet }
-        }
-    };
-    Outcome {
-        id: expectation.id.clone(),
-        verdict,
-        value,
-        published: expectation.published,
-    }
-}
-
-/// The value of a metric by its path.
-#[must_use]
-pub fn metric(figures: &Figures, path: &str) -> Option<f64> {
-    let tree = serde_json::to_value(figures).ok()?;
-    path.split('.')
-        .try_fold(&tree, |tree, name| tree.get(name))?
-        .as_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn figures(reclaimed: u64, seconds: f64, gap: f64) -> Figures {
-        let mut figures = Figures::default();
-        figures.memory.reclaimed = Some(reclaimed);
-        figures.workload.seconds = Some(seconds);
-        figures.accounting.gap = Some(gap);
-        figures.integrity.verified_pages = Some(10);
-        figures
-    }
-
-    #[test]
-    fn medians_sums_and_the_worst_gap() {
-        let median = median(&[
-            figures(5, 1.0, 0.001),
-            figures(1, 4.0, 0.02),
-            figures(3, 2.0, 0.0),
-        ]);
-        assert_eq!(median.memory.reclaimed, Some(3));
-        assert_eq!(median.workload.seconds, Some(2.0));
-        assert_eq!(median.accounting.gap, Some(0.02));
-        assert_eq!(median.integrity.verified_pages, Some(30));
-        assert_eq!(median.memory.touched, None, "not measured is not 0");
-        assert_eq!(
-            super::median(&[figures(2, 1.0, 0.0), figures(4, 2.0, 0.0)])
-                .workload
-                .seconds,
-            Some(1.5)
-        );
-    }
 
     #[test]
     fn every_metric_of_the_list_is_in_the_figures() {
@@ -438,36 +312,5 @@ mod tests {
             let found = path.split('.').try_fold(&tree, |tree, name| tree.get(name));
             assert!(found.is_some(), "{path}");
         }
-    }
-
-    #[test]
-    fn expectations_are_met_or_not_or_unknown() {
-        let expect = |metric: &str, bound| {
-            let expectation = Expectation {
-                id: "x".into(),
-                claim: None,
-                metric: metric.into(),
-                cell: None,
-                bound,
-                published: None,
-            };
-            judge(&expectation, &figures(100, 1.0, 0.0)).verdict
-        };
-        assert_eq!(
-            expect("memory.reclaimed", Bound::AtLeast(100.0)),
-            Verdict::Met
-        );
-        assert_eq!(
-            expect("memory.reclaimed", Bound::AtMost(99.0)),
-            Verdict::NotMet
-        );
-        assert_eq!(
-            expect("memory.reclaimed", Bound::Equals(100.0)),
-            Verdict::Met
-        );
-        assert_eq!(
-            expect("memory.touched", Bound::AtLeast(0.0)),
-            Verdict::Inconclusive
-        );
     }
 }

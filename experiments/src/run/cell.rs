@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
 
     /// What is known once the guests are gone.
     fn into_record(self) -> RunRecord {
-        let report = self.fleet.into_report();
+        let report = self.fleet.into_told().into_report();
         let mut figures = self.figures;
         figures.integrity = report.integrity;
         figures.workload = Workload {

@@ -1,12 +1,11 @@
-//! The guests of one run: made, started, commanded, awaited, stopped, and what they told.
+//! The guests of one run: made, started, commanded, awaited, stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use mirrorball_abi::{Phase, Status, WorkloadKind};
+use mirrorball_abi::{Phase, WorkloadKind};
 use mirrorball_monitor::{
     BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
 };
@@ -14,9 +13,8 @@ use mirrorball_pmap::GroupId;
 use mirrorball_virtio::{BaseImage, OverlayMode};
 
 use super::cell::Context;
+use super::told::Told;
 use super::{Guests, RunError};
-use crate::output::histogram::{Histograms, merged};
-use crate::output::summary::{Failure, Integrity, Workload};
 use crate::spec::{DiskMode, Experiment};
 
 /// Longest single wait: how late a stop or a timeout can be noticed.
@@ -44,23 +42,13 @@ pub struct Fleet<'a> {
     others: &'a Guests,
     machine: Arc<Machine>,
     images: BTreeMap<String, Arc<BaseImage>>,
-    /// Where consoles of failed guests go.
-    folder: PathBuf,
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
     guests: Vec<Guest>,
     /// Guests made so far in each group, for their names.
     made: Vec<u32>,
-    /// What guests told that are gone.
-    integrity: Integrity,
-    work: Workload,
-    histograms: BTreeMap<&'static str, Histogram<u64>>,
-    /// Results of the guests' own computations, by guest group.
-    checksums: BTreeMap<String, BTreeSet<u64>>,
-    failures: Vec<Failure>,
-    notes: Vec<String>,
-    cell: &'a str,
-    run: u32,
+    /// What guests told that are gone, and how any failed.
+    told: Told,
 }
 
 /// How a wait for all guests ended.
@@ -90,25 +78,10 @@ impl<'a> Fleet<'a> {
             others: context.guests,
             machine,
             images: opened,
-            folder: context.folder.clone(),
             disks: context.folder.join(format!("disks/{cell}-{run}")),
             guests: Vec::new(),
             made: vec![0; experiment.guests.len()],
-            integrity: Integrity {
-                verified_pages: Some(0),
-                mismatches: Some(0),
-            },
-            work: Workload {
-                seconds: None,
-                operations: Some(0),
-                bytes: Some(0),
-            },
-            histograms: BTreeMap::new(),
-            checksums: BTreeMap::new(),
-            failures: Vec::new(),
-            notes: Vec::new(),
-            cell,
-            run,
+            told: Told::new(cell, run, context.folder.clone()),
         })
     }
 
@@ -172,7 +145,7 @@ impl<'a> Fleet<'a> {
         let vm = match made.and_then(|vm| vm.start().map(|()| vm)) {
             Ok(vm) => vm,
             Err(MonitorError::Boot(cause)) if is_of_the_guest(&cause) => {
-                self.fail("guest", format!("{name}: {cause}"));
+                self.told.fail("guest", format!("{name}: {cause}"));
                 return Ok(None);
             }
             Err(cause) => return Err(RunError::Guest { name, cause }),
@@ -276,9 +249,9 @@ impl<'a> Fleet<'a> {
         let text = format!("{name}: {cause}");
         guest.failed = !expected;
         if expected {
-            self.notes.push(text);
+            self.told.note(text);
         } else {
-            self.fail("guest", text);
+            self.told.fail("guest", text);
         }
     }
 
@@ -300,7 +273,7 @@ impl<'a> Fleet<'a> {
         } else {
             String::new()
         };
-        self.fail(
+        self.told.fail(
             "timeout",
             format!(
                 "{what} took longer than {} s: {shown}{more}",
@@ -311,11 +284,7 @@ impl<'a> Fleet<'a> {
 
     /// Records a failure of this run.
     pub fn fail(&mut self, class: &str, cause: String) {
-        self.failures.push(Failure {
-            run: self.run,
-            class: class.to_owned(),
-            cause,
-        });
+        self.told.fail(class, cause);
     }
 
     /// Stops the oldest guests of a group.
@@ -348,143 +317,33 @@ impl<'a> Fleet<'a> {
         self.collect(guest);
     }
 
-    /// Takes in what a guest says of its own work; false if it failed by its own word.
-    fn take_word(&mut self, guest: &Guest, status: &Status, done: bool) -> bool {
-        let add =
-            |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
-        add(&mut self.integrity.verified_pages, status.verified_pages);
-        add(&mut self.integrity.mismatches, status.mismatches);
-        add(&mut self.work.operations, status.operations);
-        add(&mut self.work.bytes, status.bytes);
-        let name = guest.vm.name();
-        if done && status.outcome != 0 {
-            let length = usize::try_from(status.message_length)
-                .unwrap_or(0)
-                .min(status.message.len());
-            let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
-            let disk = disk_error(&guest.vm);
-            let cause = format!("{name}: outcome {}: {message}{disk}", status.outcome);
-            self.fail("workload", cause);
-            false
-        } else if status.mismatches > 0 {
-            let cause = format!("{name}: {} pages held a wrong byte", status.mismatches);
-            self.fail("workload", cause);
-            false
-        } else {
-            true
-        }
-    }
-
-    fn collect(&mut self, mut guest: Guest) {
-        let status = guest.vm.status();
-        let done = Phase::from_raw(status.phase) == Some(Phase::Done) && guest.command > 0;
-        // A hostile guest's word counts for nothing: it may have written anything into its status.
-        if self.experiment.guests[guest.group].workload.kind != WorkloadKind::Hostile {
-            guest.failed |= !self.take_word(&guest, &status, done);
-        }
-        let spec = &self.experiment.guests[guest.group];
-        if done && status.outcome == 0 && self.repeatable(spec.workload.kind) {
-            let results = self.checksums.entry(spec.id.clone()).or_default();
-            results.insert(status.checksum);
-        }
-        let mut latencies = vec![("hold", guest.vm.holds()), ("exit", guest.vm.exit_times())];
-        latencies.push(("kick", guest.vm.kick_times()));
-        latencies.extend(
-            guest
-                .vm
-                .block_stats()
-                .into_iter()
-                .map(|stats| ("block", stats.latency)),
-        );
-        for (name, histogram) in latencies {
-            let sum = merged(self.histograms.remove(name).into_iter().chain([histogram]));
-            if let Some(sum) = sum {
-                self.histograms.insert(name, sum);
-            }
-        }
-        if guest.failed {
-            self.keep_console(guest.vm.name(), &guest.vm.console_tail());
-        }
-        self.machine.remove_vm(guest.vm.id());
-    }
-
-    /// Whether a workload's result is the same in every guest and every run.
-    fn repeatable(&self, kind: WorkloadKind) -> bool {
+    /// Keeps what a guest that was stopped has told, and gives its memory back.
+    fn collect(&mut self, guest: Guest) {
+        let Guest {
+            group,
+            vm,
+            command,
+            failed,
+            ..
+        } = guest;
+        let spec = &self.experiment.guests[group];
         let whole = self.experiment.phases.workload_for.is_none();
-        whole
-            && matches!(
-                kind,
-                WorkloadKind::Pmake | WorkloadKind::Scan | WorkloadKind::Splash
-            )
+        let said_failed = self.told.work(&vm, spec, command > 0, whole);
+        self.told.latencies(&vm);
+        if failed || said_failed {
+            self.told.keep_console(&vm);
+        }
+        self.machine.remove_vm(vm.id());
     }
 
-    /// A guest that crashes at boot has often said nothing, and an empty file would say no more.
-    fn keep_console(&mut self, name: &str, tail: &str) {
-        if tail.is_empty() {
-            return;
-        }
-        let folder = self.folder.join("consoles");
-        let path = folder.join(format!("{}-run{}-{name}.log", self.cell, self.run));
-        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, tail));
-        if let Err(error) = written {
-            self.notes.push(format!("{}: {error}", path.display()));
-        }
-    }
-
-    /// What guests that are gone told, and how they failed.
+    /// What the guests told that are gone.
     #[must_use]
-    pub fn into_report(mut self) -> FleetReport {
-        let mut checksums = BTreeMap::new();
-        for (group, results) in std::mem::take(&mut self.checksums) {
-            if results.len() > 1 {
-                self.fail(
-                    "workload",
-                    format!("guests of {group} computed different results from the same input"),
-                );
-            }
-            if let Some(result) = results.first() {
-                checksums.insert(group, format!("{result:016x}"));
-            }
-        }
-        FleetReport {
-            integrity: self.integrity,
-            work: self.work,
-            histograms: self.histograms.into_iter().collect(),
-            checksums,
-            failures: self.failures,
-            notes: self.notes,
-        }
+    pub fn into_told(self) -> Told {
+        self.told
     }
 }
 
 /// Whether no host could boot this guest.
 const fn is_of_the_guest(cause: &BootError) -> bool {
     !matches!(cause, BootError::Frames(_) | BootError::Memory(_))
-}
-
-/// What was wrong with a VM's disks, as the host saw it: the guest only knows that there was an
-/// error.
-fn disk_error(vm: &Vm) -> String {
-    let last = vm.block_stats().into_iter().rev();
-    last.filter_map(|stats| stats.last_error)
-        .map(|error| format!("; disk: {error}"))
-        .next()
-        .unwrap_or_default()
-}
-
-/// What the guests of a run told.
-#[derive(Debug)]
-pub struct FleetReport {
-    /// What they verified.
-    pub integrity: Integrity,
-    /// What they did.
-    pub work: Workload,
-    /// Latencies of all of them together.
-    pub histograms: Histograms,
-    /// What they computed, by guest group, where it is the same in all runs.
-    pub checksums: BTreeMap<String, String>,
-    /// How they failed.
-    pub failures: Vec<Failure>,
-    /// What else happened.
-    pub notes: Vec<String>,
 }

@@ -2,6 +2,8 @@
 
 mod account;
 mod cell;
+mod error;
+mod finished;
 mod fleet;
 mod progress;
 mod quiet;
@@ -10,36 +12,28 @@ mod scanning;
 mod schedule;
 mod signals;
 mod store;
+mod told;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use mirrorball_dedup::ksm::{Ksm, KsmUnavailable};
-use mirrorball_monitor::{MonitorError, probe};
+use mirrorball_dedup::ksm::Ksm;
+use mirrorball_monitor::probe;
 use parking_lot::Mutex;
 
+pub use error::RunError;
+pub use finished::Finished;
 pub use progress::Style;
 pub use signals::Stop;
 
-use crate::exit;
-use crate::image::{self, Image, ImageError};
-use crate::output::OutputError;
-use crate::output::summary::{Failure, Figures, Summary, Verdict};
+use crate::image::{self, Image};
+use crate::output::summary::{Failure, Figures};
 use crate::spec::{Capability, Experiment, Loaded, MechanismSet};
 use cell::{Context, RunRecord};
 use progress::Progress;
 use sampler::Sink;
 use store::Store;
-
-/// Files of results that a user is told of, where they are there.
-const FILES: [&str; 5] = [
-    "table.txt",
-    "memory.png",
-    "summary.json",
-    "run.json",
-    "samples.csv",
-];
 
 /// Guests by id of their group: static ELFs that keep to the guest interface.
 pub type Guests = BTreeMap<String, Arc<[u8]>>;
@@ -60,151 +54,6 @@ pub struct Options {
     /// What boots in place of the splash guest. Results do not tell of it, so the command line has
     /// no such option.
     pub guests: Guests,
-}
-
-/// Why an experiment could not be run to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The host lacks something.
-    #[error("{finding}\n  {remedy}")]
-    Host {
-        /// What was found.
-        finding: String,
-        /// What to do.
-        remedy: String,
-    },
-    /// A cell that the experiment does not have was asked for.
-    #[error("there is no cell `{0}`; this experiment has {1}")]
-    NoCell(String, String),
-    /// The monitor can't go on.
-    #[error(transparent)]
-    Monitor(#[from] MonitorError),
-    /// The host can't give what a guest needs.
-    #[error("{name} could not be started: {cause}")]
-    Guest {
-        /// The VM.
-        name: String,
-        /// Why.
-        #[source]
-        cause: MonitorError,
-    },
-    /// KSM can't be used.
-    #[error(transparent)]
-    Ksm(#[from] KsmUnavailable),
-    /// Guest memory can't be given to KSM.
-    #[error("guest memory could not be given to KSM: {0}")]
-    Mergeable(std::io::Error),
-    /// There is no disk image.
-    #[error("the image could not be made: {0}")]
-    Image(#[from] ImageError),
-    /// The experiment names an image that was not prepared.
-    #[error("there is no image `{0}`")]
-    NoImage(String),
-    /// There is no place for the persistent disks.
-    #[error("the folder of the persistent disks could not be made: {0}")]
-    DiskFolder(std::io::Error),
-    /// Results can't be written.
-    #[error("results could not be written: {0}")]
-    Output(#[from] OutputError),
-    /// Guests use more machine memory than the experiment allows.
-    #[error("guests use {used} bytes of machine memory; `machine.memory` allows {budget}")]
-    Budget {
-        /// Bytes in use.
-        used: u64,
-        /// Bytes allowed.
-        budget: u64,
-    },
-    /// The user wanted an end before there was a run; with the exit code of the signal.
-    #[error("stopped before the first run; nothing was written")]
-    Stopped(u8),
-    /// There is no thread or signal handler to be had.
-    #[error("the system gave no thread: {0}")]
-    Thread(std::io::Error),
-}
-
-impl RunError {
-    /// Whether other runs of the experiment may still go well.
-    const fn is_of_one_run(&self) -> bool {
-        matches!(
-            self,
-            Self::Budget { .. } | Self::Ksm(_) | Self::Mergeable(_)
-        )
-    }
-
-    /// The class of failure that it makes of a run.
-    const fn class(&self) -> &'static str {
-        match self {
-            // It can be run, only not now: a planned run that was not done is a failure.
-            Self::Ksm(KsmUnavailable::InUse(_)) => "in-use",
-            Self::Ksm(_) => "not-supported",
-            Self::Budget { .. } => "memory",
-            _ => "host",
-        }
-    }
-
-    /// The exit code that it ends the program with.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Stopped(code) => *code,
-            Self::NoCell(..) => exit::USAGE,
-            Self::NoImage(_) => exit::INTERNAL,
-            Self::Monitor(MonitorError::Disk(_))
-            | Self::Guest {
-                cause: MonitorError::Disk(_),
-                ..
-            }
-            | Self::Budget { .. } => exit::RUN_FAILED,
-            _ => exit::HOST,
-        }
-    }
-}
-
-/// What an experiment gave.
-#[derive(Debug)]
-pub struct Finished {
-    /// The figures.
-    pub summary: Summary,
-    /// Where they are.
-    pub folder: PathBuf,
-    /// The exit code that says how it went.
-    pub exit_code: u8,
-}
-
-impl Finished {
-    /// The last lines for people: the verdict, the files and what to do next.
-    #[must_use]
-    pub fn closing(&self, file: &Path) -> String {
-        let folder = self.folder.display();
-        let files = FILES
-            .into_iter()
-            .filter(|name| self.folder.join(name).exists());
-        let files = files.collect::<Vec<_>>().join(", ");
-        let again = format!("mirrorball run {}", file.display());
-        let next = if self.summary.interrupted {
-            again
-        } else if self.folder.join("consoles").exists() {
-            format!("less {folder}/consoles/*")
-        } else {
-            match self.summary.verdict {
-                Verdict::Met => format!("xdg-open {folder}/memory.png"),
-                Verdict::NotMet => format!("less {folder}/summary.json"),
-                // What failed was told by a run, not by the host.
-                Verdict::Failed if self.summary.cells.iter().any(|c| !c.failures.is_empty()) => {
-                    format!("less {folder}/summary.json")
-                }
-                Verdict::Inconclusive | Verdict::NotSupported | Verdict::Failed => {
-                    "mirrorball doctor".to_owned()
-                }
-            }
-        };
-        let verdict = if self.summary.interrupted {
-            "stopped before the end"
-        } else {
-            self.summary.verdict.word()
-        };
-        format!("verdict: {verdict}\nresults: {folder} ({files})\nnext:    {next}\n")
-    }
 }
 
 /// Runs an experiment.
@@ -264,7 +113,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     let exit_code = stop
         .requested()
         .or(error.as_ref().map(RunError::exit_code))
-        .unwrap_or_else(|| exit_code(&summary));
+        .unwrap_or_else(|| finished::exit_code(&summary));
     Ok(Finished {
         summary,
         folder: store.path().to_owned(),
@@ -462,51 +311,5 @@ fn one_line(record: &RunRecord) -> String {
             let reclaimed = crate::output::table::bytes(record.figures.memory.reclaimed);
             format!("{head}, {reclaimed} reclaimed")
         }
-    }
-}
-
-/// The exit code of a summary.
-fn exit_code(summary: &Summary) -> u8 {
-    match summary.verdict {
-        Verdict::Met | Verdict::Inconclusive => exit::OK,
-        Verdict::NotSupported => exit::HOST,
-        Verdict::NotMet => exit::NOT_MET,
-        Verdict::Failed => exit::RUN_FAILED,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_lines_say_verdict_files_and_what_to_do_next() {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("summary.json"), "{}").unwrap();
-        let mut finished = Finished {
-            summary: Summary {
-                schema_version: 1,
-                name: "x".into(),
-                verdict: Verdict::Failed,
-                interrupted: true,
-                causes: vec![],
-                cells: vec![],
-            },
-            folder: place.path().to_owned(),
-            exit_code: exit::INTERRUPTED,
-        };
-        let stopped = finished.closing(Path::new("x.yaml"));
-        assert!(stopped.contains("verdict: stopped"), "{stopped}");
-        assert!(stopped.contains("(summary.json)"), "{stopped}");
-        assert!(stopped.ends_with("mirrorball run x.yaml\n"), "{stopped}");
-
-        finished.summary.interrupted = false;
-        finished.summary.verdict = Verdict::NotSupported;
-        assert_eq!(super::exit_code(&finished.summary), exit::HOST);
-        finished.summary.verdict = Verdict::Failed;
-        std::fs::create_dir(place.path().join("consoles")).unwrap();
-        let failed = finished.closing(Path::new("x.yaml"));
-        assert!(failed.contains("verdict: failed"), "{failed}");
-        assert!(failed.ends_with("consoles/*\n"), "{failed}");
     }
 }

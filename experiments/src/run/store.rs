@@ -8,9 +8,11 @@ use serde::Serialize;
 use super::cell::RunRecord;
 use crate::image::Image;
 use crate::output::folder::Folder;
+use crate::output::judge::judge;
+use crate::output::median::median;
 use crate::output::provenance::{self, Provenance};
 use crate::output::samples::{Sample, SampleWriter};
-use crate::output::summary::{self, Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
+use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
 use crate::output::{OutputError, README, figure, histogram, table};
 use crate::spec::{Experiment, MechanismSet};
 
@@ -213,7 +215,7 @@ impl Store {
             .filter(|run| run.complete)
             .map(|run| run.figures.clone())
             .collect::<Vec<_>>();
-        let figures = summary::median(&good);
+        let figures = median(&good);
         let wanted = self
             .experiment
             .expect
@@ -224,9 +226,7 @@ impl Store {
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
             guests: self.experiment.guest_count(),
             runs: good.len() as u64,
-            expect: wanted
-                .map(|expect| summary::judge(expect, &figures))
-                .collect(),
+            expect: wanted.map(|expect| judge(expect, &figures)).collect(),
             figures,
             failures: runs.iter().flat_map(|run| run.failures.clone()).collect(),
             warnings: runs.iter().flat_map(|run| run.warnings.clone()).collect(),

@@ -1,0 +1,108 @@
+//! What an experiment that was run tells its user: the exit code, and the last lines.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit;
+use crate::output::summary::{Summary, Verdict};
+
+/// Files of results that a user is told of, where they are there.
+const FILES: [&str; 5] = [
+    "table.txt",
+    "memory.png",
+    "summary.json",
+    "run.json",
+    "samples.csv",
+];
+
+/// What an experiment gave.
+#[derive(Debug)]
+pub struct Finished {
+    /// The figures.
+    pub summary: Summary,
+    /// Where they are.
+    pub folder: PathBuf,
+    /// The exit code that says how it went.
+    pub exit_code: u8,
+}
+
+impl Finished {
+    /// The last lines for people: the verdict, the files and what to do next.
+    #[must_use]
+    pub fn closing(&self, file: &Path) -> String {
+        let folder = self.folder.display();
+        let files = FILES
+            .into_iter()
+            .filter(|name| self.folder.join(name).exists());
+        let files = files.collect::<Vec<_>>().join(", ");
+        let again = format!("mirrorball run {}", file.display());
+        let next = if self.summary.interrupted {
+            again
+        } else if self.folder.join("consoles").exists() {
+            format!("less {folder}/consoles/*")
+        } else {
+            match self.summary.verdict {
+                Verdict::Met => format!("xdg-open {folder}/memory.png"),
+                Verdict::NotMet => format!("less {folder}/summary.json"),
+                // What failed was told by a run, not by the host.
+                Verdict::Failed if self.summary.cells.iter().any(|c| !c.failures.is_empty()) => {
+                    format!("less {folder}/summary.json")
+                }
+                Verdict::Inconclusive | Verdict::NotSupported | Verdict::Failed => {
+                    "mirrorball doctor".to_owned()
+                }
+            }
+        };
+        let verdict = if self.summary.interrupted {
+            "stopped before the end"
+        } else {
+            self.summary.verdict.word()
+        };
+        format!("verdict: {verdict}\nresults: {folder} ({files})\nnext:    {next}\n")
+    }
+}
+
+/// The exit code of a summary.
+pub(super) fn exit_code(summary: &Summary) -> u8 {
+    match summary.verdict {
+        Verdict::Met | Verdict::Inconclusive => exit::OK,
+        Verdict::NotSupported => exit::HOST,
+        Verdict::NotMet => exit::NOT_MET,
+        Verdict::Failed => exit::RUN_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_say_verdict_files_and_what_to_do_next() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("summary.json"), "{}").unwrap();
+        let mut finished = Finished {
+            summary: Summary {
+                schema_version: 1,
+                name: "x".into(),
+                verdict: Verdict::Failed,
+                interrupted: true,
+                causes: vec![],
+                cells: vec![],
+            },
+            folder: place.path().to_owned(),
+            exit_code: exit::INTERRUPTED,
+        };
+        let stopped = finished.closing(Path::new("x.yaml"));
+        assert!(stopped.contains("verdict: stopped"), "{stopped}");
+        assert!(stopped.contains("(summary.json)"), "{stopped}");
+        assert!(stopped.ends_with("mirrorball run x.yaml\n"), "{stopped}");
+
+        finished.summary.interrupted = false;
+        finished.summary.verdict = Verdict::NotSupported;
+        assert_eq!(exit_code(&finished.summary), exit::HOST);
+        finished.summary.verdict = Verdict::Failed;
+        std::fs::create_dir(place.path().join("consoles")).unwrap();
+        let failed = finished.closing(Path::new("x.yaml"));
+        assert!(failed.contains("verdict: failed"), "{failed}");
+        assert!(failed.ends_with("consoles/*\n"), "{failed}");
+    }
+}

@@ -1,0 +1,203 @@
+//! What the guests of a run told: their own words, what the host measured of them, how they failed.
+//!
+//! A guest's own words may be wrong, or made up by a hostile one. This knows nothing of how guests
+//! are started or awaited.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use hdrhistogram::Histogram;
+use mirrorball_abi::{Phase, Status, WorkloadKind};
+use mirrorball_monitor::Vm;
+
+use crate::output::histogram::{Histograms, merged};
+use crate::output::summary::{Failure, Integrity, Workload};
+use crate::spec::GuestGroup;
+
+/// What guests told so far.
+#[derive(Debug)]
+pub struct Told {
+    cell: String,
+    run: u32,
+    /// Where consoles of failed guests go.
+    folder: PathBuf,
+    integrity: Integrity,
+    work: Workload,
+    histograms: BTreeMap<&'static str, Histogram<u64>>,
+    /// Results of the guests' own computations, by guest group.
+    checksums: BTreeMap<String, BTreeSet<u64>>,
+    failures: Vec<Failure>,
+    notes: Vec<String>,
+}
+
+/// All that the guests of a run told.
+#[derive(Debug)]
+pub struct Report {
+    /// What they verified.
+    pub integrity: Integrity,
+    /// What they did.
+    pub work: Workload,
+    /// Latencies of all of them together.
+    pub histograms: Histograms,
+    /// What they computed, by guest group, where it is the same in all runs.
+    pub checksums: BTreeMap<String, String>,
+    /// How they failed.
+    pub failures: Vec<Failure>,
+    /// What else happened.
+    pub notes: Vec<String>,
+}
+
+impl Told {
+    /// Nothing yet. Consoles of this run's guests will go below `folder`.
+    #[must_use]
+    pub fn new(cell: &str, run: u32, folder: PathBuf) -> Self {
+        Self {
+            cell: cell.to_owned(),
+            run,
+            folder,
+            integrity: Integrity {
+                verified_pages: Some(0),
+                mismatches: Some(0),
+            },
+            work: Workload {
+                seconds: None,
+                operations: Some(0),
+                bytes: Some(0),
+            },
+            histograms: BTreeMap::new(),
+            checksums: BTreeMap::new(),
+            failures: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Records a failure of this run.
+    pub fn fail(&mut self, class: &str, cause: String) {
+        self.failures.push(Failure {
+            run: self.run,
+            class: class.to_owned(),
+            cause,
+        });
+    }
+
+    /// Records something that is no failure.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// Takes in what a guest did, which had a command or not; `whole` when workloads end by
+    /// themselves. True if it failed by its own word.
+    pub fn work(&mut self, vm: &Vm, spec: &GuestGroup, commanded: bool, whole: bool) -> bool {
+        let status = vm.status();
+        let kind = spec.workload.kind;
+        let done = commanded && Phase::from_raw(status.phase) == Some(Phase::Done);
+        if done && status.outcome == 0 && whole && repeatable(kind) {
+            let results = self.checksums.entry(spec.id.clone()).or_default();
+            results.insert(status.checksum);
+        }
+        // A hostile guest's word counts for nothing: it may have written anything into its status.
+        kind != WorkloadKind::Hostile && self.take_word(vm, &status, done)
+    }
+
+    /// Takes in what a guest says of its own work; true if it failed by its own word.
+    fn take_word(&mut self, vm: &Vm, status: &Status, done: bool) -> bool {
+        let add =
+            |sum: &mut Option<u64>, value: u64| *sum = sum.map(|sum| sum.saturating_add(value));
+        add(&mut self.integrity.verified_pages, status.verified_pages);
+        add(&mut self.integrity.mismatches, status.mismatches);
+        add(&mut self.work.operations, status.operations);
+        add(&mut self.work.bytes, status.bytes);
+        let name = vm.name();
+        if done && status.outcome != 0 {
+            let length = usize::try_from(status.message_length)
+                .unwrap_or(0)
+                .min(status.message.len());
+            let message = String::from_utf8_lossy(&status.message[..length]).into_owned();
+            let disk = disk_error(vm);
+            let cause = format!("{name}: outcome {}: {message}{disk}", status.outcome);
+            self.fail("workload", cause);
+            true
+        } else if status.mismatches > 0 {
+            let cause = format!("{name}: {} pages held a wrong byte", status.mismatches);
+            self.fail("workload", cause);
+            true
+        } else {
+            false
+        }
+    }
+
+    /// Takes in what the host measured of a guest.
+    pub fn latencies(&mut self, vm: &Vm) {
+        let mut latencies = vec![
+            ("hold", vm.holds()),
+            ("exit", vm.exit_times()),
+            ("kick", vm.kick_times()),
+        ];
+        let blocks = vm.block_stats().into_iter();
+        latencies.extend(blocks.map(|stats| ("block", stats.latency)));
+        for (name, histogram) in latencies {
+            let sum = merged(self.histograms.remove(name).into_iter().chain([histogram]));
+            if let Some(sum) = sum {
+                self.histograms.insert(name, sum);
+            }
+        }
+    }
+
+    /// Keeps the last lines of a guest's console. A guest that crashes at boot has often said
+    /// nothing, and an empty file would say no more.
+    pub fn keep_console(&mut self, vm: &Vm) {
+        let tail = vm.console_tail();
+        if tail.is_empty() {
+            return;
+        }
+        let folder = self.folder.join("consoles");
+        let path = folder.join(format!("{}-run{}-{}.log", self.cell, self.run, vm.name()));
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, tail));
+        if let Err(error) = written {
+            self.note(format!("{}: {error}", path.display()));
+        }
+    }
+
+    /// All of it together.
+    #[must_use]
+    pub fn into_report(mut self) -> Report {
+        let mut checksums = BTreeMap::new();
+        for (group, results) in std::mem::take(&mut self.checksums) {
+            if results.len() > 1 {
+                self.fail(
+                    "workload",
+                    format!("guests of {group} computed different results from the same input"),
+                );
+            }
+            if let Some(result) = results.first() {
+                checksums.insert(group, format!("{result:016x}"));
+            }
+        }
+        Report {
+            integrity: self.integrity,
+            work: self.work,
+            histograms: self.histograms.into_iter().collect(),
+            checksums,
+            failures: self.failures,
+            notes: self.notes,
+        }
+    }
+}
+
+/// Whether a workload's result is the same in every guest and every run.
+const fn repeatable(kind: WorkloadKind) -> bool {
+    matches!(
+        kind,
+        WorkloadKind::Pmake | WorkloadKind::Scan | WorkloadKind::Splash
+    )
+}
+
+/// What was wrong with a VM's disks, as the host saw it: the guest only knows that there was an
+/// error.
+fn disk_error(vm: &Vm) -> String {
+    let last = vm.block_stats().into_iter().rev();
+    last.filter_map(|stats| stats.last_error)
+        .map(|error| format!("; disk: {error}"))
+        .next()
+        .unwrap_or_default()
+}
