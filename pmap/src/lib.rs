@@ -28,5 +28,5 @@ pub use space::{
     Access, AddressSpace, InGuest, PageState, ShareCandidate, ShareOutcome, SpaceTotals,
     ZeroOutcome, is_zero,
 };
-pub use sys::Undisturbed;
+pub use sys::{TrackingSupport, Undisturbed};
 pub use types::*;

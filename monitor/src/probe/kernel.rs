@@ -25,7 +25,7 @@ pub(super) fn pagemap_scan(tried: io::Result<()>) -> Check {
 pub(super) fn userfaultfd(tried: io::Result<()>) -> Check {
     const ID: &str = "userfaultfd";
     match tried {
-        Ok(()) => Check::pass(ID, "userfaultfd can be opened"),
+        Ok(()) => Check::pass(ID, "userfaultfd tracks writes"),
         Err(error) => Check::new(
             ID,
             CheckState::Warn,

@@ -11,6 +11,8 @@ mod sharing;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mirrorball_pmap::TrackingSupport;
+
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckState {
@@ -101,10 +103,11 @@ pub struct HostReport {
 pub fn host() -> HostReport {
     let root = Root::default();
     let (kvm_check, kvm) = kvm::check(&root, Path::new(crate::kvm::DEVICE));
+    let tracking = TrackingSupport::probe();
     let mut checks = vec![kvm_check];
     checks.extend([
-        kernel::pagemap_scan(crate::sys::features::try_pagemap_scan()),
-        kernel::userfaultfd(crate::sys::features::try_userfaultfd()),
+        kernel::pagemap_scan(tracking.pagemap_scan),
+        kernel::userfaultfd(tracking.userfaultfd),
         kernel::max_map_count(&root),
         kernel::open_files(rustix::process::getrlimit(
             rustix::process::Resource::Nofile,

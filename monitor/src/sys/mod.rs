@@ -4,6 +4,5 @@
 //! is sound. The rest of the crate holds no unsafe code.
 
 pub(crate) mod clock;
-pub(crate) mod features;
 pub(crate) mod kick;
 pub(crate) mod memory;

@@ -7,12 +7,14 @@ mod pagemap;
 mod priority;
 mod region;
 mod store;
+mod support;
 mod tracking;
 
 pub(crate) use pagemap::Pagemap;
 pub use priority::Undisturbed;
 pub(crate) use region::Region;
 pub(crate) use store::StoreMemory;
+pub use support::TrackingSupport;
 pub(crate) use tracking::WriteTracking;
 
 use crate::types::PAGE_SIZE;

@@ -95,9 +95,14 @@ impl Pagemap {
     pub(crate) fn open() -> io::Result<Self> {
         let file = File::open("/proc/self/pagemap")?;
         let mut pagemap = Self { file, scan: true };
-        let probe = pagemap.scan_call(0, PAGE_BYTES, 0, PRIVATE, &mut [PageRegion::default()]);
-        pagemap.scan = probe.is_ok();
+        pagemap.scan = pagemap.try_scan().is_ok();
         Ok(pagemap)
+    }
+
+    /// Scans a page, whatever it is, for the kernel's answer alone.
+    pub(crate) fn try_scan(&self) -> io::Result<()> {
+        self.scan_call(0, PAGE_BYTES, 0, PRIVATE, &mut [PageRegion::default()])
+            .map(|_| ())
     }
 
     /// True where the kernel has `PAGEMAP_SCAN`.
