@@ -89,6 +89,7 @@ impl Pmap {
             totals.private += one.private;
             totals.mapped += one.mapped;
             totals.zero += one.zero;
+            totals.ballooned += one.ballooned;
             totals.broken += one.broken;
             totals.overhead_bytes += space.overhead_bytes();
         }

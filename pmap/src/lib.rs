@@ -25,8 +25,8 @@ pub use error::{MapRefused, PmapError};
 pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
-    Access, AddressSpace, InGuest, PageState, ShareCandidate, ShareOutcome, SpaceTotals,
-    ZeroOutcome, is_zero,
+    Access, AddressSpace, GiveOutcome, InGuest, PageState, ShareCandidate, ShareOutcome,
+    SpaceTotals, ZeroOutcome, is_zero,
 };
 pub use sys::{TrackingSupport, Undisturbed};
 pub use types::*;

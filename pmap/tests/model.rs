@@ -4,11 +4,21 @@
 
 use mirrorball_pmap::*;
 use proptest::prelude::*;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use vm_memory::{Bytes, GuestAddress};
 
 const PAGES: u32 = 48;
 const VMS: u32 = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Give {
+    In,
+    Out,
+    Free,
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -45,6 +55,13 @@ enum Step {
         ppn: u32,
         pages: u32,
     },
+    /// The guest puts pages into its balloon, takes them out, or reports them free.
+    Give {
+        vm: u32,
+        ppn: u32,
+        pages: u32,
+        how: Give,
+    },
     Settle {
         vm: u32,
     },
@@ -67,7 +84,9 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(vm, ppn, pages, value)| Step::Map { vm, ppn, pages, value }),
         4 => (vm.clone(), ppn.clone(), vm.clone(), ppn.clone(), pages.clone())
             .prop_map(|(from, source, to, target, pages)| Step::Share { from, source, to, target, pages }),
-        2 => (vm.clone(), ppn, pages).prop_map(|(vm, ppn, pages)| Step::Zero { vm, ppn, pages }),
+        2 => (vm.clone(), ppn.clone(), pages.clone()).prop_map(|(vm, ppn, pages)| Step::Zero { vm, ppn, pages }),
+        4 => (vm.clone(), ppn, pages, prop_oneof![Just(Give::In), Just(Give::Out), Just(Give::Free)])
+            .prop_map(|(vm, ppn, pages, how)| Step::Give { vm, ppn, pages, how }),
         1 => vm.clone().prop_map(|vm| Step::Settle { vm }),
         1 => vm.clone().prop_map(|vm| Step::TakeWritten { vm }),
         1 => vm.prop_map(|vm| Step::Replace { vm }),
@@ -77,6 +96,31 @@ fn steps() -> impl Strategy<Value = Step> {
 struct Vm {
     space: Arc<AddressSpace>,
     bytes: Vec<u8>,
+    /// Pages in the balloon, and those of them that were written since the books were settled.
+    balloon: BTreeSet<u32>,
+    taken: BTreeSet<u32>,
+}
+
+impl Vm {
+    /// The pages at these bytes are no longer the balloon's once the books are settled.
+    fn written(&mut self, at: usize, bytes: usize) {
+        let pages = at / PAGE_SIZE..(at + bytes).div_ceil(PAGE_SIZE);
+        let pages = pages.map(|page| u32::try_from(page).unwrap());
+        self.taken
+            .extend(pages.filter(|page| self.balloon.contains(page)));
+    }
+
+    /// The books know of what was written.
+    fn settled(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        self.balloon.retain(|page| !taken.contains(page));
+    }
+
+    /// The page is not in the balloon, by the books.
+    fn left(&mut self, page: u32) {
+        self.balloon.remove(&page);
+        self.taken.remove(&page);
+    }
 }
 
 struct Machine {
@@ -120,6 +164,8 @@ impl Machine {
             Vm {
                 space,
                 bytes: vec![0; PAGES as usize * PAGE_SIZE],
+                balloon: BTreeSet::new(),
+                taken: BTreeSet::new(),
             },
         );
     }
@@ -132,6 +178,38 @@ impl Machine {
             .write_slice(bytes, GuestAddress(at as u64))
             .unwrap();
         vm.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        vm.written(at, bytes.len());
+    }
+
+    fn give(&mut self, vm: u32, run: PpnRun, how: Give) {
+        let vm = self.vms.get_mut(&vm).unwrap();
+        let inside = run.iter().filter(|page| vm.balloon.contains(&page.0));
+        let inside = inside.count() as u64;
+        let runs = [
+            run,
+            PpnRun::new(Ppn(PAGES - 1), 2),
+            PpnRun::new(run.start, 0),
+        ];
+        // A device gives pages up while it holds its access.
+        let access = (run.pages.is_multiple_of(2)).then(|| vm.space.access());
+        match how {
+            Give::Out => assert_eq!(vm.space.unballoon(&runs), inside),
+            Give::In | Give::Free => {
+                let outcome = match how {
+                    Give::In => vm.space.balloon(&runs),
+                    _ => vm.space.discard(&runs),
+                };
+                assert_eq!((outcome.given, outcome.refused), (run.pages.into(), 2));
+                vm.bytes[range(run.start.0, run.pages)].fill(0);
+            }
+        }
+        drop(access);
+        for page in run.iter() {
+            vm.left(page.0);
+            if matches!(how, Give::In) {
+                vm.balloon.insert(page.0);
+            }
+        }
     }
 
     fn make_frames(&self, bytes: &[u8]) -> PinnedFrames {
@@ -175,6 +253,7 @@ impl Machine {
                     .map_frames(Ppn(ppn), &frames, Mechanism::Disk)
                     .unwrap();
                 vm.bytes[range(ppn, pages)].fill(value);
+                (ppn..ppn + pages).for_each(|page| vm.left(page));
             }
             Step::Share {
                 from,
@@ -185,41 +264,58 @@ impl Machine {
             } => {
                 let pages = clip(source.max(target), pages);
                 let frames = self.make_frames(&self.vms[&from].bytes[range(source, pages)]);
-                let equal = (0..pages)
+                let equal: Vec<u32> = (0..pages)
                     .filter(|&n| {
                         let page = &self.vms[&to].bytes[range(target + n, 1)];
                         page == &self.vms[&from].bytes[range(source + n, 1)]
                     })
-                    .count() as u64;
+                    .collect();
                 let candidate = ShareCandidate {
                     at: Ppn(target),
                     frames: &frames,
                 };
                 // As if a vCPU were in guest mode, or not: two kinds of fence.
                 let space = &self.vms[&to].space;
-                let _inside = (source % 2 == 0).then(|| space.enter_guest());
+                let inside = (source % 2 == 0).then(|| space.enter_guest());
                 let outcome = space.share(&[candidate], Mechanism::Content);
+                drop(inside);
+                let count = equal.len() as u64;
                 assert_eq!(
                     (outcome.shared, outcome.different),
-                    (equal, u64::from(pages) - equal)
+                    (count, u64::from(pages) - count)
                 );
+                let to = self.vms.get_mut(&to).unwrap();
+                equal.iter().for_each(|n| to.left(target + n));
             }
             Step::Zero { vm, ppn, pages } => {
                 let pages = clip(ppn, pages);
-                let zeros = (ppn..ppn + pages)
-                    .filter(|&ppn| {
-                        self.vms[&vm].bytes[range(ppn, 1)]
-                            .iter()
-                            .all(|&byte| byte == 0)
-                    })
-                    .count() as u64;
-                let space = &self.vms[&vm].space;
-                let _inside = (ppn % 2 == 0).then(|| space.enter_guest());
-                let outcome = space.release_zero(&[PpnRun::new(Ppn(ppn), pages)]);
-                assert_eq!(outcome.released, zeros);
+                let vm = self.vms.get_mut(&vm).unwrap();
+                let zeros: Vec<u32> = (ppn..ppn + pages)
+                    .filter(|&ppn| vm.bytes[range(ppn, 1)].iter().all(|&byte| byte == 0))
+                    .collect();
+                let inside = (ppn % 2 == 0).then(|| vm.space.enter_guest());
+                let outcome = vm.space.release_zero(&[PpnRun::new(Ppn(ppn), pages)]);
+                assert_eq!(outcome.released, zeros.len() as u64);
+                drop(inside);
+                // The balloon's pages stay there: that they were written in between is not known.
+                vm.taken.retain(|page| !zeros.contains(page));
             }
-            Step::Settle { vm } => self.vms[&vm].space.settle(),
-            Step::TakeWritten { vm } => drop(self.vms[&vm].space.take_written()),
+            Step::Give {
+                vm,
+                ppn,
+                pages,
+                how,
+            } => self.give(vm, PpnRun::new(Ppn(ppn), clip(ppn, pages)), how),
+            Step::Settle { vm } => {
+                let vm = self.vms.get_mut(&vm).unwrap();
+                vm.space.settle();
+                vm.settled();
+            }
+            Step::TakeWritten { vm } => {
+                let vm = self.vms.get_mut(&vm).unwrap();
+                drop(vm.space.take_written());
+                vm.settled();
+            }
             Step::Replace { vm } => {
                 self.pmap.remove_space(self.vms[&vm].space.vm());
                 self.boot(vm);
@@ -227,7 +323,7 @@ impl Machine {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let mut bytes = vec![0; PAGES as usize * PAGE_SIZE];
         for vm in self.vms.values() {
             vm.space
@@ -242,6 +338,7 @@ impl Machine {
             );
         }
         self.pmap.settle_all();
+        self.vms.values_mut().for_each(Vm::settled);
         let (books, kernel) = (self.pmap.totals(), self.pmap.kernel_account().unwrap());
         // The reads above may have put zero frames of the kernel in; those are nobody's memory.
         assert_eq!(
@@ -257,6 +354,22 @@ impl Machine {
             "{books:?}"
         );
         self.check_frames(&books);
+        self.check_balloons(&books);
+    }
+
+    fn check_balloons(&self, books: &Totals) {
+        let mut ballooned = 0;
+        for vm in self.vms.values() {
+            let states = vm.space.states(PpnRun::new(Ppn(0), PAGES));
+            let by_books: BTreeSet<u32> = (0..)
+                .zip(states)
+                .filter(|(_, state)| *state == PageState::Ballooned)
+                .map(|(page, _)| page)
+                .collect();
+            assert_eq!(by_books, vm.balloon, "{:?}", vm.space.vm());
+            ballooned += by_books.len() as u64;
+        }
+        assert_eq!(books.ballooned, ballooned);
     }
 
     /// Recounts frames and sharing from the page states alone.

@@ -16,6 +16,7 @@
 //! shared while they run the guest, a batch only ever *tries* to take it exclusively.
 
 mod access;
+mod balloon;
 mod fence;
 mod settle;
 mod share;
@@ -23,6 +24,7 @@ mod table;
 mod zero;
 
 pub use access::Access;
+pub use balloon::GiveOutcome;
 pub use share::{ShareCandidate, ShareOutcome};
 pub use table::{PageState, SpaceTotals};
 pub use zero::{ZeroOutcome, is_zero};

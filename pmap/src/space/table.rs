@@ -16,12 +16,23 @@ pub enum PageState {
     Mapped(Mpn, Mechanism),
     /// Was private, found all zero, and given back: reads as zeros and takes no memory.
     Zero,
+    /// In the guest's balloon: reads as zeros and takes no memory.
+    Ballooned,
+}
+
+/// What a page that takes no memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    Untouched,
+    Zero,
+    Ballooned,
 }
 
 const UNTOUCHED: u8 = 0;
 const PRIVATE: u8 = 1;
 const ZERO: u8 = 2;
-const MAPPED: u8 = 3;
+const BALLOONED: u8 = 3;
+const MAPPED: u8 = 4;
 
 /// Runs that are remembered as newly mapped before they are all taken for one.
 const MOST_NOTES: usize = 16_384;
@@ -73,6 +84,7 @@ pub(super) struct Table {
     backing: Vec<u32>,
     private: u64,
     zero: u64,
+    ballooned: u64,
     mapped: u64,
     broken: u64,
     borders: i64,
@@ -89,6 +101,7 @@ impl Table {
             backing: vec![0; pages],
             private: 0,
             zero: 0,
+            ballooned: 0,
             mapped: 0,
             broken: 0,
             borders: 1,
@@ -109,7 +122,7 @@ impl Table {
             private: self.private,
             mapped: self.mapped,
             zero: self.zero,
-            ballooned: 0,
+            ballooned: self.ballooned,
             swapped: 0,
             vmas: u64::try_from(self.borders).unwrap_or(0),
             broken: self.broken,
@@ -125,6 +138,7 @@ impl Table {
             UNTOUCHED => PageState::Untouched,
             PRIVATE => PageState::Private,
             ZERO => PageState::Zero,
+            BALLOONED => PageState::Ballooned,
             mapped => PageState::Mapped(
                 Mpn(self.backing[ppn.index()] - 1),
                 Mechanism::ALL[usize::from(mapped - MAPPED)],
@@ -234,24 +248,63 @@ impl Table {
         std::mem::take(&mut self.newly_mapped)
     }
 
-    /// The pages of the run were given back as zeros; `anonymous` when fresh memory was laid over
+    /// The pages of the run take no memory any more; `anonymous` when fresh memory was laid over
     /// them. Returns the change in the number of mappings.
-    pub(super) fn set_zero(
+    pub(super) fn set_empty(
         &mut self,
         run: PpnRun,
+        empty: Empty,
         anonymous: bool,
         released: &mut Vec<Released>,
     ) -> i64 {
         let borders = self.borders_around(run);
         for ppn in run.iter() {
+            if self.state[ppn.index()] == BALLOONED && empty == Empty::Zero {
+                // Its zeros are no content that anybody shares: it stays the balloon's.
+                continue;
+            }
             self.leave(ppn, released);
-            self.state[ppn.index()] = ZERO;
-            self.zero += 1;
             if anonymous {
                 self.backing[ppn.index()] = 0;
             }
+            let (state, count) = match empty {
+                Empty::Untouched => (UNTOUCHED, None),
+                Empty::Zero => (ZERO, Some(&mut self.zero)),
+                Empty::Ballooned => (BALLOONED, Some(&mut self.ballooned)),
+            };
+            self.state[ppn.index()] = state;
+            if let Some(count) = count {
+                *count += 1;
+            }
         }
         self.rebordered(run, borders)
+    }
+
+    /// Pages of the run that are in the balloon are untouched now; returns how many.
+    pub(super) fn leave_balloon(&mut self, run: PpnRun) -> u64 {
+        let before = self.ballooned;
+        for ppn in run.iter() {
+            if self.state[ppn.index()] == BALLOONED {
+                self.state[ppn.index()] = UNTOUCHED;
+                self.ballooned -= 1;
+            }
+        }
+        before - self.ballooned
+    }
+
+    /// The change in the number of mappings if fresh memory were laid over the run.
+    pub(super) fn change_by_covering(&self, run: PpnRun) -> i64 {
+        let overlaid = |index: Option<usize>| {
+            let backing = index.and_then(|index| self.backing.get(index));
+            i64::from(backing.is_some_and(|&backing| backing != 0))
+        };
+        let ends = overlaid(run.start.index().checked_sub(1)) + overlaid(Some(run.end().index()));
+        ends - self.borders_around(run)
+    }
+
+    /// Pages that are private or name a frame.
+    pub(super) fn in_use(&self) -> u64 {
+        self.private + self.mapped
     }
 
     /// The VM leaves: all references end, nothing can be mapped any more.
@@ -267,7 +320,8 @@ impl Table {
             }
         }
         self.state.fill(UNTOUCHED);
-        (self.private, self.zero, self.detached) = (0, 0, true);
+        (self.private, self.zero, self.ballooned) = (0, 0, 0);
+        self.detached = true;
         self.newly_mapped = Vec::new();
     }
 
@@ -276,6 +330,7 @@ impl Table {
             PageState::Untouched => {}
             PageState::Private => self.private -= 1,
             PageState::Zero => self.zero -= 1,
+            PageState::Ballooned => self.ballooned -= 1,
             PageState::Mapped(mpn, mechanism) => {
                 self.mapped -= 1;
                 released.push(Released { mpn, mechanism });
@@ -338,9 +393,32 @@ mod tests {
         );
         assert_eq!(table.totals().vmas, 5);
         assert_eq!(released.len(), 1);
-        table.set_zero(PpnRun::new(Ppn(10), 8), true, &mut released);
+        assert_eq!(table.change_by_covering(PpnRun::new(Ppn(14), 2)), 2);
+        assert_eq!(table.change_by_covering(PpnRun::new(Ppn(12), 1)), 0);
+        assert_eq!(table.change_by_covering(PpnRun::new(Ppn(10), 8)), -4);
+        table.set_empty(PpnRun::new(Ppn(10), 8), Empty::Zero, true, &mut released);
         assert_eq!(table.totals().vmas, 1);
         assert_eq!(released.len(), 9);
+    }
+
+    #[test]
+    fn the_balloon_counts_each_page_once_and_zeros_do_not_leave_it() {
+        let mut table = Table::new(16);
+        let mut released = Vec::new();
+        let (all, some) = (PpnRun::new(Ppn(0), 16), PpnRun::new(Ppn(4), 4));
+        table.set_private(some, &mut released);
+        for _ in 0..2 {
+            table.set_empty(some, Empty::Ballooned, false, &mut released);
+        }
+        assert_eq!((table.totals().ballooned, table.totals().private), (4, 0));
+        table.set_empty(all, Empty::Zero, false, &mut released);
+        assert_eq!((table.totals().ballooned, table.totals().zero), (4, 12));
+        table.set_private(PpnRun::new(Ppn(4), 1), &mut released);
+        assert_eq!(table.leave_balloon(all), 3);
+        assert_eq!(table.leave_balloon(all), 0);
+        let totals = table.totals();
+        assert_eq!((totals.ballooned, totals.private, totals.zero), (0, 1, 12));
+        assert_eq!(totals.touched, 13);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Giving back pages that are all zero: no frame needed, the kernel's zero page serves (ESX counts
 //! them as shared with the zero page).
 
-use super::AddressSpace;
+use super::{AddressSpace, table::Empty};
 use crate::types::{PAGE_SIZE, Page, PpnRun};
 
 /// Pages that one fence covers at most.
@@ -83,7 +83,9 @@ impl AddressSpace {
                 continue;
             }
             let released = &mut fence.released;
-            let vmas = fence.table.set_zero(piece, overlaid, released);
+            let vmas = fence
+                .table
+                .set_empty(piece, Empty::Zero, overlaid, released);
             self.common.budget.change(vmas);
             outcome.released += u64::from(piece.pages);
         }
@@ -92,7 +94,7 @@ impl AddressSpace {
     }
 
     /// Dropping a private copy inside an overlay would uncover the frame: fresh memory goes over it.
-    fn cover(&self, piece: PpnRun) -> std::io::Result<()> {
+    pub(super) fn cover(&self, piece: PpnRun) -> std::io::Result<()> {
         self.region.anonymous(piece)?;
         match &self.common.tracking {
             Some(tracking) => {
