@@ -1,0 +1,287 @@
+//! What packages there are, as apt knows it. Everything is asked of apt's own programs and said in
+//! their words; nothing is installed, and only `apt-get update` needs root.
+
+use std::path::Path;
+
+use crate::DebianError;
+use crate::tool::{APT_CACHE, APT_GET, complaint};
+
+/// A package in one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Choice {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// How many names an error offers.
+const OFFERED: usize = 6;
+/// How alike a name must be to be offered (Jaro-Winkler).
+const ALIKE: f64 = 0.88;
+
+const HERE: &str = "/";
+
+/// Names as Debian policy 5.6.7 has them. Anything else could be an option or a pattern to apt.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() > 1
+        && name.bytes().next().is_some_and(allowed)
+        && name
+            .bytes()
+            .all(|byte| allowed(byte) || b"+-.".contains(&byte))
+}
+
+/// Versions as Debian policy 5.6.12 has them.
+pub(crate) fn is_version(version: &str) -> bool {
+    let mut bytes = version.bytes();
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b".+-:~".contains(&byte))
+}
+
+/// Whether this is `name` or `name=version`.
+pub(crate) fn is_request(package: &str) -> bool {
+    match package.split_once('=') {
+        Some((name, version)) => is_name(name) && is_version(version),
+        None => is_name(package),
+    }
+}
+
+/// Makes sure that apt has package lists.
+pub(crate) fn ensure_lists(progress: &dyn Fn(&str)) -> Result<(), DebianError> {
+    let arguments = [
+        "indextargets",
+        "--format",
+        "$(FILENAME)",
+        "Created-By: Packages",
+    ];
+    let lists = APT_GET.run(Path::new(HERE), &arguments)?;
+    if lists.is_empty() {
+        progress("getting package lists (apt-get update)");
+        return update();
+    }
+    Ok(())
+}
+
+/// Fetches the package lists anew.
+pub(crate) fn update() -> Result<(), DebianError> {
+    let output = APT_GET.output(Path::new(HERE), &["-q", "update"])?;
+    // Where nothing could be reached, apt warns and succeeds.
+    let reason = complaint(&output);
+    if output.status.success() && !reason.contains("Failed to fetch") {
+        return Ok(());
+    }
+    Err(DebianError::NoLists { reason })
+}
+
+/// The version that apt would install, if the package exists.
+pub(crate) fn candidate(name: &str) -> Result<Option<String>, DebianError> {
+    let text = APT_CACHE.run(Path::new(HERE), &["policy", name])?;
+    Ok(read_candidate(&String::from_utf8_lossy(&text)))
+}
+
+fn read_candidate(policy: &str) -> Option<String> {
+    let mut lines = policy.lines().map(str::trim);
+    let version = lines.find_map(|line| line.strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
+}
+
+/// All versions of these packages that can be downloaded, newest first for each package.
+pub(crate) fn versions(names: &[&str]) -> Result<Vec<Choice>, DebianError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let arguments: Vec<&str> = ["madison"].iter().chain(names).copied().collect();
+    let text = APT_CACHE.run(Path::new(HERE), &arguments)?;
+    Ok(read_madison(&String::from_utf8_lossy(&text)))
+}
+
+fn read_madison(text: &str) -> Vec<Choice> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.split('|').map(str::trim);
+        let (Some(name), Some(version), Some(source)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let choice = Choice {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        };
+        // The same version may come from several archives.
+        if source.ends_with("Packages") && !found.contains(&choice) {
+            found.push(choice);
+        }
+    }
+    found
+}
+
+/// The names of all packages that begin with `prefix`.
+pub(crate) fn names(prefix: &str) -> Result<Vec<String>, DebianError> {
+    let text = APT_CACHE.run(Path::new(HERE), &["pkgnames", prefix])?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// The error for a name that no package has.
+pub(crate) fn unknown(name: &str) -> DebianError {
+    let all = names("").unwrap_or_default();
+    DebianError::UnknownPackage {
+        name: name.to_owned(),
+        near: near(name, &all),
+    }
+}
+
+/// Those of `all` that look like `name`, the most alike first.
+fn near(name: &str, all: &[String]) -> Vec<String> {
+    let mut scored: Vec<(f64, &String)> = all
+        .iter()
+        .map(|other| (strsim::jaro_winkler(name, other), other))
+        .filter(|(score, _)| *score > ALIKE)
+        .collect();
+    scored.sort_by(|one, two| two.0.total_cmp(&one.0).then_with(|| one.1.cmp(two.1)));
+    let names = scored.into_iter().map(|(_, name)| name.clone());
+    names.take(OFFERED).collect()
+}
+
+/// These packages (`name` or `name=version`) and everything they depend on, as apt would install
+/// them on a machine that has nothing, sorted by name.
+pub(crate) fn solve(packages: &[&str], scratch: &Path) -> Result<Vec<Choice>, DebianError> {
+    let nothing = scratch.join("status");
+    std::fs::write(&nothing, "").map_err(|error| DebianError::io(&nothing, error))?;
+    let status = format!("Dir::State::status={}", nothing.display());
+    let mut arguments = vec!["install", "--simulate", "--no-install-recommends"];
+    arguments.extend(["-o", &status, "-o", "Debug::NoLocking=1", "--"]);
+    arguments.extend(packages);
+    let output = APT_GET.output(scratch, &arguments)?;
+    if output.status.success() {
+        return Ok(read_simulation(&String::from_utf8_lossy(&output.stdout)));
+    }
+    for package in packages {
+        let (name, version) = package.split_once('=').unwrap_or((package, ""));
+        let known = versions(&[name])?;
+        if known.is_empty() {
+            return Err(unknown(name));
+        }
+        if !version.is_empty() && known.iter().all(|choice| choice.version != version) {
+            return Err(unknown_version(name, version, known));
+        }
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let unmet: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains("Depends:"))
+        .collect();
+    Err(DebianError::Unsatisfiable {
+        packages: packages.join(" "),
+        reason: format!("{} {}", complaint(&output), unmet.join(", "))
+            .trim()
+            .to_owned(),
+    })
+}
+
+pub(crate) fn unknown_version(name: &str, version: &str, known: Vec<Choice>) -> DebianError {
+    DebianError::UnknownVersion {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        known: known.into_iter().map(|choice| choice.version).collect(),
+    }
+}
+
+/// Lines `Inst name (version archive [architecture])`.
+fn read_simulation(text: &str) -> Vec<Choice> {
+    let mut found: Vec<Choice> = text
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+            let (_, rest) = rest.split_once('(')?;
+            let version = rest.split([' ', ')']).next()?;
+            Some(Choice {
+                name: name.to_owned(),
+                version: version.to_owned(),
+            })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(name: &str, version: &str) -> Choice {
+        Choice {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_candidate_is_read() {
+        let text = "gcc:\n  Installed: (none)\n  Candidate: 4:12.2.0-3\n  Version table:\n";
+        assert_eq!(read_candidate(text).as_deref(), Some("4:12.2.0-3"));
+        assert_eq!(read_candidate("x:\n  Candidate: (none)\n"), None);
+        assert_eq!(read_candidate(""), None);
+    }
+
+    #[test]
+    fn versions_are_told_once_and_sources_are_left_out() {
+        let text = "  gcc | 4:12.2 | http://deb/debian bookworm/main amd64 Packages\n  \
+                    gcc | 4:12.2 | http://deb/security bookworm/main amd64 Packages\n  \
+                    gcc | 4:10.2 | http://deb/debian bullseye/main amd64 Packages\n  \
+                    gcc | 4:9 | http://deb/debian bullseye/main Sources\n";
+        let expected = [choice("gcc", "4:12.2"), choice("gcc", "4:10.2")];
+        assert_eq!(read_madison(text), expected);
+    }
+
+    #[test]
+    fn a_simulated_installation_is_read() {
+        let text = "Reading package lists...\nInst make (4.3-4.1 Debian:12/oldstable [amd64])\n\
+                    Inst libc6 (2.36-9 Debian:12.15/oldstable, Security:12 [amd64]) []\n\
+                    Inst dash [0.5.11] (0.5.12-2 Debian:12 [amd64])\nConf make (4.3-4.1 x [amd64])\n";
+        let expected = [
+            choice("dash", "0.5.12-2"),
+            choice("libc6", "2.36-9"),
+            choice("make", "4.3-4.1"),
+        ];
+        assert_eq!(read_simulation(text), expected);
+    }
+
+    #[test]
+    fn names_that_look_alike_are_offered_the_nearest_first() {
+        let all = ["busybox", "busybox-static", "gcc", "busybee"].map(str::to_owned);
+        assert_eq!(near("busybox-statik", &all)[0], "busybox-static");
+        assert!(near("zzz", &all).is_empty());
+    }
+
+    #[test]
+    fn names_and_versions_that_apt_would_take_for_something_else_are_refused() {
+        for name in [
+            "gcc",
+            "libstdc++6",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "x",
+            "-oX=y",
+            "gcc/stable",
+            "gcc=4",
+            "?essential",
+            "../x",
+            "Gcc",
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(is_version("6.12.117-1~deb12u1") && is_version("1:1.35.0-4+deb12u1+b1"));
+        assert!(is_request("gcc=4:12.2.0-3") && is_request("gcc") && !is_request("gcc="));
+        for version in ["", "../../x", "1/2", "-1"] {
+            assert!(!is_version(version), "{version}");
+        }
+    }
+}

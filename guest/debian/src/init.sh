@@ -1,0 +1,128 @@
+#!/bin/sh
+# The first process of a guest: loads the kernel's modules, mounts the root, runs the job's commands
+# and says what happens on the control console, one line each (docs/linux-guests.md).
+#
+# Nothing here may end this shell: the kernel panics when its first process ends.
+
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root
+control=/dev/hvc0
+job=/etc/mirrorball/job
+root=
+
+uptime() { read -r up rest </proc/uptime; }
+say() { echo "mb $*" >&3; }
+
+# Waits up to 10 s for a file.
+appears() {
+    tries=0
+    until [ -e "$1" ]; do
+        [ $tries -ge 200 ] && return 1
+        tries=$((tries + 1))
+        sleep 0.05
+    done
+}
+
+# Reads lines of the control console up to this one. Fails when there is no more to read.
+await() {
+    while read -r line <&3; do
+        [ "${line%"$return"}" = "$1" ] && return 0
+    done
+    return 1
+}
+
+off() {
+    kill -9 -1
+    sync
+    if [ "$root" ]; then
+        for below in dev/pts dev/shm dev proc sys run tmp; do
+            umount "$root/$below" 2>/dev/null || umount -l "$root/$below"
+        done
+        umount "$root" || mount -o remount,ro "$root"
+    fi
+    poweroff -f
+    # The machine has no way to power off.
+    while :; do sleep 3600; done
+}
+
+fail() {
+    echo "init: $*"
+    [ "$connected" ] && say "fail $*"
+    off
+}
+
+mount_root() {
+    appears /dev/vda || fail "there is no disk /dev/vda for the root"
+    mkdir -p /root-fs
+    mount -t ext4 -o rw /dev/vda /root-fs || fail "/dev/vda can't be mounted as ext4"
+    root=/root-fs
+    [ -x $root/bin/sh ] || fail "the root has no /bin/sh"
+    mkdir -p $root/proc $root/sys $root/dev $root/run $root/tmp
+    mount -t proc proc $root/proc
+    mount -t sysfs sysfs $root/sys
+    mount --bind /dev $root/dev
+    mount --bind /dev/pts $root/dev/pts
+    mount --bind /dev/shm $root/dev/shm
+    mount -t tmpfs -o mode=755 run $root/run
+    mount -t tmpfs -o mode=1777 tmp $root/tmp
+}
+
+# Runs command $1 of the job in place of this (sub)shell.
+run() {
+    script=$(cat "$job/$1")
+    set --
+    [ -f "$job/environment" ] && . "$job/environment"
+    cd /
+    if [ "$root" ]; then
+        exec env "$@" chroot "$root" /bin/sh -c "$script"
+    fi
+    exec env "$@" /bin/sh -c "$script"
+}
+
+# What command $1 writes goes to the control console, up to 64 KiB of it.
+relay() {
+    { head -c 65536; cat >/dev/null; } | base64 -w 64 |
+        while read -r line; do echo "mb out $1 $line"; done >&3
+}
+
+return=$(printf '\r')
+connected=
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /run /root /tmp
+mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+for module in /modules/*.ko; do
+    [ -f "$module" ] || continue
+    insmod "$module" || echo "init: $module could not be loaded"
+done
+
+# Opened by another shell first: a redirection that fails would end this one.
+appears $control && (: <>$control) || fail "there is no control console ($control)"
+exec 3<>$control
+stty raw -echo <&3
+connected=1
+[ -f /etc/mirrorball/root ] && mount_root
+
+uptime
+say "ready $up"
+await go || off
+number=0
+while [ -f "$job/$number" ]; do
+    uptime
+    say "begin $number $up"
+    # As if killed, unless it says otherwise.
+    echo 137 >/run/status
+    {
+        (run "$number")
+        echo $? >/run/status
+    } 2>&1 </dev/null 3>&- | relay "$number"
+    uptime
+    read -r status </run/status
+    say "end $number $status $up"
+    number=$((number + 1))
+done
+uptime
+say "done $up"
+await stop
+off
