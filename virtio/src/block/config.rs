@@ -1,17 +1,22 @@
 //! The block device's configuration space (virtio 1.2, clause 5.2.4).
 
-use super::request::{MAX_RANGE_SECTORS, SECTOR_BYTES};
+use super::request::{MAX_DATA_BYTES, MAX_RANGE_SECTORS, SECTOR_BYTES};
 use crate::disk::BLOCK_BYTES;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-/// Sectors of 512 bytes in a block of the disk.
-const SECTORS_PER_BLOCK: u32 = 8;
+/// Sectors of 512 bytes in a block of the disk, as a power of two.
+const BLOCK_EXPONENT: u8 = 3;
+const SECTORS_PER_BLOCK: u16 = 1 << BLOCK_EXPONENT;
 const _: () = assert!(SECTORS_PER_BLOCK as u64 * SECTOR_BYTES == BLOCK_BYTES);
+
+/// Largest segment of a request. With as many of them as a queue takes, a request is never larger
+/// than what is served, whatever the guest's administrator sets.
+const SEGMENT_BYTES: u32 = 128 << 10;
 
 /// `struct virtio_blk_config` up to the fields of the features offered here.
 #[derive(Clone, Copy, Debug, Default, IntoBytes, Immutable, Unaligned)]
@@ -40,7 +45,8 @@ pub(super) struct Config {
 
 impl Config {
     /// The features whose fields are filled.
-    pub(super) const FEATURES: u64 = 1 << VIRTIO_BLK_F_SEG_MAX
+    pub(super) const FEATURES: u64 = 1 << VIRTIO_BLK_F_SIZE_MAX
+        | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE
         | 1 << VIRTIO_BLK_F_FLUSH
         | 1 << VIRTIO_BLK_F_TOPOLOGY
@@ -48,19 +54,25 @@ impl Config {
         | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
 
     /// The space of a disk of `bytes` bytes with a queue of `queue_size`.
+    ///
+    /// The smallest unit that a guest may address is a sector, as on most disks: partition tables
+    /// count in it, and file systems of blocks below 4 KiB could not be mounted otherwise. A block
+    /// is the unit that is best used.
     pub(super) fn new(bytes: u64, queue_size: u16) -> Self {
-        let block = 512 * SECTORS_PER_BLOCK;
+        // Header and status take a descriptor each.
+        let segments = u32::from(queue_size) - 2;
+        debug_assert!(u64::from(segments) * u64::from(SEGMENT_BYTES) <= MAX_DATA_BYTES);
         Self {
             capacity: (bytes / SECTOR_BYTES).into(),
-            // Header and status take a descriptor each.
-            seg_max: (u32::from(queue_size) - 2).into(),
-            blk_size: block.into(),
-            min_io_size: 1.into(),
-            opt_io_size: 1.into(),
+            size_max: SEGMENT_BYTES.into(),
+            seg_max: segments.into(),
+            blk_size: 512.into(),
+            physical_block_exp: BLOCK_EXPONENT,
+            min_io_size: SECTORS_PER_BLOCK.into(),
             num_queues: 1.into(),
             max_discard_sectors: MAX_RANGE_SECTORS.into(),
             max_discard_seg: 1.into(),
-            discard_sector_alignment: SECTORS_PER_BLOCK.into(),
+            discard_sector_alignment: u32::from(SECTORS_PER_BLOCK).into(),
             max_write_zeroes_sectors: MAX_RANGE_SECTORS.into(),
             max_write_zeroes_seg: 1.into(),
             write_zeroes_may_unmap: 1,

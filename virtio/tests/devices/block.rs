@@ -205,3 +205,39 @@ fn an_indirect_chain_is_one_descriptor_of_the_ring() {
     assert_eq!(guest.used(), [(5, 4097)]);
     assert!(guest.read(DATA, 4096) == content[..4096]);
 }
+
+#[test]
+fn what_a_driver_builds_requests_by_is_in_the_configuration() {
+    let image = file(&pattern(3 * 4096));
+    let machine = Machine::new();
+    let (guest, _) = machine.guest(1, &open(image.path()));
+    let field = |offset: u64, bytes: usize| {
+        let mut data = [0; 8];
+        guest.transport.read(0x100 + offset, &mut data[..bytes]);
+        u64::from_le_bytes(data)
+    };
+    guest.set(0x14, 0);
+    let features = guest.get(0x10);
+    for bit in [1, 2, 6, 9, 10, 13, 14] {
+        assert_ne!(features & 1 << bit, 0, "feature {bit}");
+    }
+    assert_eq!(field(0, 8), 24, "capacity in sectors");
+    let (size_max, seg_max) = (field(8, 4), field(12, 4));
+    assert!(seg_max + 2 <= 128 && size_max >= 4096);
+    assert!(
+        size_max * seg_max <= 16 << 20,
+        "the largest request is served"
+    );
+    assert_eq!(field(20, 4), 512, "logical block");
+    assert_eq!(
+        field(24, 1),
+        3,
+        "logical blocks in a physical one, exponent"
+    );
+    assert_eq!((field(25, 1), field(26, 2)), (0, 8));
+    assert_eq!((field(36, 4), field(40, 4), field(44, 4)), (1 << 21, 1, 8));
+    assert_eq!((field(48, 4), field(52, 4), field(56, 1)), (1 << 21, 1, 1));
+    // Nothing there is the driver's to write.
+    guest.transport.write(0x100, &[0xff; 8]);
+    assert_eq!(field(0, 8), 24);
+}
