@@ -2,6 +2,7 @@
 
 use crate::disk::DiskError;
 use crate::queue::{ChainError, SetupError};
+use crate::transport::Notifier;
 use mirrorball_pmap::Access;
 use std::fmt;
 use virtio_queue::Queue;
@@ -11,7 +12,7 @@ use virtio_queue::Queue;
 /// Every method may be called from any thread at any moment; the transport never runs
 /// [`process`](Self::process) twice at once for one queue, nor [`reset`](Self::reset) during it.
 pub trait Device: Send + Sync + fmt::Debug {
-    /// The device's kind (virtio 1.2, clause 5): 2 block, 3 console.
+    /// The device's kind (virtio 1.2, clause 5): 2 block, 3 console, 4 entropy, 5 balloon.
     fn device_id(&self) -> u32;
 
     /// The feature bits of this kind of device. The transport adds its own.
@@ -22,6 +23,14 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// Fills `data` from the configuration space at `offset`; bytes outside it are left alone.
     fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Takes what the guest's driver writes at `offset` of the configuration space, any bytes at any
+    /// place. Most devices have nothing there that is the driver's to write.
+    fn write_config(&self, _offset: u64, _data: &[u8]) {}
+
+    /// Gives the device its way back to the transport, before the guest runs. Devices that only
+    /// ever answer need none.
+    fn attach(&self, _notifier: Notifier) {}
 
     /// Serves one round of what the guest made available in a queue.
     ///

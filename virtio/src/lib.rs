@@ -1,9 +1,11 @@
-//! Virtual devices: what a guest sees as its disk and its console, and the disk images behind them.
+//! Virtual devices: what a guest sees as its disk, its console, its balloon and its source of
+//! randomness, and the disk images behind them.
 //!
 //! The crate has four rooms. [`queue`] reads descriptor chains out of guest memory and trusts
 //! nothing it finds there; [`transport`] is the virtio-mmio register file in front of a
-//! [`Device`]; [`block`] and [`console`] are the devices; [`disk`] is Disco's copy-on-write disk
-//! (section 4.2 of the paper): base images, the machine-wide block cache, overlays.
+//! [`Device`]; [`block`], [`console`], [`balloon`] and [`rng`] are the devices; [`disk`] is Disco's
+//! copy-on-write disk (section 4.2 of the paper): base images, the machine-wide block cache,
+//! overlays.
 //!
 //! The crate may not know of KVM, vCPUs or exits: the monitor hands register accesses in, polls
 //! the doorbells and gives a closure that interrupts the guest. All guest memory is touched under
@@ -11,15 +13,19 @@
 //! it is being shared.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 mod device;
 pub mod disk;
 pub mod queue;
+pub mod rng;
 pub mod transport;
 
+pub use balloon::{Balloon, BalloonCounts, GuestStatistics};
 pub use block::{BlockDevice, BlockStats};
-pub use console::Console;
+pub use console::{Console, InputFull};
 pub use device::{Completed, Device, DeviceError};
 pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, ext4_size};
-pub use transport::Transport;
+pub use rng::Rng;
+pub use transport::{Notifier, Transport};

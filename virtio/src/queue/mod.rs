@@ -30,13 +30,43 @@ pub fn drain(
     memory: &GuestMemoryMmap,
     mut serve: impl FnMut(Chain) -> Result<u32, DeviceError>,
 ) -> Result<Completed, DeviceError> {
+    visit(
+        ring,
+        memory,
+        || true,
+        |ring, chain| {
+            let head = chain.head;
+            let written = serve(chain)?;
+            ring.add_used(memory, head, written)?;
+            Ok(1)
+        },
+    )
+}
+
+/// Takes the chains that are available now, at most one queue's worth, for as long as `wanted` says.
+///
+/// `serve` is given each chain, may give it back (or others that it kept) through the ring, and
+/// answers how many it gave back. Chains left because they are not wanted stay available; the guest
+/// may not ring again for them, but for those that it adds when there were too few it does.
+///
+/// # Errors
+/// A malformed ring or chain, or what `serve` says.
+pub fn visit(
+    ring: &mut Queue,
+    memory: &GuestMemoryMmap,
+    wanted: impl Fn() -> bool,
+    mut serve: impl FnMut(&mut Queue, Chain) -> Result<u32, DeviceError>,
+) -> Result<Completed, DeviceError> {
     let mut completed = Completed::default();
-    let mut bytes = 0;
+    let (mut taken, mut bytes) = (0, 0);
     // A guest that moves the index back and forth could keep an unbounded loop here for ever.
     for _ in 0..ring.size() {
         ring.disable_notification(memory)?;
         loop {
-            if completed.used >= u32::from(ring.size()) || bytes >= ROUND_BYTES {
+            if !wanted() {
+                return Ok(completed);
+            }
+            if taken >= ring.size() || bytes >= ROUND_BYTES {
                 completed.more = true;
                 return Ok(completed);
             }
@@ -45,9 +75,8 @@ pub fn drain(
             };
             let chain = Chain::read(ring, memory, head)?;
             bytes += chain.readable.bytes() + chain.writable.bytes();
-            let written = serve(chain)?;
-            ring.add_used(memory, head, written)?;
-            completed.used += 1;
+            taken += 1;
+            completed.used += serve(ring, chain)?;
         }
         if !ring.enable_notification(memory)? {
             return Ok(completed);

@@ -6,7 +6,10 @@
 //! [`Transport::process`], which serves one bounded round of the queue under the pmap's access
 //! guard and rings the doorbell again itself if there is more.
 
+mod notifier;
 mod registers;
+
+pub use notifier::Notifier;
 
 use crate::device::{Completed, Device, DeviceError};
 use crate::queue::check_rings;
@@ -14,12 +17,14 @@ use mirrorball_pmap::AddressSpace;
 use parking_lot::Mutex;
 use registers::{Effect, Registers};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{fmt, io};
-use virtio_bindings::virtio_ids::{VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE};
+use virtio_bindings::virtio_ids::{
+    VIRTIO_ID_BALLOON, VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_RNG,
+};
 use virtio_bindings::virtio_mmio::{
-    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING, VIRTIO_MMIO_INTERRUPT_ACK,
-    VIRTIO_MMIO_INTERRUPT_STATUS,
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_INT_CONFIG,
+    VIRTIO_MMIO_INT_VRING, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS,
 };
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueT};
@@ -32,6 +37,9 @@ pub struct Transport {
     device: Arc<dyn Device>,
     interrupt: Arc<dyn Fn() + Send + Sync>,
     interrupt_status: AtomicU32,
+    generation: AtomicU32,
+    /// The configuration has changed since the reset, with no driver to tell. Guarded by `registers`.
+    unannounced: AtomicBool,
     doorbells: Vec<EventFd>,
     registers: Mutex<Registers>,
     queues: Vec<Mutex<Slot>>,
@@ -71,16 +79,19 @@ impl Transport {
             device.features(),
             sizes.to_vec(),
         ));
-        let interrupt_status = AtomicU32::new(0);
-        Ok(Arc::new(Self {
+        let transport = Arc::new(Self {
             space,
             device,
             interrupt,
-            interrupt_status,
+            interrupt_status: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            unannounced: AtomicBool::new(false),
             doorbells,
             registers,
             queues,
-        }))
+        });
+        transport.device.attach(Notifier::new(&transport));
+        Ok(transport)
     }
 
     /// The device's kind (virtio 1.2, clause 5).
@@ -108,6 +119,7 @@ impl Transport {
         };
         *data = match offset {
             VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt_status.load(Ordering::Acquire),
+            VIRTIO_MMIO_CONFIG_GENERATION => self.generation.load(Ordering::Acquire),
             _ => self.registers.lock().read(offset),
         }
         .to_le_bytes();
@@ -115,6 +127,9 @@ impl Transport {
 
     /// A guest's write at `offset` in the register window; what makes no sense has no effect.
     pub fn write(&self, offset: u64, data: &[u8]) {
+        if let Some(offset) = offset.checked_sub(u64::from(VIRTIO_MMIO_CONFIG)) {
+            return self.device.write_config(offset, data);
+        }
         let (Ok(offset), Ok(data)) = (u32::try_from(offset), <[u8; 4]>::try_from(data)) else {
             return;
         };
@@ -124,10 +139,18 @@ impl Transport {
             return;
         }
         let mut registers = self.registers.lock();
-        match registers.write(offset, value) {
+        let effect = registers.write(offset, value);
+        match effect {
             Effect::None => {}
             Effect::Reset => self.reset(),
-            Effect::Started => (0..self.queues.len()).for_each(|queue| self.ring(queue)),
+            Effect::Started => {
+                let announce = self.unannounced.swap(false, Ordering::Relaxed);
+                drop(registers);
+                (0..self.queues.len()).for_each(|queue| self.ring(queue));
+                if announce {
+                    self.raise(VIRTIO_MMIO_INT_CONFIG);
+                }
+            }
             Effect::Notify(queue) => self.ring(queue),
             Effect::Enable(queue) => {
                 self.put(queue, Slot::Fresh(registers.build(queue)));
@@ -193,6 +216,7 @@ impl Transport {
             self.put(queue, Slot::Idle);
         }
         self.interrupt_status.store(0, Ordering::Release);
+        self.unannounced.store(false, Ordering::Relaxed);
         self.device.reset();
     }
 
@@ -206,6 +230,21 @@ impl Transport {
         if let Some(doorbell) = self.doorbells.get(queue) {
             // The only failure is a full counter: the doorbell is ringing already.
             let _ = doorbell.write(1);
+        }
+    }
+
+    /// A field of the device's configuration space has changed. The generation counts at once; the
+    /// guest is interrupted now or, for it may have read the field already, when its driver is ready.
+    fn configuration_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let registers = self.registers.lock();
+        let running = registers.running();
+        if !running {
+            self.unannounced.store(true, Ordering::Relaxed);
+        }
+        drop(registers);
+        if running {
+            self.raise(VIRTIO_MMIO_INT_CONFIG);
         }
     }
 
@@ -241,6 +280,8 @@ fn kind(device_id: u32) -> &'static str {
     match device_id {
         VIRTIO_ID_BLOCK => "block",
         VIRTIO_ID_CONSOLE => "console",
+        VIRTIO_ID_RNG => "entropy",
+        VIRTIO_ID_BALLOON => "balloon",
         _ => "device",
     }
 }

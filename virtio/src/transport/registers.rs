@@ -128,7 +128,6 @@ impl Registers {
             VIRTIO_MMIO_SHM_LEN_LOW..=VIRTIO_MMIO_SHM_BASE_HIGH if offset.is_multiple_of(4) => {
                 u32::MAX
             }
-            // ConfigGeneration is among the rest: no device here changes its configuration.
             _ => 0,
         }
     }

@@ -112,6 +112,11 @@ pub struct Guest {
 impl Guest {
     pub fn new(pmap: &Arc<Pmap>, vm: u32, device: Arc<dyn Device>) -> Self {
         let space = pmap.create_space(VmId(vm), GroupId(0), MEMORY).unwrap();
+        Self::with_space(space, device)
+    }
+
+    /// A guest with this memory.
+    pub fn with_space(space: Arc<AddressSpace>, device: Arc<dyn Device>) -> Self {
         let interrupts = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&interrupts);
         let interrupt = Arc::new(move || {

@@ -3,6 +3,7 @@
 //! None of these tests needs KVM or privilege.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod balloon;
 mod block;
 mod console;
 mod crash;
@@ -11,6 +12,7 @@ mod faults;
 mod image;
 mod malformed;
 mod model;
+mod rng;
 mod sectors;
 mod sharing;
 mod transport;
