@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mirrorball_abi::Phase;
-use mirrorball_monitor::{DiskConfig, Machine, MachineConfig, VmConfig};
+use mirrorball_monitor::{Boot, DiskConfig, Machine, MachineConfig, VmConfig};
 use mirrorball_pmap::GroupId;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             vcpus,
             disks: disks.clone(),
             console: true,
+            boot: Boot::Splash,
         };
         machine.create_vm(&config)?.start()?;
     }

@@ -7,6 +7,7 @@ use mirrorball_pmap::PmapError;
 use mirrorball_virtio::DiskError;
 
 use crate::boot::BootError;
+use crate::linux::LinuxError;
 
 /// Why the machine, or a VM in it, could not be made. Each says what would help.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum MonitorError {
     /// The guest could not be loaded.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A Linux guest can't be started.
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
     /// A disk image or overlay can't be used.
     #[error(transparent)]
     Disk(#[from] DiskError),

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use mirrorball_pmap::AddressSpace;
 use parking_lot::Mutex;
 
-use crate::MonitorError;
+use crate::linux;
 use crate::sys::memory::GuestVm;
+use crate::{MonitorError, platform};
 
 /// Where KVM is.
 pub(crate) const DEVICE: &str = "/dev/kvm";
@@ -25,6 +26,7 @@ const API_VERSION: i32 = 12;
 pub(crate) struct Hypervisor {
     kvm: Kvm,
     cpuid: CpuId,
+    path: PathBuf,
     /// VMs without memory, made ahead.
     spare: Mutex<Vec<VmFd>>,
 }
@@ -38,6 +40,7 @@ impl Hypervisor {
         Ok(Self {
             kvm,
             cpuid,
+            path: path.into(),
             spare: Mutex::default(),
         })
     }
@@ -59,12 +62,40 @@ impl Hypervisor {
         Ok(())
     }
 
+    /// The device's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A VM with the memory of `space` and `count` vCPUs whose registers are not yet set.
     pub(crate) fn create_vm(
         &self,
         space: &Arc<AddressSpace>,
         count: u32,
     ) -> Result<(GuestVm, Vec<VcpuFd>), MonitorError> {
+        let vm = self.empty_vm(space)?;
+        let vcpus = create_vcpus(&vm, count, |_| Ok(self.cpuid.clone()))?;
+        Ok((vm, vcpus))
+    }
+
+    /// The same as a PC: interrupt controllers and timer in KVM, vCPUs that know of each other.
+    pub(crate) fn create_pc(
+        &self,
+        space: &Arc<AddressSpace>,
+        count: u32,
+    ) -> Result<(GuestVm, Vec<VcpuFd>), MonitorError> {
+        let vm = self.empty_vm(space)?;
+        platform::furnish(vm.fd())?;
+        let deadline = self.kvm.check_extension(Cap::TscDeadlineTimer);
+        let vcpus = create_vcpus(&vm, count, |index| {
+            linux::features(&self.cpuid, index, count, deadline)
+                .map_err(|error| MonitorError::Config(format!("too many features: {error:?}")))
+        })?;
+        Ok((vm, vcpus))
+    }
+
+    /// A VM with memory and without vCPUs.
+    fn empty_vm(&self, space: &Arc<AddressSpace>) -> Result<GuestVm, MonitorError> {
         let spare = self.spare.lock().pop();
         let fd = match spare {
             Some(fd) => fd,
@@ -73,23 +104,29 @@ impl Hypervisor {
                 .create_vm()
                 .map_err(MonitorError::kvm("create a VM"))?,
         };
-        let vm = GuestVm::new(fd, space.clone()).map_err(|source| MonitorError::Kvm {
+        GuestVm::new(fd, space.clone()).map_err(|source| MonitorError::Kvm {
             what: "take the VM's memory",
             source,
-        })?;
-        let vcpus = (0..u64::from(count))
-            .map(|index| {
-                let fd = vm
-                    .fd()
-                    .create_vcpu(index)
-                    .map_err(MonitorError::kvm("create a vCPU"))?;
-                fd.set_cpuid2(&self.cpuid)
-                    .map_err(MonitorError::kvm("set a vCPU's features"))?;
-                Ok(fd)
-            })
-            .collect::<Result<_, MonitorError>>()?;
-        Ok((vm, vcpus))
+        })
     }
+}
+
+fn create_vcpus(
+    vm: &GuestVm,
+    count: u32,
+    features: impl Fn(u32) -> Result<CpuId, MonitorError>,
+) -> Result<Vec<VcpuFd>, MonitorError> {
+    (0..count)
+        .map(|index| {
+            let fd = vm
+                .fd()
+                .create_vcpu(index.into())
+                .map_err(MonitorError::kvm("create a vCPU"))?;
+            fd.set_cpuid2(&features(index)?)
+                .map_err(MonitorError::kvm("set a vCPU's features"))?;
+            Ok(fd)
+        })
+        .collect()
 }
 
 /// Opens a KVM device and checks that it is one.

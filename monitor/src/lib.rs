@@ -13,7 +13,9 @@ mod error;
 mod kvm;
 mod latency;
 pub mod limits;
+pub mod linux;
 mod machine;
+mod platform;
 pub mod probe;
 mod sys;
 mod vcpu;
@@ -21,5 +23,6 @@ mod vm;
 
 pub use boot::BootError;
 pub use error::MonitorError;
+pub use linux::{Boot, Equipment, InitramfsPart, LinuxBoot, LinuxError};
 pub use machine::{ComponentCpu, Machine, MachineConfig};
 pub use vm::{DiskConfig, StopCause, Vm, VmConfig, VmState, WaitError};

@@ -2,29 +2,26 @@
 //!
 //! VMs may be created from several threads at once: no lock is held over calls into KVM.
 
+mod assemble;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kvm_ioctls::VcpuFd;
-use mirrorball_abi as abi;
 use mirrorball_pmap::{AddressSpace, Pmap, PmapConfig, VmId};
-use mirrorball_virtio::{BaseImage, BlockCache, Disk};
+use mirrorball_virtio::{BaseImage, BlockCache};
 use parking_lot::{Mutex, RwLock};
 
-use crate::MonitorError;
-use crate::boot::{BootImage, BootImages, Key};
-use crate::devices::{Fitted, Workers};
+use crate::boot::BootImages;
+use crate::devices::Workers;
 use crate::kvm::{self, Hypervisor};
-use crate::latency::Latency;
-use crate::limits;
+use crate::linux::{Boot, LinuxError, Shelves};
 use crate::sys::kick;
-use crate::vcpu::{self, Start, VcpuContext};
-use crate::vm::control::RunControl;
-use crate::vm::{DiskConfig, Engine, StopCause, Vm, VmConfig, VmState, mailbox};
+use crate::vm::{Vm, VmConfig, VmState};
+use crate::{MonitorError, limits, probe};
 
 /// What the machine shall be like.
 #[derive(Clone, Debug)]
@@ -67,6 +64,10 @@ pub struct Machine {
     boot: BootImages,
     /// The embedded thin guest.
     splash: Arc<[u8]>,
+    /// Files that Linux guests boot from.
+    shelves: Shelves,
+    /// What keeps Linux guests from this host; looked for when the first is made.
+    linux_obstacle: OnceLock<Option<String>>,
     vms: RwLock<Inventory>,
     next_vm: AtomicU32,
 }
@@ -112,6 +113,8 @@ impl Machine {
             workers,
             boot: BootImages::default(),
             splash: Arc::from(mirrorball_splash_image::SPLASH),
+            shelves: Shelves::default(),
+            linux_obstacle: OnceLock::new(),
             vms: RwLock::new(inventory),
             next_vm: AtomicU32::new(1),
         }))
@@ -157,12 +160,19 @@ impl Machine {
         self.hypervisor.reserve(count)
     }
 
-    /// Makes a VM with the embedded thin guest, ready to be started.
+    /// Makes a VM with the guest that its configuration names, ready to be started.
     ///
     /// # Errors
     /// The configuration is impossible, or the host can't give what the VM needs.
     pub fn create_vm(&self, config: &VmConfig) -> Result<Arc<Vm>, MonitorError> {
-        self.create_vm_from(config, &self.splash)
+        match &config.boot {
+            Boot::Splash => self.create_vm_from(config, &self.splash),
+            Boot::Linux(boot) => {
+                config.check_linux(boot)?;
+                self.can_run_linux()?;
+                self.create(config, |space| self.assemble_linux(config, boot, space))
+            }
+        }
     }
 
     /// Makes a VM with another guest, a static x86-64 ELF that keeps to the guest interface.
@@ -174,12 +184,19 @@ impl Machine {
         config: &VmConfig,
         elf: &Arc<[u8]>,
     ) -> Result<Arc<Vm>, MonitorError> {
-        config.check()?;
+        config.check_thin()?;
+        self.create(config, |space| self.assemble_thin(config, elf, space))
+    }
+
+    /// Gives a VM memory and a place in the machine.
+    fn create(
+        &self,
+        config: &VmConfig,
+        assemble: impl FnOnce(&Arc<AddressSpace>) -> Result<Arc<Vm>, MonitorError>,
+    ) -> Result<Arc<Vm>, MonitorError> {
         let id = VmId(self.next_vm.fetch_add(1, Ordering::Relaxed));
         let space = self.pmap.create_space(id, config.group, config.memory)?;
-        let vm = self
-            .assemble(config, elf, &space)
-            .inspect_err(|_| self.pmap.remove_space(id))?;
+        let vm = assemble(&space).inspect_err(|_| self.pmap.remove_space(id))?;
         let mut inventory = self.vms.write();
         for block in vm.blocks() {
             block.set_sharing(inventory.disk_sharing);
@@ -188,69 +205,18 @@ impl Machine {
         Ok(vm)
     }
 
-    fn assemble(
-        &self,
-        config: &VmConfig,
-        elf: &Arc<[u8]>,
-        space: &Arc<AddressSpace>,
-    ) -> Result<Arc<Vm>, MonitorError> {
-        let control = Arc::new(RunControl::new(config.vcpus));
-        let disks = self.make_disks(config)?;
-        let Fitted { bus, devices } = Fitted::new(space, &control, disks, config.console)
-            .map_err(MonitorError::os("make the VM's devices"))?;
-
-        let key = Key {
-            group: config.group,
-            memory: config.memory,
-            vcpus: config.vcpus,
-            shared: self.vms.read().disk_sharing,
-        };
-        let boot = self.boot.get(&self.pmap, elf, key)?;
-        let (vm, vcpus) = self.hypervisor.create_vm(space, config.vcpus)?;
-        bus.connect_doorbells(vm.fd())
-            .map_err(|source| MonitorError::Kvm {
-                what: "connect a doorbell",
-                source,
-            })?;
-        let tsc_khz = prepare_vcpus(&vcpus, &boot)?;
-        let control_page = control_page(config, space, &bus.listing(), tsc_khz);
-        load(&boot, space, control_page)?;
-
-        let failure = on_failure(&control);
-        let registrations = bus
-            .transports()
-            .iter()
-            .map(|device| self.workers.register(device, &failure))
-            .collect::<Result<_, _>>()
-            .map_err(MonitorError::os("poll the VM's doorbells"))?;
-        let context = VcpuContext {
-            control,
-            bus,
-            space: space.clone(),
-            elf: elf.clone(),
-            exit_latency: Latency::default(),
-            kick_latency: Latency::default(),
-        };
-        let engine = Engine {
-            vcpus,
-            threads: Vec::new(),
-            registrations,
-            vm: Some(vm),
-        };
-        Ok(Vm::assemble(
-            config.name.clone(),
-            Arc::new(context),
-            devices,
-            engine,
-        ))
-    }
-
-    fn make_disks(&self, config: &VmConfig) -> Result<Vec<Disk>, MonitorError> {
-        let make = |disk: &DiskConfig| {
-            let (image, cache) = (disk.image.clone(), self.blocks.clone());
-            Disk::new(image, cache, config.group, disk.mode.clone(), disk.scratch)
-        };
-        Ok(config.disks.iter().map(make).collect::<Result<_, _>>()?)
+    /// Whether this host's KVM can run Linux guests.
+    ///
+    /// # Errors
+    /// [`LinuxError::SoftwareKvm`] with what was found.
+    pub fn can_run_linux(&self) -> Result<(), LinuxError> {
+        let obstacle = self
+            .linux_obstacle
+            .get_or_init(|| probe::linux_obstacle(self.hypervisor.path()));
+        match obstacle {
+            None => Ok(()),
+            Some(finding) => Err(LinuxError::SoftwareKvm(finding.clone())),
+        }
     }
 
     /// All VMs, in the order of their numbers.
@@ -295,70 +261,6 @@ impl Machine {
             device: self.workers.cpu_time().as_secs_f64(),
         }
     }
-}
-
-/// Sets the vCPUs' registers; the result is the rate of their time stamp counters in kHz.
-fn prepare_vcpus(vcpus: &[VcpuFd], boot: &BootImage) -> Result<u64, MonitorError> {
-    let mut tsc_khz = 0;
-    for (index, fd) in (0..).zip(vcpus) {
-        let start = Start {
-            index,
-            entry: boot.entry(),
-            stack_pointer: boot.stack_pointer(index),
-        };
-        vcpu::set_registers(fd, start).map_err(MonitorError::kvm("set a vCPU's registers"))?;
-        tsc_khz = fd
-            .get_tsc_khz()
-            .map_err(MonitorError::kvm("tell a vCPU's clock rate"))?;
-    }
-    Ok(tsc_khz.into())
-}
-
-/// Puts the guest into its memory: the shared image, and the page that is its own.
-fn load(
-    boot: &BootImage,
-    space: &AddressSpace,
-    mut control: abi::Control,
-) -> Result<(), MonitorError> {
-    let access = space.access();
-    boot.load(&access)?;
-    control.free_start = boot.free_start();
-    mailbox::write_control(&access, &control).map_err(crate::BootError::Memory)?;
-    Ok(())
-}
-
-fn control_page(
-    config: &VmConfig,
-    space: &AddressSpace,
-    listing: &[abi::Device],
-    tsc_khz: u64,
-) -> abi::Control {
-    let mut devices = [abi::Device::default(); abi::MAX_DEVICES];
-    let mut device_count = 0;
-    for (entry, device) in devices.iter_mut().zip(listing) {
-        *entry = *device;
-        device_count += 1;
-    }
-    abi::Control {
-        magic: abi::MAGIC,
-        memory: config.memory,
-        free_start: 0,
-        tsc_khz,
-        vm: space.vm().0,
-        vcpus: config.vcpus,
-        device_count,
-        reserved: 0,
-        devices,
-        command: 0,
-        stop: 0,
-        workload: abi::Workload::default(),
-    }
-}
-
-/// A device that can't go on ends its VM. The worker that tells of it must not wait for anything.
-fn on_failure(control: &Arc<RunControl>) -> Arc<dyn Fn(String) + Send + Sync> {
-    let control = control.clone();
-    Arc::new(move |reason| control.stop(StopCause::Device(reason)))
 }
 
 impl Drop for Machine {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mirrorball_abi::{Phase, Status, Workload, WorkloadKind};
 use mirrorball_dedup::{Scanner, ScannerConfig};
-use mirrorball_monitor::{DiskConfig, Machine, MachineConfig, Vm, VmConfig};
+use mirrorball_monitor::{Boot, DiskConfig, Machine, MachineConfig, Vm, VmConfig};
 use mirrorball_pmap::{GroupId, Pmap, PmapConfig};
 use mirrorball_virtio::OverlayMode;
 
@@ -75,6 +75,7 @@ impl Rig {
                 vcpus: 1,
                 disks,
                 console: false,
+                boot: Boot::Splash,
             };
             let vm = rig.machine.create_vm(&config).map_err(failed)?;
             vm.start().map_err(failed)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mirrorball_abi::Phase;
 use mirrorball_dedup::{Scanner, ScannerConfig};
-use mirrorball_monitor::{Machine, MachineConfig, MonitorError, Vm, VmConfig, VmState};
+use mirrorball_monitor::{Boot, Machine, MachineConfig, MonitorError, Vm, VmConfig, VmState};
 use mirrorball_pmap::GroupId;
 use parking_lot::Mutex;
 
@@ -142,6 +142,7 @@ fn create(machine: &Arc<Machine>) -> Result<Vec<Arc<Vm>>, BenchError> {
                 vcpus: 1,
                 disks: Vec::new(),
                 console: false,
+                boot: Boot::Splash,
             })?;
             vm.start()?;
             vms.lock().push(vm);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use mirrorball_abi::layout;
 use mirrorball_pmap::{Access, GroupId, Mechanism, PinnedFrames, Pmap, PmapError, Ppn};
 use parking_lot::Mutex;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 pub(crate) use elf::symbol_at;
 use elf::{Elf, Rights};
@@ -50,7 +50,7 @@ pub enum BootError {
     Frames(#[from] PmapError),
     /// Guest memory refused a write.
     #[error("guest memory could not be filled: {0}")]
-    Memory(#[from] vm_memory::GuestMemoryError),
+    Memory(#[from] GuestMemoryError),
 }
 
 /// A boot image, kept as long as the machine.
@@ -63,9 +63,9 @@ pub(crate) struct BootImage {
     free_start: u64,
 }
 
-/// Where an image's bytes are.
+/// Where the bytes are that a guest starts with.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     /// In frames that every guest maps.
     Shared(PinnedFrames),
     /// In the monitor's own memory; every guest gets a copy.
@@ -73,14 +73,39 @@ enum Content {
 }
 
 impl Content {
-    fn publish(pmap: &Pmap, bytes: Vec<u8>, key: Key) -> Result<Self, BootError> {
-        if !key.shared {
+    /// Puts whole pages of bytes where all guests of a group can map them, or keeps them to be
+    /// copied when guests do not share.
+    pub(crate) fn publish(
+        pmap: &Pmap,
+        bytes: Vec<u8>,
+        group: GroupId,
+        shared: bool,
+    ) -> Result<Self, PmapError> {
+        if !shared {
             return Ok(Self::Copied(bytes.into()));
         }
         let pages = ppn(bytes.len() as u64).0;
-        let mut frames = pmap.frames().allocate(pages, key.group)?;
+        let mut frames = pmap.frames().allocate(pages, group)?;
         frames.bytes_mut().copy_from_slice(&bytes);
         Ok(Self::Shared(frames.publish()))
+    }
+
+    /// Puts the bytes into a new guest's memory: by mapping, or by copying where the machine
+    /// does not share or mapping is refused.
+    pub(crate) fn load(&self, start: Ppn, access: &Access<'_>) -> Result<(), GuestMemoryError> {
+        let bytes = match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(frames) => {
+                match access.map_frames(start, frames, Mechanism::Disk) {
+                    Ok(()) => return Ok(()),
+                    Err(refused) => tracing::debug!(%refused, "boot image is copied"),
+                }
+                frames.bytes()
+            }
+        };
+        access
+            .memory()
+            .write_slice(bytes, GuestAddress(start.address()))
     }
 }
 
@@ -107,28 +132,16 @@ impl BootImage {
         elf.copy_to(second);
         Ok(Self {
             start,
-            content: Content::publish(pmap, bytes, key)?,
+            content: Content::publish(pmap, bytes, key.group, key.shared)?,
             entry: elf.entry(),
             stacks,
             free_start,
         })
     }
 
-    /// Puts the image into a new guest's memory: by mapping, or by copying where the machine
-    /// does not share or mapping is refused.
+    /// Puts the image into a new guest's memory.
     pub(crate) fn load(&self, access: &Access<'_>) -> Result<(), BootError> {
-        let bytes = match &self.content {
-            Content::Copied(bytes) => bytes,
-            Content::Shared(frames) => {
-                match access.map_frames(self.start, frames, Mechanism::Disk) {
-                    Ok(()) => return Ok(()),
-                    Err(refused) => tracing::debug!(%refused, "boot image is copied"),
-                }
-                frames.bytes()
-            }
-        };
-        let at = GuestAddress(self.start.address());
-        Ok(access.memory().write_slice(bytes, at)?)
+        Ok(self.content.load(self.start, access)?)
     }
 
     /// Where every vCPU starts.

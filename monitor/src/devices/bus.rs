@@ -1,17 +1,11 @@
-//! The register windows of one VM's virtio-mmio devices, and the devices behind them.
+//! The register windows of one VM's virtio-mmio devices.
 
 use std::io;
 use std::sync::Arc;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use mirrorball_abi::{self as abi, layout};
-use mirrorball_pmap::AddressSpace;
-use mirrorball_virtio::{BlockDevice, Console, Device, Disk, Transport};
-
-use crate::vm::control::RunControl;
-
-/// Bytes of a console's output that are kept.
-const CONSOLE_TAIL: usize = 16 << 10;
+use mirrorball_virtio::Transport;
 
 /// virtio 1.2, clause 4.2.2: the QueueNotify register.
 const QUEUE_NOTIFY: u64 = 0x50;
@@ -21,6 +15,11 @@ const QUEUE_NOTIFY: u64 = 0x50;
 pub(crate) struct Bus(Vec<Arc<Transport>>);
 
 impl Bus {
+    /// Devices in the order of their windows.
+    pub(crate) fn new(devices: Vec<Arc<Transport>>) -> Self {
+        Self(devices)
+    }
+
     /// A read in the device window; `false` when the address lies outside.
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) -> bool {
         let Some((slot, offset)) = place(address) else {
@@ -74,7 +73,8 @@ impl Bus {
     }
 }
 
-const fn window(slot: u64) -> u64 {
+/// Address of a device's window.
+pub(crate) const fn window(slot: u64) -> u64 {
     layout::MMIO_BASE + slot * layout::MMIO_STRIDE
 }
 
@@ -87,60 +87,6 @@ fn place(address: u64) -> Option<(usize, u64)> {
         .filter(|offset| *offset < REGION)?;
     let slot = usize::try_from(offset / layout::MMIO_STRIDE).ok()?;
     Some((slot, offset % layout::MMIO_STRIDE))
-}
-
-/// The devices themselves, for their statistics.
-#[derive(Debug)]
-pub(crate) struct Devices {
-    pub(crate) blocks: Vec<Arc<BlockDevice>>,
-    pub(crate) console: Option<Arc<Console>>,
-}
-
-/// A VM's bus with the devices on it.
-#[derive(Debug)]
-pub(crate) struct Fitted {
-    pub(crate) bus: Bus,
-    pub(crate) devices: Devices,
-}
-
-impl Fitted {
-    /// Makes the devices of a VM: disks in the order given, then the console.
-    pub(crate) fn new(
-        space: &Arc<AddressSpace>,
-        control: &Arc<RunControl>,
-        disks: Vec<Disk>,
-        console: bool,
-    ) -> io::Result<Self> {
-        let interrupt: Arc<dyn Fn() + Send + Sync> = {
-            let control = control.clone();
-            Arc::new(move || control.wake_all())
-        };
-        let blocks: Vec<_> = (0..)
-            .zip(disks)
-            .map(|(number, disk)| Arc::new(BlockDevice::new(disk, &serial(number))))
-            .collect();
-        let console = console.then(|| Arc::new(Console::new(CONSOLE_TAIL)));
-
-        let mut devices: Vec<Arc<dyn Device>> = Vec::new();
-        devices.extend(blocks.iter().map(|block| block.clone() as Arc<dyn Device>));
-        devices.extend(
-            console
-                .iter()
-                .map(|console| console.clone() as Arc<dyn Device>),
-        );
-        let transports = devices
-            .into_iter()
-            .map(|device| Transport::new(space.clone(), device, interrupt.clone()))
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
-            bus: Bus(transports),
-            devices: Devices { blocks, console },
-        })
-    }
-}
-
-fn serial(number: u32) -> String {
-    format!("disk{number}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A VM's devices on its bus, and the worker threads that serve the devices of all VMs.
 
 mod bus;
+mod fitting;
 mod workers;
 
-pub(crate) use bus::{Bus, Devices, Fitted};
+pub(crate) use bus::Bus;
+pub(crate) use fitting::{Devices, Fitted, MOST_PC_DEVICES};
 pub(crate) use workers::{Registration, Workers};

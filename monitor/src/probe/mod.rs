@@ -125,6 +125,12 @@ pub fn host() -> HostReport {
     HostReport { checks, kvm }
 }
 
+/// What keeps Linux guests from a host with this KVM device; `None` when nothing does.
+pub(crate) fn linux_obstacle(device: &Path) -> Option<String> {
+    let (check, kind) = kvm::check(&Root::default(), device);
+    (kind != KvmKind::Hardware).then_some(check.finding)
+}
+
 /// Where the files under `/proc` and `/sys` are read from.
 #[derive(Clone, Debug)]
 struct Root(PathBuf);

@@ -6,8 +6,8 @@ use kvm_ioctls::VcpuExit;
 use mirrorball_abi::port;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::VcpuContext;
 use super::gate::Presence;
+use super::{Guest, VcpuContext};
 use crate::vm::{StopCause, mailbox};
 
 /// Whether the time of an exit belongs into the histogram.
@@ -32,10 +32,18 @@ pub(crate) enum Exit {
 /// Serves one exit.
 pub(crate) fn serve(context: &VcpuContext, presence: &Presence<'_>, exit: VcpuExit<'_>) -> Exit {
     match exit {
-        VcpuExit::IoOut(port, data) => port_write(context, presence, port, number(data)),
-        // There is nothing to read; an empty bus reads as ones.
-        VcpuExit::IoIn(_, data) => {
-            data.fill(0xff);
+        VcpuExit::IoOut(port, data) => match &context.guest {
+            Guest::Thin(_) => port_write(context, presence, port, number(data)),
+            Guest::Linux(ports) => ports
+                .write(port, data)
+                .map_or(Exit::Served(Served::Measured), Exit::End),
+        },
+        VcpuExit::IoIn(port, data) => {
+            match &context.guest {
+                // There is nothing to read; an empty bus reads as ones.
+                Guest::Thin(_) => data.fill(0xff),
+                Guest::Linux(ports) => ports.read(port, data),
+            }
             Exit::Served(Served::Measured)
         }
         VcpuExit::MmioRead(address, data) => {
@@ -51,7 +59,7 @@ pub(crate) fn serve(context: &VcpuContext, presence: &Presence<'_>, exit: VcpuEx
         VcpuExit::Shutdown => Exit::Shutdown,
         VcpuExit::InternalError => Exit::InternalError,
         VcpuExit::FailEntry(reason, _) => end(format!("the vCPU's state is refused ({reason:#x})")),
-        other => end(format!("an exit that a thin guest can't cause: {other:?}")),
+        other => end(format!("an exit that no guest here can cause: {other:?}")),
     }
 }
 

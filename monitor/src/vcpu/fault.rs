@@ -2,11 +2,12 @@
 
 use kvm_ioctls::VcpuFd;
 
+use super::Guest;
 use crate::boot::symbol_at;
 use crate::vm::StopCause;
 
-/// The guest has no interrupt descriptor table, so each exception is a triple fault, which KVM
-/// reports as a shutdown. The registers still tell where it was, except on KVM for AMD, which
+/// A thin guest has no interrupt descriptor table, so each exception is a triple fault, which KVM
+/// reports as a shutdown; a Linux kernel has lost its tables, or ended itself so on purpose. The registers still tell where it was, except on KVM for AMD, which
 /// resets the vCPU first.
 pub(crate) fn shutdown(fd: &VcpuFd, elf: &[u8]) -> StopCause {
     let rip = fd
@@ -39,7 +40,7 @@ pub(crate) fn shutdown(fd: &VcpuFd, elf: &[u8]) -> StopCause {
 const RESET_RIP: u64 = 0xfff0;
 
 /// `KVM_EXIT_INTERNAL_ERROR`: KVM had to emulate an instruction and could not, or worse.
-pub(crate) fn internal_error(fd: &VcpuFd, elf: &[u8], suberror: u32) -> StopCause {
+pub(crate) fn internal_error(fd: &VcpuFd, guest: &Guest, suberror: u32) -> StopCause {
     let what = match suberror {
         1 => "an instruction that has to be emulated and can't be",
         2 => "exceptions at the same time",
@@ -47,8 +48,16 @@ pub(crate) fn internal_error(fd: &VcpuFd, elf: &[u8], suberror: u32) -> StopCaus
         4 => "an exit reason that KVM does not know",
         _ => "an error inside KVM",
     };
+    let remedy = match guest {
+        Guest::Thin(_) => "",
+        Guest::Linux(_) => {
+            "; should this go on, run Linux guests on the emulated host, or on a host whose \
+             processor has svm or vmx"
+        }
+    };
+    let place = place(fd, guest.symbols());
     StopCause::Kvm {
-        reason: format!("{what} (suberror {suberror}){}", place(fd, elf)),
+        reason: format!("{what} (suberror {suberror}){place}{remedy}"),
     }
 }
 

@@ -19,6 +19,7 @@ use mirrorball_pmap::AddressSpace;
 
 use crate::devices::Bus;
 use crate::latency::Latency;
+use crate::linux::Ports;
 use crate::sys::kick::KickableVcpu;
 use crate::vm::StopCause;
 use crate::vm::control::RunControl;
@@ -38,12 +39,30 @@ pub(crate) struct VcpuContext {
     pub(crate) control: Arc<RunControl>,
     pub(crate) bus: Bus,
     pub(crate) space: Arc<AddressSpace>,
-    /// The guest's ELF, for the names of its functions.
-    pub(crate) elf: Arc<[u8]>,
+    pub(crate) guest: Guest,
     /// Time from an exit to the next entry.
     pub(crate) exit_latency: Latency,
     /// Time from a kick to its arrival.
     pub(crate) kick_latency: Latency,
+}
+
+/// What kind of guest the vCPUs run.
+#[derive(Debug)]
+pub(crate) enum Guest {
+    /// A thin guest, with its ELF for the names of its functions.
+    Thin(Arc<[u8]>),
+    /// A Linux kernel on a PC's ports.
+    Linux(Ports),
+}
+
+impl Guest {
+    /// The ELF in which functions can be looked up; empty when there is none.
+    fn symbols(&self) -> &[u8] {
+        match self {
+            Self::Thin(elf) => elf,
+            Self::Linux(_) => &[],
+        }
+    }
 }
 
 /// Starts the thread of a vCPU.
@@ -112,7 +131,7 @@ fn step(
         Err(error) => match error.errno() {
             libc::EINTR | libc::EAGAIN => Exit::Served(Served::Unmeasured),
             libc::EFAULT => Exit::Denied,
-            _ => return Err(fault::run_failed(vcpu.fd(), &context.elf, error)),
+            _ => return Err(fault::run_failed(vcpu.fd(), context.guest.symbols(), error)),
         },
     };
     match exit {
@@ -126,15 +145,16 @@ fn step(
             context.space.wait_for_fence();
             let retries = stuck.again(vcpu.fd());
             if retries > MOST_RETRIES {
-                return Err(fault::no_progress(vcpu.fd(), &context.elf, retries));
+                let symbols = context.guest.symbols();
+                return Err(fault::no_progress(vcpu.fd(), symbols, retries));
             }
             context.exit_latency.record(began.elapsed());
             Ok(())
         }
-        Exit::Shutdown => Err(fault::shutdown(vcpu.fd(), &context.elf)),
+        Exit::Shutdown => Err(fault::shutdown(vcpu.fd(), context.guest.symbols())),
         Exit::InternalError => {
             let suberror = vcpu.internal_error();
-            Err(fault::internal_error(vcpu.fd(), &context.elf, suberror))
+            Err(fault::internal_error(vcpu.fd(), &context.guest, suberror))
         }
         Exit::End(cause) => Err(cause),
     }

@@ -3,6 +3,7 @@
 //! Created, running, paused and back, stopped; stopped is final. Whoever holds the [`Vm`] decides
 //! about its life; its threads hold only what serving exits needs. Ending one VM touches no other.
 
+mod config;
 pub(crate) mod control;
 pub(crate) mod mailbox;
 mod state;
@@ -14,80 +15,19 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use kvm_ioctls::VcpuFd;
-use mirrorball_abi::{MAX_DEVICES, MAX_VCPUS, Phase, Status, Workload, layout};
-use mirrorball_pmap::{AddressSpace, GroupId, VmId};
-use mirrorball_virtio::{BaseImage, BlockDevice, BlockStats, OverlayMode};
+use mirrorball_abi::{Phase, Status, Workload};
+use mirrorball_pmap::{AddressSpace, VmId};
+use mirrorball_virtio::{Balloon, BlockDevice, BlockStats};
 use parking_lot::Mutex;
 
 use crate::MonitorError;
 use crate::devices::{Devices, Registration};
 use crate::sys::memory::GuestVm;
 use crate::vcpu::gate::Order;
-use crate::vcpu::{self, VcpuContext};
+use crate::vcpu::{self, Guest, VcpuContext};
+pub use config::{DiskConfig, VmConfig};
 use control::RunControl;
 pub use state::{StopCause, VmState, WaitError};
-
-/// What a VM shall be like.
-#[derive(Clone, Debug)]
-pub struct VmConfig {
-    /// For messages.
-    pub name: String,
-    /// Sharing group (security domain): pages are shared inside it only.
-    pub group: GroupId,
-    /// Guest-physical memory in bytes, a multiple of the page size.
-    pub memory: u64,
-    /// Number of vCPUs, from 1 to [`MAX_VCPUS`].
-    pub vcpus: u32,
-    /// Its disks, in the order in which the guest finds them.
-    pub disks: Vec<DiskConfig>,
-    /// Whether it has a console.
-    pub console: bool,
-}
-
-/// One disk of a VM.
-#[derive(Clone, Debug)]
-pub struct DiskConfig {
-    /// What it holds at first.
-    pub image: Arc<BaseImage>,
-    /// Where the guest's writes go.
-    pub mode: OverlayMode,
-    /// Bytes of empty space after the image.
-    pub scratch: u64,
-}
-
-impl VmConfig {
-    /// Says what a thin guest can't be.
-    pub(crate) fn check(&self) -> Result<(), MonitorError> {
-        let refuse = |reason: String| Err(MonitorError::Config(reason));
-        if !(layout::MIN_MEMORY..=layout::MAX_MEMORY).contains(&self.memory) {
-            return refuse(format!(
-                "{} bytes of memory; from {} to {} are possible",
-                self.memory,
-                layout::MIN_MEMORY,
-                layout::MAX_MEMORY
-            ));
-        }
-        if !self.memory.is_multiple_of(layout::PAGE_SIZE as u64) {
-            return refuse(format!(
-                "{} bytes of memory are not whole pages",
-                self.memory
-            ));
-        }
-        if self.vcpus == 0 || self.vcpus as usize > MAX_VCPUS {
-            return refuse(format!(
-                "{} vCPUs; from 1 to {MAX_VCPUS} are possible",
-                self.vcpus
-            ));
-        }
-        let devices = self.disks.len() + usize::from(self.console);
-        if devices > MAX_DEVICES {
-            return refuse(format!(
-                "{devices} devices; at most {MAX_DEVICES} are possible"
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// A virtual machine. Stopped when dropped.
 pub struct Vm {
@@ -245,6 +185,56 @@ impl Vm {
         self.control().wait_until(timeout, reached)
     }
 
+    /// Waits until the VM has stopped by itself, and tells why.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] after `timeout`.
+    pub fn wait_stopped(&self, timeout: Duration) -> Result<StopCause, WaitError> {
+        match self.control().wait_until(timeout, || false) {
+            Err(WaitError::Stopped(cause)) => Ok(cause),
+            Err(error) => Err(error),
+            Ok(()) => unreachable!("a condition that never holds"),
+        }
+    }
+
+    /// The lines that the guest has written to its control channel since the last call.
+    #[must_use = "a line is given once"]
+    pub fn control_read(&self) -> Vec<String> {
+        let channel = self.devices.control.as_ref();
+        channel.map_or_else(Vec::new, |channel| channel.take_lines())
+    }
+
+    /// Waits for lines on the control channel and takes them.
+    ///
+    /// # Errors
+    /// [`WaitError::Stopped`] when the VM stopped and said nothing more, [`WaitError::TimedOut`]
+    /// after `timeout`.
+    pub fn control_wait(&self, timeout: Duration) -> Result<Vec<String>, WaitError> {
+        let mut lines = Vec::new();
+        self.control().wait_until(timeout, || {
+            lines = self.control_read();
+            !lines.is_empty()
+        })?;
+        Ok(lines)
+    }
+
+    /// Writes a line to the control channel; the guest may read it when it likes. A guest that has
+    /// let 64 KiB lie unread gets no more, which is logged.
+    pub fn control_write(&self, line: &str) {
+        let Some(channel) = &self.devices.control else {
+            return;
+        };
+        if let Err(error) = channel.send(format!("{line}\n").as_bytes()) {
+            tracing::warn!(vm = self.name, %error, "control channel");
+        }
+    }
+
+    /// Its balloon, if it has one.
+    #[must_use]
+    pub fn balloon(&self) -> Option<&Arc<Balloon>> {
+        self.devices.balloon.as_ref()
+    }
+
     pub(crate) fn cpu_time(&self) -> Duration {
         self.control().cpu_time()
     }
@@ -255,9 +245,12 @@ impl Vm {
         self.cpu_time().as_secs_f64()
     }
 
-    /// The last output of its console; empty without one.
+    /// The last output of its console, of a Linux guest on its serial port; empty without one.
     #[must_use]
     pub fn console_tail(&self) -> String {
+        if let Guest::Linux(ports) = &self.context.guest {
+            return ports.serial().tail();
+        }
         self.devices
             .console
             .as_ref()
@@ -326,33 +319,5 @@ impl fmt::Debug for Vm {
             .field("name", &self.name)
             .field("state", &state)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn impossible_vms_are_refused_with_the_reason() {
-        let good = VmConfig {
-            name: "a".into(),
-            group: GroupId(0),
-            memory: 64 << 20,
-            vcpus: 1,
-            disks: Vec::new(),
-            console: true,
-        };
-        assert!(good.check().is_ok());
-        let refused = |change: &dyn Fn(&mut VmConfig)| {
-            let mut config = good.clone();
-            change(&mut config);
-            config.check().unwrap_err().to_string()
-        };
-        assert!(refused(&|config| config.memory = 0).contains("memory"));
-        assert!(refused(&|config| config.memory = 8 << 30).contains("memory"));
-        assert!(refused(&|config| config.memory += 1).contains("whole pages"));
-        assert!(refused(&|config| config.vcpus = 0).contains("0 vCPUs"));
-        assert!(refused(&|config| config.vcpus = 17).contains("17 vCPUs"));
     }
 }

@@ -22,6 +22,10 @@ pub enum StopCause {
     Requested,
     /// The guest ended itself with this exit code.
     Exited(u32),
+    /// The guest powered itself off (ACPI).
+    PoweredOff,
+    /// The guest asked for a reset: it rebooted, or its kernel panicked and was told to.
+    Reset,
     /// The guest reported a panic.
     Panicked {
         /// What the guest says went wrong.
@@ -57,6 +61,8 @@ impl fmt::Display for StopCause {
             Self::Requested => f.write_str("stopped on request"),
             Self::Exited(0) => f.write_str("the guest ended in good order"),
             Self::Exited(code) => write!(f, "the guest ended with exit code {code}"),
+            Self::PoweredOff => f.write_str("the guest powered itself off"),
+            Self::Reset => f.write_str("the guest asked for a reset"),
             Self::Panicked { message, location } if location.is_empty() => {
                 write!(f, "the guest panicked: {message}")
             }

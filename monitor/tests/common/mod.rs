@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use mirrorball_monitor::{Machine, MachineConfig, MonitorError, Vm, VmConfig};
+use mirrorball_monitor::{Boot, Machine, MachineConfig, MonitorError, Vm, VmConfig};
 use mirrorball_pmap::{GroupId, PmapConfig};
 
 /// Longer than anything takes, even on a busy host; only a failing test waits that long.
@@ -52,6 +52,7 @@ pub fn config(name: &str, vcpus: u32) -> VmConfig {
         vcpus,
         disks: Vec::new(),
         console: false,
+        boot: Boot::Splash,
     }
 }
 
