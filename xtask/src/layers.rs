@@ -26,13 +26,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "mirrorball-experiments",
         &[
             "mirrorball-abi",
+            "mirrorball-debian",
             "mirrorball-dedup",
             "mirrorball-monitor",
             "mirrorball-pmap",
             "mirrorball-virtio",
         ],
     ),
-    ("mirrorball", &["mirrorball-experiments"]),
+    ("mirrorball-host", &["mirrorball-debian"]),
+    ("mirrorball", &["mirrorball-experiments", "mirrorball-host"]),
     ("xtask", &[]),
 ];
 

@@ -131,7 +131,7 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
 
 /// The library numbers its clip paths through the whole process: without the number, equal results
 /// make equal files.
-fn plain_ids(svg: &str) -> String {
+pub(super) fn plain_ids(svg: &str) -> String {
     const ID: &str = "kuva-clip-";
     let mut parts = svg.split(ID);
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -9,6 +9,7 @@ pub mod median;
 pub mod provenance;
 pub mod samples;
 pub mod summary;
+pub mod sweep;
 pub mod table;
 
 use std::io;
@@ -65,9 +66,13 @@ samples.csv       the time series: one row for each sample of the machine (vm = 
                   each VM (of 64 VMs at most on the grid; of all of them at each phase's end).
 memory.svg, .png  machine memory over time: what guests use, and above it what each mechanism
                   saves. The figure says how much guest-physical memory was never touched.
+sweep.svg, .png   what is shared and saved against the number of guests, for experiments that
+                  change it, with published values where the experiment gives them.
 histograms/       HdrHistogram logs (V2, compressed), one for each cell and run; the tag says of
                   what (hold, exit, block, ...); values are nanoseconds.
-consoles/         the last lines of the console of guests that failed, if any.
+consoles/         all that Linux guests printed on their serial ports; the last lines of the
+                  console of other guests that failed.
+commands/         what the commands of Linux guests printed.
 table.txt         the table that was printed.
 
 A file is whole or it is not there; samples.csv grows during the run and ends with a whole line.

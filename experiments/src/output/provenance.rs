@@ -56,6 +56,38 @@ pub struct Host {
     pub ksm_run: Option<u64>,
     /// Which kind of KVM: `hardware`, `software`, `none`, `no-permission`.
     pub kvm: String,
+    /// The emulated host that this was measured on, if it was one. Its times compare with nothing
+    /// else.
+    pub emulated: Option<Emulated>,
+}
+
+/// A host that QEMU emulates (`--host emulated`), as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Emulated {
+    /// Memory, bytes.
+    pub memory: Option<u64>,
+    /// Cores.
+    pub cores: Option<u64>,
+    /// NUMA nodes.
+    pub numa_nodes: Option<u64>,
+    /// Whether its KVM uses nested paging.
+    pub nested_paging: Option<bool>,
+}
+
+/// The emulated host that this process runs on, if it does.
+#[must_use]
+pub fn emulated() -> Option<Emulated> {
+    emulated_as(|name| std::env::var(name).ok())
+}
+
+fn emulated_as(variable: impl Fn(&str) -> Option<String>) -> Option<Emulated> {
+    let number = |name| variable(name)?.parse().ok();
+    (variable("MIRRORBALL_HOST")? == "emulated").then(|| Emulated {
+        memory: number("MIRRORBALL_HOST_MEMORY"),
+        cores: number("MIRRORBALL_HOST_CORES"),
+        numa_nodes: number("MIRRORBALL_HOST_NUMA"),
+        nested_paging: variable("MIRRORBALL_HOST_NPT").map(|switch| switch == "on"),
+    })
 }
 
 /// Looks at this process and the host.
@@ -125,6 +157,7 @@ fn host(kvm: &str) -> Host {
         transparent_huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled"),
         ksm_run: number("/sys/kernel/mm/ksm/run"),
         kvm: kvm.to_owned(),
+        emulated: emulated(),
     }
 }
 
@@ -148,6 +181,25 @@ mod tests {
             seen.host.kernel.is_some() && seen.host.memory.is_some_and(|memory| memory > 1 << 20)
         );
         assert_eq!(seen.binary_digest.unwrap().len(), 64);
+    }
+
+    #[test]
+    fn an_emulated_host_is_known_by_its_variables() {
+        let inside = |name: &str| match name {
+            "MIRRORBALL_HOST" => Some("emulated".to_owned()),
+            "MIRRORBALL_HOST_MEMORY" => Some("4294967296".to_owned()),
+            "MIRRORBALL_HOST_NPT" => Some("off".to_owned()),
+            _ => None,
+        };
+        let seen = Emulated {
+            memory: Some(4 << 30),
+            cores: None,
+            numa_nodes: None,
+            nested_paging: Some(false),
+        };
+        assert_eq!(emulated_as(inside), Some(seen));
+        assert_eq!(emulated_as(|_| Some("other".to_owned())), None);
+        assert_eq!(emulated_as(|_| None), None);
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub struct Summary {
     pub verdict: Verdict,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
+    /// Whether it was measured on an emulated host: times then compare within this result only.
+    #[serde(default)]
+    pub emulated: bool,
     /// Everything that keeps the verdict from being `met`.
     pub causes: Vec<String>,
     /// One for each mechanism set.

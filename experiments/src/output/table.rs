@@ -9,6 +9,9 @@ use super::summary::{Cell, Failure, Figures, Summary, Verdict};
 
 const NOT_MEASURED: &str = "n/a";
 
+/// Below the table of an emulated host.
+const EMULATED: &str = "emulated host: times compare within this table only; sizes are real";
+
 /// Width that the table keeps to on a terminal.
 const WIDTH: u16 = 80;
 
@@ -83,7 +86,12 @@ pub fn render(summary: &Summary, plain: bool) -> String {
             column.set_padding((0, 0));
         }
     }
-    table.to_string()
+    let mut text = table.to_string();
+    if summary.emulated {
+        text.push('\n');
+        text.push_str(EMULATED);
+    }
+    text
 }
 
 /// How a cell came out.
@@ -208,6 +216,7 @@ mod tests {
             name: "x".into(),
             verdict: Verdict::Met,
             interrupted: false,
+            emulated: false,
             causes: vec![],
             cells,
         };

@@ -12,6 +12,9 @@ use mirrorball_pmap::{PAGE_BYTES, PmapConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use mirrorball_debian::GuestImage;
+
+use super::agent::LinuxRecord;
 use super::fleet::{Fleet, Waited};
 use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
@@ -42,6 +45,8 @@ pub struct Context<'a> {
     pub guests: &'a Guests,
     /// Disk images by id.
     pub images: &'a BTreeMap<String, PathBuf>,
+    /// What Linux guests boot, by guest group.
+    pub systems: &'a BTreeMap<String, GuestImage>,
     /// The results folder.
     pub folder: PathBuf,
     /// Samples of all runs.
@@ -69,6 +74,9 @@ pub struct RunRecord {
     pub figures: Figures,
     /// What its guests computed, by guest group, where it is the same in all runs.
     pub checksums: BTreeMap<String, String>,
+    /// What its Linux guests did, by guest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub linux: BTreeMap<String, LinuxRecord>,
     /// Why it failed.
     pub failures: Vec<Failure>,
     /// What was noticed.
@@ -181,6 +189,7 @@ impl<'a> Run<'a> {
             complete: false,
             figures,
             checksums: report.checksums,
+            linux: report.linux,
             failures: report.failures,
             warnings,
             scanner: self.reading.ours.map(|stats| format!("{stats:?}")),

@@ -1,5 +1,6 @@
 //! Why an experiment could not be run to its end, and what that means for the runs that are left.
 
+use mirrorball_debian::DebianError;
 use mirrorball_dedup::ksm::KsmUnavailable;
 use mirrorball_monitor::MonitorError;
 
@@ -13,6 +14,17 @@ pub enum RunError {
     /// The host lacks something.
     #[error("{finding}\n  {remedy}")]
     Host {
+        /// What was found.
+        finding: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// KVM here can't run the guests that the experiment asks for; an emulated host can.
+    #[error(
+        "{finding}\n  {remedy}\n  or add `--host emulated`: it runs the same on any machine with QEMU, \
+         more slowly"
+    )]
+    Kvm {
         /// What was found.
         finding: String,
         /// What to do.
@@ -42,6 +54,9 @@ pub enum RunError {
     /// There is no disk image.
     #[error("the image could not be made: {0}")]
     Image(#[from] ImageError),
+    /// There is nothing for a Linux guest to boot.
+    #[error("what the Linux guests boot could not be made: {0}")]
+    Debian(#[from] DebianError),
     /// The experiment names an image that was not prepared.
     #[error("there is no image `{0}`")]
     NoImage(String),

@@ -85,6 +85,7 @@ mod tests {
                 name: "x".into(),
                 verdict: Verdict::Failed,
                 interrupted: true,
+                emulated: false,
                 causes: vec![],
                 cells: vec![],
             },

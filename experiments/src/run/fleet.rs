@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 
 use mirrorball_abi::{Phase, WorkloadKind};
 use mirrorball_monitor::{
-    BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
+    Boot, BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
 };
 use mirrorball_pmap::GroupId;
 use mirrorball_virtio::{BaseImage, OverlayMode};
 
+use super::agent::{Agent, Stage};
 use super::cell::Context;
-use super::told::Told;
+use super::linux;
+use super::told::{Command, Told};
 use super::{Guests, RunError};
-use crate::spec::{DiskMode, Experiment};
+use crate::spec::{DiskMode, Experiment, MechanismSet};
 
 /// Longest single wait: how late a stop or a timeout can be noticed.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// What Linux guests get to power off; then they are stopped as they are.
+const POWER_OFF: Duration = Duration::from_secs(20);
 
 /// One guest.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ struct Guest {
     vm: Arc<Vm>,
     /// Number of its last command; 0 before the first.
     command: u64,
+    /// What a Linux guest has said; `None` for thin guests, which tell by their status.
+    agent: Option<Agent>,
     /// It has ended its workload, or will never.
     settled: bool,
     /// It is a cause of the run's failure.
@@ -38,10 +45,17 @@ struct Guest {
 #[derive(Debug)]
 pub struct Fleet<'a> {
     experiment: &'a Experiment,
+    set: &'a MechanismSet,
     /// What boots in place of the splash guest, by guest group.
     others: &'a Guests,
     machine: Arc<Machine>,
     images: BTreeMap<String, Arc<BaseImage>>,
+    /// What Linux guests boot, by guest group.
+    systems: BTreeMap<String, linux::System>,
+    /// For names of files: cell and run.
+    label: String,
+    /// The results folder.
+    folder: PathBuf,
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
     guests: Vec<Guest>,
@@ -73,8 +87,16 @@ impl<'a> Fleet<'a> {
         for (id, path) in context.images {
             opened.insert(id.clone(), machine.open_image(path)?);
         }
+        let mut systems = BTreeMap::new();
+        for (group, image) in context.systems {
+            systems.insert(group.clone(), linux::System::open(&machine, image)?);
+        }
         Ok(Self {
             experiment,
+            set: context.set,
+            systems,
+            label: format!("{cell}-run{run}"),
+            folder: context.folder.clone(),
             others: context.guests,
             machine,
             images: opened,
@@ -91,7 +113,7 @@ impl<'a> Fleet<'a> {
     /// The host can't give what a guest needs.
     pub fn start_all(&mut self, go_on: impl Fn() -> bool) -> Result<(), RunError> {
         for (index, group) in self.experiment.guests.iter().enumerate() {
-            for _ in 0..group.count {
+            for _ in 0..self.set.count(group) {
                 if !go_on() {
                     return Ok(());
                 }
@@ -130,13 +152,24 @@ impl<'a> Fleet<'a> {
                 scratch: disk.scratch.0,
             })
         });
+        let mut disks = disks.collect::<Result<Vec<_>, RunError>>()?;
+        let boot = match (spec.system.linux(), self.systems.get(&spec.id)) {
+            (Some(linux), Some(system)) => {
+                disks.splice(0..0, system.root_disk());
+                let log = format!("consoles/{}-{name}.log", self.label);
+                Boot::Linux(system.boot(linux, Some(self.folder.join(log))))
+            }
+            (Some(_), None) => return Err(RunError::NoImage(spec.id.clone())),
+            (None, _) => Boot::Splash,
+        };
         let config = VmConfig {
             name: name.clone(),
             group: GroupId(spec.group),
             memory: spec.memory.0,
             vcpus: spec.vcpus,
-            disks: disks.collect::<Result<_, RunError>>()?,
+            disks,
             console: true,
+            boot,
         };
         let made = match self.others.get(&spec.id) {
             Some(elf) => self.machine.create_vm_from(&config, elf),
@@ -154,6 +187,7 @@ impl<'a> Fleet<'a> {
             group,
             vm: vm.clone(),
             command: 0,
+            agent: spec.system.linux().map(|linux| Agent::new(&linux.run)),
             settled: false,
             failed: false,
         });
@@ -182,7 +216,11 @@ impl<'a> Fleet<'a> {
             .iter_mut()
             .filter(|guest| guest.command == 0 && !guest.settled)
         {
-            let spec = &self.experiment.guests[guest.group].workload;
+            let Some(spec) = self.experiment.guests[guest.group].system.workload() else {
+                guest.vm.control_write("go");
+                guest.command = 1;
+                continue;
+            };
             let workload = mirrorball_abi::Workload {
                 kind: spec.kind as u32,
                 cache_percent: spec.cache_percent,
@@ -214,13 +252,12 @@ impl<'a> Fleet<'a> {
         for index in 0..self.guests.len() {
             while !self.guests[index].settled {
                 let now = Instant::now();
-                let guest = &self.guests[index];
-                match guest.vm.wait_until(
-                    phase,
-                    guest.command,
-                    SLICE.min(until.saturating_duration_since(now)),
-                ) {
-                    Ok(()) => break,
+                let slice = SLICE.min(until.saturating_duration_since(now));
+                match self.guests[index].wait_until(phase, slice) {
+                    Ok(()) => {
+                        self.gave_up(index);
+                        break;
+                    }
                     Err(WaitError::Stopped(cause)) => self.ended(index, &cause),
                     Err(WaitError::TimedOut) if now >= until => return Ok(Waited::TimedOut),
                     Err(WaitError::TimedOut) => {}
@@ -237,16 +274,40 @@ impl<'a> Fleet<'a> {
         })
     }
 
+    /// A guest that says it can't go on is a failure of the run, and is waited for no more.
+    fn gave_up(&mut self, index: usize) {
+        let guest = &mut self.guests[index];
+        if let Some(reason) = guest.agent.as_ref().and_then(Agent::failure) {
+            guest.settled = true;
+            guest.failed = true;
+            let text = format!("{}: {reason}", guest.vm.name());
+            self.told.fail("guest", text);
+        }
+    }
+
     /// A guest's VM stopped by itself: whether that is a failure depends on its workload.
     fn ended(&mut self, index: usize, cause: &StopCause) {
         let guest = &mut self.guests[index];
         guest.settled = true;
         let name = guest.vm.name().to_owned();
-        let kind = self.experiment.guests[guest.group].workload.kind;
+        let workload = self.experiment.guests[guest.group].system.workload();
+        let hostile = workload.is_some_and(|workload| workload.kind == WorkloadKind::Hostile);
+        let done = guest
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.stage() == Stage::Done);
         // A hostile guest is there to be stopped for what it did to its devices.
-        let expected = matches!(cause, StopCause::Requested | StopCause::Exited(0))
-            || kind == WorkloadKind::Hostile && !matches!(cause, StopCause::Monitor(_));
-        let text = format!("{name}: {cause}");
+        let expected = match cause {
+            StopCause::Requested | StopCause::Exited(0) => true,
+            StopCause::PoweredOff => done,
+            StopCause::Monitor(_) => false,
+            _ => hostile,
+        };
+        let panic = linux::panic(&guest.vm.console_tail()).filter(|_| guest.agent.is_some());
+        let text = match panic {
+            Some(panic) => format!("{name}: the guest's kernel panicked: {panic}"),
+            None => format!("{name}: {cause}"),
+        };
         guest.failed = !expected;
         if expected {
             self.told.note(text);
@@ -260,7 +321,7 @@ impl<'a> Fleet<'a> {
         let late = self
             .guests
             .iter_mut()
-            .filter(|guest| !guest.settled && guest.vm.status().phase < phase as u32);
+            .filter(|guest| !guest.settled && !guest.has_reached(phase));
         let names = late
             .map(|guest| {
                 guest.failed = true;
@@ -297,8 +358,25 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Stops all guests, keeping what they told.
+    /// Stops all guests, keeping what they told. Linux guests that can are given a while to power
+    /// off by themselves.
     pub fn stop_all(&mut self) {
+        let up = |guest: &&Guest| {
+            let stage = guest.agent.as_ref().map(Agent::stage);
+            stage == Some(Stage::Done) && guest.vm.state() == VmState::Running
+        };
+        let until = Instant::now() + POWER_OFF;
+        for guest in self.guests.iter().filter(up) {
+            guest.vm.control_write("stop");
+        }
+        for guest in self.guests.iter().filter(up) {
+            let left = until.saturating_duration_since(Instant::now());
+            if guest.vm.wait_stopped(left).is_err() {
+                let name = guest.vm.name();
+                self.told
+                    .note(format!("{name}: did not power off when it was told to"));
+            }
+        }
         while !self.guests.is_empty() {
             self.retire(self.guests.len() - 1);
         }
@@ -323,12 +401,23 @@ impl<'a> Fleet<'a> {
             group,
             vm,
             command,
+            agent,
             failed,
             ..
         } = guest;
         let spec = &self.experiment.guests[group];
         let whole = self.experiment.phases.workload_for.is_none();
-        let said_failed = self.told.work(&vm, spec, command > 0, whole);
+        let said_failed = match (agent, spec.system.workload()) {
+            (Some(agent), _) => self.told.commands(vm.name(), &agent, command > 0 && whole),
+            (None, Some(workload)) => {
+                let command = Command {
+                    given: command > 0,
+                    whole,
+                };
+                self.told.work(&vm, &spec.id, workload, command)
+            }
+            (None, None) => false,
+        };
         self.told.latencies(&vm);
         if failed || said_failed {
             self.told.keep_console(&vm);
@@ -340,6 +429,42 @@ impl<'a> Fleet<'a> {
     #[must_use]
     pub fn into_told(self) -> Told {
         self.told
+    }
+}
+
+impl Guest {
+    /// Waits until the guest has reached a phase of its last command, or says that it never will.
+    fn wait_until(&mut self, phase: Phase, time: Duration) -> Result<(), WaitError> {
+        let Some(agent) = &mut self.agent else {
+            return self.vm.wait_until(phase, self.command, time);
+        };
+        for line in self.vm.control_read() {
+            agent.take(&line);
+        }
+        if agent.stage() < stage_of(phase) && agent.failure().is_none() {
+            for line in self.vm.control_wait(time)? {
+                agent.take(&line);
+            }
+            if agent.stage() < stage_of(phase) && agent.failure().is_none() {
+                return Err(WaitError::TimedOut);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_reached(&self, phase: Phase) -> bool {
+        match &self.agent {
+            Some(agent) => agent.stage() >= stage_of(phase),
+            None => self.vm.status().phase >= phase as u32,
+        }
+    }
+}
+
+/// How far a Linux guest has come that is in a phase.
+const fn stage_of(phase: Phase) -> Stage {
+    match phase {
+        Phase::Done => Stage::Done,
+        _ => Stage::Ready,
     }
 }
 

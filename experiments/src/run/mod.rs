@@ -1,10 +1,12 @@
 //! Runs an experiment: every cell as often as wanted, each run's results on disk as soon as it ends.
 
 mod account;
+mod agent;
 mod cell;
 mod error;
 mod finished;
 mod fleet;
+mod linux;
 mod progress;
 mod quiet;
 mod sampler;
@@ -74,12 +76,13 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     progress.line(&format!("{}: {}", experiment.name, plan(&experiment)));
     progress.line(&format!("results will be below {directory}"));
     let images = prepare_images(&experiment, loaded, &progress);
+    let systems = linux::prepare(&experiment, &loaded.folder, &progress);
     if let Some(code) = stop.requested() {
         // Ctrl-C reaches mkfs.ext4 too: that it failed is no news then.
         progress.finish();
         return Err(RunError::Stopped(code));
     }
-    let images = images?;
+    let (images, systems) = (images?, systems?);
     let mut store = Store::create(&experiment, &loaded.text, &images, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
     let sink = Arc::new(Mutex::new(Sink::new(store.samples()?)));
@@ -90,7 +93,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     let error = run_all(
         &experiment,
         &options.guests,
-        &paths,
+        (&paths, &systems),
         &mut store,
         &sink,
         &progress,
@@ -124,7 +127,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
 fn run_all(
     experiment: &Experiment,
     guests: &Guests,
-    images: &BTreeMap<String, PathBuf>,
+    (images, systems): (&BTreeMap<String, PathBuf>, &linux::Images),
     store: &mut Store,
     sink: &Arc<Mutex<Sink>>,
     progress: &Arc<Progress>,
@@ -145,6 +148,7 @@ fn run_all(
             run: planned.run,
             guests,
             images,
+            systems,
             folder: store.path().to_owned(),
             sink: sink.clone(),
             progress: progress.clone(),
@@ -176,6 +180,7 @@ fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
         complete: false,
         figures: Figures::default(),
         checksums: BTreeMap::new(),
+        linux: BTreeMap::new(),
         failures: vec![failure],
         warnings: Vec::new(),
         scanner: None,
@@ -235,12 +240,27 @@ fn check_host(experiment: &Experiment) -> Result<&'static str, RunError> {
                     remedy,
                 });
             }
-            Capability::Kvm => check(&report, "kvm")?,
+            Capability::Kvm => check(&report, "kvm").map_err(offer_emulated)?,
             Capability::PagemapScan => check(&report, "pagemap-scan")?,
             Capability::Userfaultfd => check(&report, "userfaultfd")?,
         }
     }
+    if experiment
+        .guests
+        .iter()
+        .any(|group| group.system.linux().is_some())
+    {
+        linux::check_host(&report)?;
+    }
     Ok(crate::doctor::kvm_word(report.kvm))
+}
+
+/// What an emulated host has and this one lacks.
+fn offer_emulated(error: RunError) -> RunError {
+    match error {
+        RunError::Host { finding, remedy } => RunError::Kvm { finding, remedy },
+        other => other,
+    }
 }
 
 fn check(report: &probe::HostReport, id: &str) -> Result<(), RunError> {

@@ -13,7 +13,7 @@ use crate::output::median::median;
 use crate::output::provenance::{self, Provenance};
 use crate::output::samples::{Sample, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
-use crate::output::{OutputError, README, figure, histogram, table};
+use crate::output::{OutputError, README, figure, histogram, sweep, table};
 use crate::spec::{Experiment, MechanismSet};
 
 /// `run.json`.
@@ -140,15 +140,26 @@ impl Store {
             .as_deref()
             .unwrap_or(&self.experiment.name);
         if let Some(svg) = figure::memory_svg(title, samples) {
-            self.folder.write("memory.svg", svg.as_bytes())?;
-            match figure::png(&svg) {
-                Ok(png) => self.folder.write("memory.png", &png)?,
-                Err(error) => tracing::warn!(%error, "memory.png was not written"),
-            }
+            self.figure("memory", &svg)?;
         }
-        let table = table::render(&self.summary(interrupted), true);
+        let summary = self.summary(interrupted);
+        if let Some(spec) = &self.experiment.sweep
+            && let Some(svg) = sweep::sweep_svg(title, &summary.cells, spec.published.as_ref())
+        {
+            self.figure("sweep", &svg)?;
+        }
+        let table = table::render(&summary, true);
         self.folder
             .write("table.txt", format!("{table}\n").as_bytes())
+    }
+
+    fn figure(&self, name: &str, svg: &str) -> Result<(), OutputError> {
+        self.folder.write(&format!("{name}.svg"), svg.as_bytes())?;
+        match figure::png(svg) {
+            Ok(png) => self.folder.write(&format!("{name}.png"), &png)?,
+            Err(error) => tracing::warn!(%error, name, "a figure was not written as PNG"),
+        }
+        Ok(())
     }
 
     /// The figures so far.
@@ -199,6 +210,7 @@ impl Store {
             name,
             verdict,
             interrupted,
+            emulated: self.provenance.host.emulated.is_some(),
             causes,
             cells,
         }
@@ -224,7 +236,7 @@ impl Store {
         Cell {
             id: set.id.clone(),
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
-            guests: self.experiment.guest_count(),
+            guests: self.experiment.guest_count_of(set),
             runs: good.len() as u64,
             expect: wanted.map(|expect| judge(expect, &figures)).collect(),
             figures,

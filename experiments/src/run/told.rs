@@ -10,9 +10,10 @@ use hdrhistogram::Histogram;
 use mirrorball_abi::{Phase, Status, WorkloadKind};
 use mirrorball_monitor::Vm;
 
+use super::agent::{Agent, LinuxRecord};
 use crate::output::histogram::{Histograms, merged};
 use crate::output::summary::{Failure, Integrity, Workload};
-use crate::spec::GuestGroup;
+use crate::spec::WorkloadSpec;
 
 /// What guests told so far.
 #[derive(Debug)]
@@ -26,8 +27,19 @@ pub struct Told {
     histograms: BTreeMap<&'static str, Histogram<u64>>,
     /// Results of the guests' own computations, by guest group.
     checksums: BTreeMap<String, BTreeSet<u64>>,
+    /// What Linux guests did, by guest.
+    linux: BTreeMap<String, LinuxRecord>,
     failures: Vec<Failure>,
     notes: Vec<String>,
+}
+
+/// Whether a guest had a command, and whether the command was to end by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// It had one.
+    pub given: bool,
+    /// It was to end by itself.
+    pub whole: bool,
 }
 
 /// All that the guests of a run told.
@@ -41,6 +53,8 @@ pub struct Report {
     pub histograms: Histograms,
     /// What they computed, by guest group, where it is the same in all runs.
     pub checksums: BTreeMap<String, String>,
+    /// What Linux guests did, by guest.
+    pub linux: BTreeMap<String, LinuxRecord>,
     /// How they failed.
     pub failures: Vec<Failure>,
     /// What else happened.
@@ -66,6 +80,7 @@ impl Told {
             },
             histograms: BTreeMap::new(),
             checksums: BTreeMap::new(),
+            linux: BTreeMap::new(),
             failures: Vec::new(),
             notes: Vec::new(),
         }
@@ -85,14 +100,31 @@ impl Told {
         self.notes.push(text);
     }
 
-    /// Takes in what a guest did, which had a command or not; `whole` when workloads end by
-    /// themselves. True if it failed by its own word.
-    pub fn work(&mut self, vm: &Vm, spec: &GuestGroup, commanded: bool, whole: bool) -> bool {
+    /// Takes in what the commands of a Linux guest came to; `whole` when they were to end by
+    /// themselves. True if one failed.
+    pub fn commands(&mut self, guest: &str, agent: &Agent, whole: bool) -> bool {
+        let record = agent.record();
+        for (number, command) in record.commands.iter().enumerate() {
+            let name = format!("{}-run{}-{guest}-{number}.txt", self.cell, self.run);
+            if !command.output.is_empty() {
+                self.keep("commands", &name, &command.output);
+            }
+        }
+        self.linux.insert(guest.to_owned(), record);
+        let failure = agent.first_failure().filter(|_| whole);
+        if let Some(cause) = &failure {
+            self.fail("workload", format!("{guest}: {cause}"));
+        }
+        failure.is_some()
+    }
+
+    /// Takes in what a thin guest of a group did. True if it failed by its own word.
+    pub fn work(&mut self, vm: &Vm, group: &str, work: &WorkloadSpec, command: Command) -> bool {
         let status = vm.status();
-        let kind = spec.workload.kind;
-        let done = commanded && Phase::from_raw(status.phase) == Some(Phase::Done);
-        if done && status.outcome == 0 && whole && repeatable(kind) {
-            let results = self.checksums.entry(spec.id.clone()).or_default();
+        let kind = work.kind;
+        let done = command.given && Phase::from_raw(status.phase) == Some(Phase::Done);
+        if done && status.outcome == 0 && command.whole && repeatable(kind) {
+            let results = self.checksums.entry(group.to_owned()).or_default();
             results.insert(status.checksum);
         }
         // A hostile guest's word counts for nothing: it may have written anything into its status.
@@ -150,9 +182,18 @@ impl Told {
         if tail.is_empty() {
             return;
         }
-        let folder = self.folder.join("consoles");
-        let path = folder.join(format!("{}-run{}-{}.log", self.cell, self.run, vm.name()));
-        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, tail));
+        let name = format!("{}-run{}-{}.log", self.cell, self.run, vm.name());
+        // A console that is logged as a whole needs no tail.
+        if !self.folder.join("consoles").join(&name).exists() {
+            self.keep("consoles", &name, tail.as_bytes());
+        }
+    }
+
+    /// Writes a file of the results folder; that it can't be is worth a note.
+    fn keep(&mut self, folder: &str, name: &str, bytes: &[u8]) {
+        let folder = self.folder.join(folder);
+        let path = folder.join(name);
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, bytes));
         if let Err(error) = written {
             self.note(format!("{}: {error}", path.display()));
         }
@@ -178,6 +219,7 @@ impl Told {
             work: self.work,
             histograms: self.histograms.into_iter().collect(),
             checksums,
+            linux: self.linux,
             failures: self.failures,
             notes: self.notes,
         }

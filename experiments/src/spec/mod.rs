@@ -2,6 +2,7 @@
 
 mod check;
 mod diagnostic;
+mod linux;
 mod model;
 mod parse;
 mod reader;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use check::{HostFacts, resolve};
 pub use diagnostic::{Diagnostic, Mark, Severity};
+pub use linux::{LinuxSpec, RootSpec};
 pub use model::*;
 pub use units::{Count, PagesPerSecond, Percent, Size, Switch, Time};
 
@@ -151,13 +153,31 @@ impl Experiment {
     pub fn guest_physical(&self) -> u64 {
         self.guests
             .iter()
-            .map(|group| group.memory.0.saturating_mul(group.count.into()))
+            .map(|group| group.memory.0.saturating_mul(self.most(group).into()))
             .fold(0, u64::saturating_add)
     }
 
     /// Number of guests at the start.
     #[must_use]
     pub fn guest_count(&self) -> u64 {
-        self.guests.iter().map(|group| u64::from(group.count)).sum()
+        self.guests
+            .iter()
+            .map(|group| u64::from(self.most(group)))
+            .sum()
+    }
+
+    /// Number of guests that a cell starts with.
+    #[must_use]
+    pub fn guest_count_of(&self, set: &MechanismSet) -> u64 {
+        self.guests
+            .iter()
+            .map(|group| u64::from(set.count(group)))
+            .sum()
+    }
+
+    /// The largest number of a group's guests in any cell.
+    fn most(&self, group: &GuestGroup) -> u32 {
+        let counts = self.matrix.iter().map(|set| set.count(group));
+        counts.max().unwrap_or(group.count)
     }
 }

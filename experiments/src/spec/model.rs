@@ -10,6 +10,7 @@ use std::time::Duration;
 use mirrorball_abi::WorkloadKind;
 use serde::{Serialize, Serializer};
 
+use super::linux::LinuxSpec;
 use super::units::{Niceness, PagesPerSecond, Percent, Size, Time};
 
 /// One experiment.
@@ -34,8 +35,11 @@ pub struct Experiment {
     pub images: BTreeMap<String, ImageSource>,
     /// The guests.
     pub guests: Vec<GuestGroup>,
-    /// The mechanism sets to compare; each is a cell.
+    /// The mechanism sets to compare, at each point of the sweep; each is a cell.
     pub matrix: Vec<MechanismSet>,
+    /// How the number of guests changes from cell to cell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
     /// The content and zero scanner.
     pub scanner: ScannerSpec,
     /// The KSM baseline.
@@ -123,8 +127,42 @@ pub struct GuestGroup {
     pub disks: Vec<DiskSpec>,
     /// Time between the starts of two guests.
     pub stagger: Time,
-    /// What they do.
-    pub workload: WorkloadSpec,
+    /// What runs in them.
+    #[serde(flatten)]
+    pub system: System,
+}
+
+/// The operating system of a guest, and what it does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum System {
+    /// The thin guest.
+    Splash {
+        /// Its workload.
+        workload: WorkloadSpec,
+    },
+    /// An unmodified Linux distribution.
+    Linux(LinuxSpec),
+}
+
+impl System {
+    /// The thin guest's workload; `None` for other guests.
+    #[must_use]
+    pub const fn workload(&self) -> Option<&WorkloadSpec> {
+        match self {
+            Self::Splash { workload } => Some(workload),
+            Self::Linux(_) => None,
+        }
+    }
+
+    /// What a Linux guest is made of; `None` for other guests.
+    #[must_use]
+    pub const fn linux(&self) -> Option<&LinuxSpec> {
+        match self {
+            Self::Splash { .. } => None,
+            Self::Linux(linux) => Some(linux),
+        }
+    }
 }
 
 /// One disk of a guest.
@@ -181,6 +219,33 @@ impl Serialize for WorkloadSpec {
     }
 }
 
+/// Numbers of a group's guests, a cell of each mechanism set for each.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sweep {
+    /// Id of the group.
+    pub guests: String,
+    /// The numbers.
+    pub count: Vec<u32>,
+    /// What others measured for such numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+}
+
+/// Published values of a sweep, in percent of the memory in use; empty where there are none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Published {
+    /// Where they were published.
+    pub source: String,
+    /// Numbers of guests.
+    pub count: Vec<u32>,
+    /// Pages that share a frame.
+    pub shared: Vec<f64>,
+    /// Pages saved.
+    pub reclaimed: Vec<f64>,
+    /// Pages of zeros.
+    pub zero: Vec<f64>,
+}
+
 /// A set of mechanisms: one point of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MechanismSet {
@@ -194,6 +259,9 @@ pub struct MechanismSet {
     pub content: bool,
     /// Linux's own scanner instead of ours.
     pub ksm: bool,
+    /// Numbers of guests in place of their groups' own, by group: a point of a sweep.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u32>,
 }
 
 impl MechanismSet {
@@ -219,8 +287,24 @@ impl MechanismSet {
             zero,
             content,
             ksm,
+            counts: BTreeMap::new(),
         };
         set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
+        set
+    }
+
+    /// How many guests of a group there are at the start.
+    #[must_use]
+    pub fn count(&self, group: &GuestGroup) -> u32 {
+        self.counts.get(&group.id).copied().unwrap_or(group.count)
+    }
+
+    /// The same mechanisms with another number of guests of a group.
+    #[must_use]
+    pub fn with_count(&self, group: &str, count: u32) -> Self {
+        let mut set = self.clone();
+        set.id = format!("{}-{count}", self.id);
+        set.counts.insert(group.to_owned(), count);
         set
     }
 

@@ -77,6 +77,19 @@ fn split(text: &str) -> Option<(f64, &str)> {
     Some((number, text[end..].trim()))
 }
 
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    /// A size on the command line, as in an experiment file.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = split(text).and_then(|(number, unit)| {
+            let (_, factor) = SIZES.iter().find(|(name, _)| *name == unit)?;
+            whole(number, *factor)
+        });
+        size.map(Self).ok_or_else(|| format!("expected {A_SIZE}"))
+    }
+}
+
 impl FromNode for Size {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let text = match &node.value {

@@ -1,6 +1,7 @@
 //! Guests and their disks.
 
-use super::super::model::{DiskMode, DiskSpec, GuestGroup, WorkloadSpec};
+use super::super::linux::LinuxSpec;
+use super::super::model::{DiskMode, DiskSpec, GuestGroup, System, WorkloadSpec};
 use super::super::reader::{At, FromNode};
 use super::super::text::Node;
 use super::super::units::{Count, Size, Time};
@@ -9,9 +10,10 @@ use super::Name;
 impl FromNode for GuestGroup {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let fields = at.fields(node, "a map with `id`, `count`, `memory`, `workload`")?;
-        if let Some((at, node)) = fields.node("kind") {
-            at.word(node, &[("splash", ())]);
-        }
+        let linux = fields
+            .node("kind")
+            .and_then(|(at, node)| at.word(node, &[("splash", false), ("linux", true)]))
+            .unwrap_or(false);
         let (id, count) = (fields.need::<Name>("id"), fields.need::<Count>("count"));
         let vcpus = fields.or("vcpus", 1_u32);
         let memory = fields.need::<Size>("memory");
@@ -21,7 +23,12 @@ impl FromNode for GuestGroup {
             .get::<Start>("start")
             .map(|start| start.0)
             .unwrap_or_default();
-        let workload = fields.need::<WorkloadSpec>("workload");
+        let system = if linux {
+            fields.need::<LinuxSpec>("linux").map(System::Linux)
+        } else {
+            let workload = fields.need::<WorkloadSpec>("workload");
+            workload.map(|workload| System::Splash { workload })
+        };
         fields.finish();
         Some(Self {
             id: id?.0,
@@ -31,7 +38,7 @@ impl FromNode for GuestGroup {
             group,
             disks,
             stagger,
-            workload: workload?,
+            system: system?,
         })
     }
 }

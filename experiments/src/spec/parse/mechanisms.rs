@@ -1,9 +1,11 @@
 //! Which mechanisms are on, and the settings of the scanners.
 
-use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Switchable};
+use super::super::model::{
+    KsmSpec, MechanismSet, Published, ScanOrder, ScannerSpec, Sweep, Switchable,
+};
 use super::super::reader::{At, Fields, FromNode};
 use super::super::text::Node;
-use super::super::units::{Count, Switch};
+use super::super::units::{Count, Percent, Switch};
 use super::not_empty;
 
 /// The mechanism sets: `matrix`, or the one of `sharing`.
@@ -27,6 +29,58 @@ impl FromNode for MechanismSet {
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let words = Self::KNOWN;
         at.word(node, &words).map(Self::new)
+    }
+}
+
+/// The mechanism sets at each point of the sweep, if there is one.
+pub(super) fn points(sets: Vec<MechanismSet>, sweep: Option<&Sweep>) -> Vec<MechanismSet> {
+    let Some(sweep) = sweep else {
+        return sets;
+    };
+    let point = |set: &MechanismSet| {
+        let counts = sweep.count.iter();
+        let sets = counts.map(|count| set.with_count(&sweep.guests, *count));
+        sets.collect::<Vec<_>>()
+    };
+    sets.iter().flat_map(point).collect()
+}
+
+impl FromNode for Sweep {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let fields = at.fields(node, "a map with `guests` (an id) and `count` (a list)")?;
+        let guests = fields.need::<String>("guests");
+        let count = fields.need::<Vec<Count>>("count");
+        not_empty(&fields, "count", "at least one number of guests");
+        let published = fields.get("published");
+        fields.finish();
+        Some(Self {
+            guests: guests?,
+            count: count?.into_iter().map(|count| count.0).collect(),
+            published,
+        })
+    }
+}
+
+impl FromNode for Published {
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let fields = at.fields(
+            node,
+            "a map with `source`, `count`, and lists of percentages",
+        )?;
+        let source = fields.need::<String>("source");
+        let count = fields.need::<Vec<Count>>("count");
+        let [shared, reclaimed, zero] = ["shared", "reclaimed", "zero"].map(|name| {
+            let values = fields.or(name, Vec::<Percent>::new());
+            values.into_iter().map(|value| value.0).collect::<Vec<_>>()
+        });
+        fields.finish();
+        Some(Self {
+            source: source?,
+            count: count?.into_iter().map(|count| count.0).collect(),
+            shared,
+            reclaimed,
+            zero,
+        })
     }
 }
 

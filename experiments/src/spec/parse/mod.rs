@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use super::model::{
     Capability, Estimate, Experiment, ImageSource, KsmSpec, MachineSpec, Metrics, Outputs, Phases,
-    Repeat, RunOrder, ScannerSpec,
+    Repeat, RunOrder, ScannerSpec, Sweep,
 };
 use super::reader::{At, Fields, FromNode};
 use super::text::{Node, Value};
 use super::units::{Size, Time};
-use mechanisms::matrix;
+use mechanisms::{matrix, points};
 
 /// Most bytes of dependency sources in an image, if the file does not say: tens of MB are wanted,
 /// and 32 MiB of small files make an image that builds in a second.
@@ -29,6 +29,7 @@ impl FromNode for Experiment {
             "an experiment: a map with `version`, `name`, `machine`, `guests`",
         )?;
         check_version(&fields);
+        let sweep = fields.get::<Sweep>("sweep");
         let experiment = Self {
             version: 1,
             name: fields
@@ -45,7 +46,8 @@ impl FromNode for Experiment {
             }),
             images: images(&fields),
             guests: fields.need("guests").unwrap_or_default(),
-            matrix: matrix(&fields),
+            matrix: points(matrix(&fields), sweep.as_ref()),
+            sweep,
             scanner: fields.or("scanner", ScannerSpec::default()),
             ksm: fields.or("ksm", KsmSpec::default()),
             phases: fields.or("phases", Phases::default()),

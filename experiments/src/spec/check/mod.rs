@@ -1,19 +1,15 @@
 //! Checks across fields, and of the files that an experiment names. All problems at once.
 
+mod guests;
+
 use std::path::{Path, PathBuf};
 
-use mirrorball_abi::{MAX_DEVICES, MAX_VCPUS, WorkloadKind, layout};
-
 use super::diagnostic::{Diagnostic, Mark, Severity};
-use super::model::{Event, Experiment, GuestGroup, ImageSource};
+use super::model::{Event, Experiment, ImageSource};
 use super::reader::Marks;
 use crate::image::ext4;
 use crate::output::summary;
 
-/// Page table entries of the boot image cover this much each.
-const MEMORY_STEP: u64 = 2 << 20;
-/// More VMs than this in one process has not been tried.
-const MAX_GUESTS: u64 = 20_000;
 /// A results folder needs at most this much for a run without persistent disks.
 const RESULTS_ROOM: u64 = 64 << 20;
 
@@ -108,111 +104,6 @@ impl Checks<'_> {
                 )
                 .help("this works only while guests leave memory untouched or share it");
             self.add(problem.severity(Severity::Warning));
-        }
-    }
-
-    fn guests(&mut self) {
-        let groups = &self.experiment.guests;
-        if groups
-            .iter()
-            .map(|group| u64::from(group.count))
-            .sum::<u64>()
-            > MAX_GUESTS
-        {
-            self.add(
-                self.problem("guests", "too many guests")
-                    .expected(format!("at most {MAX_GUESTS} in all")),
-            );
-        }
-        for (index, group) in groups.iter().enumerate() {
-            if groups[..index].iter().any(|earlier| earlier.id == group.id) {
-                let path = format!("guests[{index}].id");
-                self.add(
-                    self.problem(&path, format!("`{}` was used before", group.id))
-                        .expected("an id of its own"),
-                );
-            }
-            self.guest(index, group);
-        }
-    }
-
-    fn guest(&mut self, index: usize, group: &GuestGroup) {
-        let path = |field: &str| format!("guests[{index}].{field}");
-        let vcpus = group.vcpus as usize;
-        if vcpus == 0 || vcpus > MAX_VCPUS {
-            let problem = self.problem(&path("vcpus"), format!("{vcpus} vCPUs"));
-            self.add(problem.expected(format!("1 to {MAX_VCPUS}")));
-        }
-        let memory = group.memory.0;
-        let range = layout::MIN_MEMORY..=layout::MAX_MEMORY;
-        if !range.contains(&memory) || !memory.is_multiple_of(MEMORY_STEP) {
-            let problem = self.problem(
-                &path("memory"),
-                format!("a splash guest can't have {memory} bytes"),
-            );
-            self.add(problem.expected(format!(
-                "{} to {}, a multiple of 2 MiB",
-                mib(layout::MIN_MEMORY),
-                mib(layout::MAX_MEMORY)
-            )));
-        }
-        if group.disks.len() >= MAX_DEVICES {
-            let problem = self.problem(&path("disks"), format!("{} disks", group.disks.len()));
-            self.add(problem.expected(format!("at most {}", MAX_DEVICES - 1)));
-        }
-        for (number, disk) in group.disks.iter().enumerate() {
-            let at = path(&format!("disks[{number}]"));
-            // By its mark: an image whose source could not be read is there all the same.
-            if !self.marks.contains_key(&format!("images.{}", disk.image)) {
-                let known = self
-                    .experiment
-                    .images
-                    .keys()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>();
-                let problem = self
-                    .problem(
-                        &format!("{at}.image"),
-                        format!("there is no image `{}`", disk.image),
-                    )
-                    .expected(format!("an id of `images`: {}", list(&known)))
-                    .nearest(&disk.image, known);
-                self.add(problem);
-            }
-            if !disk.scratch.0.is_multiple_of(4096) {
-                let problem =
-                    self.problem(&format!("{at}.scratch"), "scratch space comes in blocks");
-                self.add(problem.expected("a multiple of 4 KiB"));
-            }
-        }
-        self.workload(index, group);
-    }
-
-    fn workload(&mut self, index: usize, group: &GuestGroup) {
-        use WorkloadKind::{Idle, Pmake, Scan, Torture};
-        let path = format!("guests[{index}].workload");
-        let kind = group.workload.kind;
-        if matches!(kind, Pmake | Scan | Torture) && group.disks.is_empty() {
-            let problem = self.problem(
-                &path,
-                format!("`{}` reads a disk and there is none", group.workload.name),
-            );
-            self.add(problem.expected("a guest with `disks`"));
-        }
-        let writes = matches!(kind, Pmake | Torture);
-        if writes && !group.disks.is_empty() && group.disks.iter().all(|disk| disk.scratch.0 == 0) {
-            let problem = self.problem(
-                &path,
-                format!(
-                    "`{}` writes to its disk and has no room",
-                    group.workload.name
-                ),
-            );
-            self.add(problem.expected("a disk with `scratch`, such as `scratch: 32 MiB`"));
-        }
-        if kind == Idle && self.experiment.phases.workload_for.is_none() {
-            let problem = self.problem(&path, "`idle` does not end by itself");
-            self.add(problem.expected("a phase `workload` with `for`, such as `for: 5 s`"));
         }
     }
 

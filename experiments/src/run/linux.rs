@@ -1,0 +1,165 @@
+//! What Linux guests of an experiment boot: made before the runs, opened in each.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mirrorball_debian::{GuestImage, GuestImageSpec, Root, guest_image, job};
+use mirrorball_monitor::probe::{HostReport, KvmKind};
+use mirrorball_monitor::{DiskConfig, Equipment, InitramfsPart, LinuxBoot, Machine, linux};
+use mirrorball_virtio::{BaseImage, OverlayMode};
+
+use super::RunError;
+use super::progress::Progress;
+use crate::image;
+use crate::spec::{Experiment, LinuxSpec, RootSpec, resolve};
+
+/// Longest line of a panic that is told.
+const MOST_PANIC: usize = 200;
+
+/// What the Linux guests of each group boot.
+pub type Images = BTreeMap<String, GuestImage>;
+
+/// Whether this host's KVM runs Linux guests.
+///
+/// # Errors
+/// It does not: a kernel needs ring 0 run by the processor.
+pub fn check_host(report: &HostReport) -> Result<(), RunError> {
+    if report.kvm == KvmKind::Hardware {
+        return Ok(());
+    }
+    Err(RunError::Kvm {
+        finding:
+            "Linux guests need a KVM that runs their kernels on the processor, and this host's \
+                  does not (it has neither svm nor vmx)"
+                .to_owned(),
+        remedy: "take a host with hardware virtualization, or nested virtualization switched on"
+            .to_owned(),
+    })
+}
+
+/// Makes what is not in the cache yet.
+///
+/// # Errors
+/// A package that does not exist or can't be had, a root that is none, a cache without room.
+pub fn prepare(
+    experiment: &Experiment,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Images, RunError> {
+    let mut images = Images::new();
+    for group in &experiment.guests {
+        let Some(linux) = group.system.linux() else {
+            continue;
+        };
+        let wanted = wanted(linux, folder);
+        let told = |line: &str| progress.line(line);
+        let image = guest_image(&wanted, &image::packages_folder(), &told)?;
+        let (id, release) = (&group.id, &image.release);
+        progress.line(&format!("guests {id}: Linux {release}"));
+        images.insert(id.clone(), image);
+    }
+    Ok(images)
+}
+
+fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
+    let (root, size) = match &linux.root {
+        RootSpec::None => (Root::None, None),
+        RootSpec::Busybox => (Root::Busybox, None),
+        RootSpec::Packages { packages, size } => {
+            let packages = packages.clone();
+            (Root::Full { packages }, size.map(|size| size.0))
+        }
+        RootSpec::Image(path) => (Root::Image(resolve(folder, path)), None),
+    };
+    let own = linux.kernel.contains('/');
+    let kernel = if own {
+        resolve(folder, Path::new(&linux.kernel))
+            .display()
+            .to_string()
+    } else {
+        linux.kernel.clone()
+    };
+    GuestImageSpec {
+        kernel,
+        version: linux.version.clone(),
+        root,
+        size,
+    }
+}
+
+/// What the guests of a group boot, opened for one run.
+#[derive(Debug)]
+pub struct System {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    root: Option<Arc<BaseImage>>,
+}
+
+impl System {
+    /// Opens the root image, so that all guests of it share its blocks.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn open(machine: &Machine, image: &GuestImage) -> Result<Self, RunError> {
+        let root = image.root.as_deref().map(|path| machine.open_image(path));
+        Ok(Self {
+            kernel: image.kernel.clone(),
+            initramfs: image.initramfs.clone(),
+            root: root.transpose()?,
+        })
+    }
+
+    /// The disk with the root, each guest's writes its own.
+    pub fn root_disk(&self) -> Option<DiskConfig> {
+        self.root.clone().map(|image| DiskConfig {
+            image,
+            mode: OverlayMode::Nonpersistent,
+            scratch: 0,
+        })
+    }
+
+    /// How a guest with these commands boots; all it prints on its serial port goes to `log`.
+    pub fn boot(&self, spec: &LinuxSpec, log: Option<PathBuf>) -> LinuxBoot {
+        let mut command_line = linux::COMMAND_LINE.to_owned();
+        if !spec.command_line.is_empty() {
+            command_line.push(' ');
+            command_line.push_str(&spec.command_line);
+        }
+        LinuxBoot {
+            kernel: self.kernel.clone(),
+            initramfs: vec![
+                InitramfsPart::File(self.initramfs.clone()),
+                InitramfsPart::Bytes(job(&spec.run, &[]).into()),
+            ],
+            command_line,
+            devices: Equipment {
+                control: true,
+                ..Equipment::default()
+            },
+            console_log: log,
+        }
+    }
+}
+
+/// What a kernel that panicked said about it on its console.
+pub fn panic(console: &str) -> Option<String> {
+    const SIGN: &str = "Kernel panic - ";
+    let line = console.lines().find(|line| line.contains(SIGN))?;
+    let (_, cause) = line.split_once(SIGN)?;
+    let cause = cause.trim_start_matches("not syncing: ").trim();
+    Some(cause.chars().take(MOST_PANIC).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_found_on_the_console() {
+        let console =
+            "[    1.0] hello\r\n[    2.5] Kernel panic - not syncing: sysrq triggered crash\r\n";
+        assert_eq!(panic(console).as_deref(), Some("sysrq triggered crash"));
+        assert_eq!(panic("[    1.0] don't panic\r\n"), None);
+    }
+}

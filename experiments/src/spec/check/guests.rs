@@ -1,0 +1,179 @@
+//! Checks of guests.
+
+use std::ops::RangeInclusive;
+
+use mirrorball_abi::{MAX_DEVICES, MAX_VCPUS, WorkloadKind, layout};
+use mirrorball_monitor::linux::MAX_LINUX_VCPUS;
+
+use super::super::linux::{LinuxSpec, RootSpec};
+use super::super::model::{GuestGroup, System, WorkloadSpec};
+use super::{Checks, list, mib};
+
+/// Page table entries of the boot image cover this much each.
+const MEMORY_STEP: u64 = 2 << 20;
+/// More VMs than this in one process has not been tried.
+const MAX_GUESTS: u64 = 20_000;
+/// With less, no distribution kernel starts; what one needs is known when it is loaded.
+const LEAST_LINUX: u64 = 64 << 20;
+/// Longest command of a Linux guest, in bytes.
+const LONGEST_COMMAND: usize = 4096;
+
+/// What a guest can have.
+struct Limits {
+    kind: &'static str,
+    memory: RangeInclusive<u64>,
+    vcpus: u32,
+}
+
+impl Limits {
+    fn of(system: &System) -> Self {
+        match system {
+            System::Splash { .. } => Self {
+                kind: "splash",
+                memory: layout::MIN_MEMORY..=layout::MAX_MEMORY,
+                vcpus: u32::try_from(MAX_VCPUS).unwrap_or(u32::MAX),
+            },
+            System::Linux(_) => Self {
+                kind: "Linux",
+                memory: LEAST_LINUX..=layout::MAX_MEMORY,
+                vcpus: MAX_LINUX_VCPUS,
+            },
+        }
+    }
+}
+
+impl Checks<'_> {
+    pub(super) fn guests(&mut self) {
+        let groups = &self.experiment.guests;
+        if groups
+            .iter()
+            .map(|group| u64::from(group.count))
+            .sum::<u64>()
+            > MAX_GUESTS
+        {
+            self.add(
+                self.problem("guests", "too many guests")
+                    .expected(format!("at most {MAX_GUESTS} in all")),
+            );
+        }
+        if let Some(sweep) = &self.experiment.sweep
+            && !groups.iter().any(|group| group.id == sweep.guests)
+        {
+            let known = groups.iter().map(|group| group.id.as_str());
+            let known = known.collect::<Vec<_>>();
+            let text = format!("there are no guests `{}`", sweep.guests);
+            let problem = self.problem("sweep.guests", text);
+            let problem = problem.expected(format!("an id of `guests`: {}", list(&known)));
+            self.add(problem.nearest(&sweep.guests, known));
+        }
+        for (index, group) in groups.iter().enumerate() {
+            if groups[..index].iter().any(|earlier| earlier.id == group.id) {
+                let path = format!("guests[{index}].id");
+                self.add(
+                    self.problem(&path, format!("`{}` was used before", group.id))
+                        .expected("an id of its own"),
+                );
+            }
+            self.guest(index, group);
+        }
+    }
+
+    fn guest(&mut self, index: usize, group: &GuestGroup) {
+        let path = |field: &str| format!("guests[{index}].{field}");
+        let limits = Limits::of(&group.system);
+        let vcpus = group.vcpus;
+        if vcpus == 0 || vcpus > limits.vcpus {
+            let problem = self.problem(&path("vcpus"), format!("{vcpus} vCPUs"));
+            self.add(problem.expected(format!("1 to {}", limits.vcpus)));
+        }
+        let memory = group.memory.0;
+        if !limits.memory.contains(&memory) || !memory.is_multiple_of(MEMORY_STEP) {
+            let problem = self.problem(
+                &path("memory"),
+                format!("a {} guest can't have {memory} bytes", limits.kind),
+            );
+            self.add(problem.expected(format!(
+                "{} to {}, a multiple of 2 MiB",
+                mib(*limits.memory.start()),
+                mib(*limits.memory.end())
+            )));
+        }
+        if group.disks.len() >= MAX_DEVICES {
+            let problem = self.problem(&path("disks"), format!("{} disks", group.disks.len()));
+            self.add(problem.expected(format!("at most {}", MAX_DEVICES - 1)));
+        }
+        for (number, disk) in group.disks.iter().enumerate() {
+            let at = path(&format!("disks[{number}]"));
+            // By its mark: an image whose source could not be read is there all the same.
+            if !self.marks.contains_key(&format!("images.{}", disk.image)) {
+                let known = self
+                    .experiment
+                    .images
+                    .keys()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>();
+                let problem = self
+                    .problem(
+                        &format!("{at}.image"),
+                        format!("there is no image `{}`", disk.image),
+                    )
+                    .expected(format!("an id of `images`: {}", list(&known)))
+                    .nearest(&disk.image, known);
+                self.add(problem);
+            }
+            if !disk.scratch.0.is_multiple_of(4096) {
+                let problem =
+                    self.problem(&format!("{at}.scratch"), "scratch space comes in blocks");
+                self.add(problem.expected("a multiple of 4 KiB"));
+            }
+        }
+        match &group.system {
+            System::Splash { workload } => self.workload(index, group, workload),
+            System::Linux(linux) => self.linux(index, linux),
+        }
+    }
+
+    fn linux(&mut self, index: usize, linux: &LinuxSpec) {
+        let path = |field: &str| format!("guests[{index}].linux.{field}");
+        if linux.kernel.is_empty() {
+            let problem = self.problem(&path("kernel"), "no kernel is named");
+            self.add(problem.expected("a series such as `6.12`, or the name of a kernel package"));
+        }
+        let long = |command: &String| command.contains('\n') || command.len() > LONGEST_COMMAND;
+        if let Some(number) = linux.run.iter().position(long) {
+            let problem = self.problem(&path(&format!("run[{number}]")), "a command is one line");
+            self.add(problem.expected(format!("one line of at most {LONGEST_COMMAND} characters")));
+        }
+        let empty =
+            matches!(&linux.root, RootSpec::Packages { packages, .. } if packages.is_empty());
+        if empty {
+            let problem = self.problem(&path("root.packages"), "no package is named");
+            self.add(problem.expected("names of Debian packages, or `root: busybox`"));
+        }
+    }
+
+    fn workload(&mut self, index: usize, group: &GuestGroup, workload: &WorkloadSpec) {
+        use WorkloadKind::{Idle, Pmake, Scan, Torture};
+        let path = format!("guests[{index}].workload");
+        let kind = workload.kind;
+        if matches!(kind, Pmake | Scan | Torture) && group.disks.is_empty() {
+            let problem = self.problem(
+                &path,
+                format!("`{}` reads a disk and there is none", workload.name),
+            );
+            self.add(problem.expected("a guest with `disks`"));
+        }
+        let writes = matches!(kind, Pmake | Torture);
+        if writes && !group.disks.is_empty() && group.disks.iter().all(|disk| disk.scratch.0 == 0) {
+            let problem = self.problem(
+                &path,
+                format!("`{}` writes to its disk and has no room", workload.name),
+            );
+            self.add(problem.expected("a disk with `scratch`, such as `scratch: 32 MiB`"));
+        }
+        if kind == Idle && self.experiment.phases.workload_for.is_none() {
+            let problem = self.problem(&path, "`idle` does not end by itself");
+            self.add(problem.expected("a phase `workload` with `for`, such as `for: 5 s`"));
+        }
+    }
+}
