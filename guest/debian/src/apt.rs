@@ -1,10 +1,21 @@
 //! What packages there are, as apt knows it. Everything is asked of apt's own programs and said in
 //! their words; nothing is installed, and only `apt-get update` needs root.
+//!
+//! apt keeps its parsed package lists in our cache folder: where it keeps none of its own (in
+//! containers), every question would take a second.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use crate::DebianError;
-use crate::tool::{APT_CACHE, APT_GET, complaint};
+use crate::cache::Cache;
+use crate::tool::{APT_CACHE, APT_GET, Tool, complaint};
+
+/// apt, with its own files in a folder of the cache.
+#[derive(Debug)]
+pub(crate) struct Apt {
+    folder: PathBuf,
+}
 
 /// A package in one version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,8 +28,6 @@ pub(crate) struct Choice {
 const OFFERED: usize = 6;
 /// How alike a name must be to be offered (Jaro-Winkler).
 const ALIKE: f64 = 0.88;
-
-const HERE: &str = "/";
 
 /// Names as Debian policy 5.6.7 has them. Anything else could be an option or a pattern to apt.
 pub(crate) fn is_name(name: &str) -> bool {
@@ -47,53 +56,155 @@ pub(crate) fn is_request(package: &str) -> bool {
     }
 }
 
-/// Makes sure that apt has package lists.
-pub(crate) fn ensure_lists(progress: &dyn Fn(&str)) -> Result<(), DebianError> {
-    let arguments = [
-        "indextargets",
-        "--format",
-        "$(FILENAME)",
-        "Created-By: Packages",
-    ];
-    let lists = APT_GET.run(Path::new(HERE), &arguments)?;
-    if lists.is_empty() {
-        progress("getting package lists (apt-get update)");
-        return update();
+impl Apt {
+    /// apt for the one who holds the cache.
+    pub(crate) fn new(cache: &Cache) -> Result<Self, DebianError> {
+        let folder = cache.path("apt");
+        std::fs::create_dir_all(&folder).map_err(|error| DebianError::io(&folder, error))?;
+        Ok(Self { folder })
     }
-    Ok(())
+
+    /// Runs a program of apt; its parsed lists are kept as `lists`.
+    fn output(&self, tool: Tool, lists: &str, arguments: &[&str]) -> Result<Output, DebianError> {
+        let place = |option: &str, name: &str| {
+            let path = self.folder.join(name);
+            format!("Dir::Cache::{option}={}.bin", path.display())
+        };
+        tool.output_with(&self.folder, |command| {
+            command
+                .args(["-o", &place("pkgcache", lists)])
+                .args(["-o", &place("srcpkgcache", "sources")])
+                .args(arguments)
+        })
+    }
+
+    /// What `apt-cache` answers.
+    fn ask(&self, arguments: &[&str]) -> Result<String, DebianError> {
+        let output = self.output(APT_CACHE, "packages", arguments)?;
+        let text = APT_CACHE.check(&self.folder, output)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Makes sure that there are package lists.
+    pub(crate) fn ensure_lists(&self, progress: &dyn Fn(&str)) -> Result<(), DebianError> {
+        let arguments = [
+            "indextargets",
+            "--format",
+            "$(FILENAME)",
+            "Created-By: Packages",
+        ];
+        let output = self.output(APT_GET, "packages", &arguments)?;
+        let lists = APT_GET.check(&self.folder, output)?;
+        if lists.is_empty() {
+            progress("getting package lists (apt-get update)");
+            return self.update();
+        }
+        Ok(())
+    }
+
+    /// Fetches the package lists anew.
+    fn update(&self) -> Result<(), DebianError> {
+        let output = APT_GET.output(&self.folder, &["-q", "update"])?;
+        // Where nothing could be reached, apt warns and succeeds.
+        let reason = complaint(&output);
+        if output.status.success() && !reason.contains("Failed to fetch") {
+            return Ok(());
+        }
+        Err(DebianError::NoLists { reason })
+    }
+
+    /// The version that apt would install, if the package exists.
+    pub(crate) fn candidate(&self, name: &str) -> Result<Option<String>, DebianError> {
+        Ok(read_candidate(&self.ask(&["policy", name])?))
+    }
+
+    /// All versions of these packages that can be downloaded, newest first for each package.
+    pub(crate) fn versions(&self, names: &[&str]) -> Result<Vec<Choice>, DebianError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let arguments: Vec<&str> = ["madison"].iter().chain(names).copied().collect();
+        Ok(read_madison(&self.ask(&arguments)?))
+    }
+
+    /// The names of all packages that begin with `prefix`.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>, DebianError> {
+        let text = self.ask(&["pkgnames", prefix])?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// The error for a name that no package has.
+    pub(crate) fn unknown(&self, name: &str) -> DebianError {
+        let all = self.names("").unwrap_or_default();
+        DebianError::UnknownPackage {
+            name: name.to_owned(),
+            near: near(name, &all),
+        }
+    }
+
+    /// Downloads packages into a folder; on failure, what apt says.
+    pub(crate) fn download(
+        &self,
+        folder: &Path,
+        packages: &[String],
+    ) -> Result<Result<(), String>, DebianError> {
+        let output = APT_GET.output_with(folder, |command| {
+            command.args(["-q", "download"]).args(packages)
+        })?;
+        Ok(if output.status.success() {
+            Ok(())
+        } else {
+            Err(complaint(&output))
+        })
+    }
+
+    /// These packages (`name` or `name=version`) and everything they depend on, as apt would install
+    /// them on a machine that has nothing, sorted by name.
+    pub(crate) fn solve(&self, packages: &[&str]) -> Result<Vec<Choice>, DebianError> {
+        let nothing = self.folder.join("status");
+        std::fs::write(&nothing, "").map_err(|error| DebianError::io(&nothing, error))?;
+        let status = format!("Dir::State::status={}", nothing.display());
+        let mut arguments = vec!["install", "--simulate", "--no-install-recommends"];
+        arguments.extend(["-o", &status, "-o", "Debug::NoLocking=1", "--"]);
+        arguments.extend(packages);
+        let output = self.output(APT_GET, "nothing", &arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() {
+            return Ok(read_simulation(&text));
+        }
+        for package in packages {
+            let (name, version) = package.split_once('=').unwrap_or((package, ""));
+            let known = self.versions(&[name])?;
+            if known.is_empty() {
+                return Err(self.unknown(name));
+            }
+            if !version.is_empty() && known.iter().all(|choice| choice.version != version) {
+                return Err(unknown_version(name, version, known));
+            }
+        }
+        let lines = text.lines().map(str::trim);
+        let unmet: Vec<&str> = lines.filter(|line| line.contains("Depends:")).collect();
+        let reason = format!("{} {}", complaint(&output), unmet.join(", "));
+        Err(DebianError::Unsatisfiable {
+            packages: packages.join(" "),
+            reason: reason.trim().to_owned(),
+        })
+    }
 }
 
-/// Fetches the package lists anew.
-pub(crate) fn update() -> Result<(), DebianError> {
-    let output = APT_GET.output(Path::new(HERE), &["-q", "update"])?;
-    // Where nothing could be reached, apt warns and succeeds.
-    let reason = complaint(&output);
-    if output.status.success() && !reason.contains("Failed to fetch") {
-        return Ok(());
+/// The error for a version that a package does not have.
+pub(crate) fn unknown_version(name: &str, version: &str, known: Vec<Choice>) -> DebianError {
+    DebianError::UnknownVersion {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        known: known.into_iter().map(|choice| choice.version).collect(),
     }
-    Err(DebianError::NoLists { reason })
-}
-
-/// The version that apt would install, if the package exists.
-pub(crate) fn candidate(name: &str) -> Result<Option<String>, DebianError> {
-    let text = APT_CACHE.run(Path::new(HERE), &["policy", name])?;
-    Ok(read_candidate(&String::from_utf8_lossy(&text)))
 }
 
 fn read_candidate(policy: &str) -> Option<String> {
     let mut lines = policy.lines().map(str::trim);
     let version = lines.find_map(|line| line.strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
-}
-
-/// All versions of these packages that can be downloaded, newest first for each package.
-pub(crate) fn versions(names: &[&str]) -> Result<Vec<Choice>, DebianError> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let arguments: Vec<&str> = ["madison"].iter().chain(names).copied().collect();
-    let text = APT_CACHE.run(Path::new(HERE), &arguments)?;
-    Ok(read_madison(&String::from_utf8_lossy(&text)))
 }
 
 fn read_madison(text: &str) -> Vec<Choice> {
@@ -117,22 +228,6 @@ fn read_madison(text: &str) -> Vec<Choice> {
     found
 }
 
-/// The names of all packages that begin with `prefix`.
-pub(crate) fn names(prefix: &str) -> Result<Vec<String>, DebianError> {
-    let text = APT_CACHE.run(Path::new(HERE), &["pkgnames", prefix])?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().map(str::to_owned).collect())
-}
-
-/// The error for a name that no package has.
-pub(crate) fn unknown(name: &str) -> DebianError {
-    let all = names("").unwrap_or_default();
-    DebianError::UnknownPackage {
-        name: name.to_owned(),
-        near: near(name, &all),
-    }
-}
-
 /// Those of `all` that look like `name`, the most alike first.
 fn near(name: &str, all: &[String]) -> Vec<String> {
     let mut scored: Vec<(f64, &String)> = all
@@ -143,51 +238,6 @@ fn near(name: &str, all: &[String]) -> Vec<String> {
     scored.sort_by(|one, two| two.0.total_cmp(&one.0).then_with(|| one.1.cmp(two.1)));
     let names = scored.into_iter().map(|(_, name)| name.clone());
     names.take(OFFERED).collect()
-}
-
-/// These packages (`name` or `name=version`) and everything they depend on, as apt would install
-/// them on a machine that has nothing, sorted by name.
-pub(crate) fn solve(packages: &[&str], scratch: &Path) -> Result<Vec<Choice>, DebianError> {
-    let nothing = scratch.join("status");
-    std::fs::write(&nothing, "").map_err(|error| DebianError::io(&nothing, error))?;
-    let status = format!("Dir::State::status={}", nothing.display());
-    let mut arguments = vec!["install", "--simulate", "--no-install-recommends"];
-    arguments.extend(["-o", &status, "-o", "Debug::NoLocking=1", "--"]);
-    arguments.extend(packages);
-    let output = APT_GET.output(scratch, &arguments)?;
-    if output.status.success() {
-        return Ok(read_simulation(&String::from_utf8_lossy(&output.stdout)));
-    }
-    for package in packages {
-        let (name, version) = package.split_once('=').unwrap_or((package, ""));
-        let known = versions(&[name])?;
-        if known.is_empty() {
-            return Err(unknown(name));
-        }
-        if !version.is_empty() && known.iter().all(|choice| choice.version != version) {
-            return Err(unknown_version(name, version, known));
-        }
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let unmet: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains("Depends:"))
-        .collect();
-    Err(DebianError::Unsatisfiable {
-        packages: packages.join(" "),
-        reason: format!("{} {}", complaint(&output), unmet.join(", "))
-            .trim()
-            .to_owned(),
-    })
-}
-
-pub(crate) fn unknown_version(name: &str, version: &str, known: Vec<Choice>) -> DebianError {
-    DebianError::UnknownVersion {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        known: known.into_iter().map(|choice| choice.version).collect(),
-    }
 }
 
 /// Lines `Inst name (version archive [architecture])`.

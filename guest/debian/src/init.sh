@@ -80,8 +80,7 @@ run() {
 
 # What command $1 writes goes to the control console, up to 64 KiB of it.
 relay() {
-    { head -c 65536; cat >/dev/null; } | base64 -w 64 |
-        while read -r line; do echo "mb out $1 $line"; done >&3
+    { head -c 65536; cat >/dev/null; } | base64 -w 64 | sed "s/^/mb out $1 /" >&3
 }
 
 return=$(printf '\r')
@@ -114,9 +113,10 @@ while [ -f "$job/$number" ]; do
     # As if killed, unless it says otherwise.
     echo 137 >/run/status
     {
-        (run "$number")
+        # This shell's own word on how the command died is not part of its output.
+        (run "$number" 2>&1)
         echo $? >/run/status
-    } 2>&1 </dev/null 3>&- | relay "$number"
+    } 2>/dev/null </dev/null 3>&- | relay "$number"
     uptime
     read -r status </run/status
     say "end $number $status $up"

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::apt::{self, Choice};
+use crate::apt::{self, Apt, Choice};
 use crate::cache::Cache;
 use crate::modules::Tree;
 use crate::package::{self, Unpacked};
@@ -80,7 +80,7 @@ pub(crate) fn fetch_kernel_into(
     if !is_number(wanted) {
         return fetch_into(cache, wanted, version, progress);
     }
-    let (package, version) = match choose(wanted, flavour, version, progress) {
+    let (package, version) = match choose(cache, wanted, flavour, version, progress) {
         Ok(choice) => (choice.name, choice.version),
         Err(error) => {
             let Some(found) = cached(cache, wanted, flavour, version) else {
@@ -100,20 +100,22 @@ fn is_number(wanted: &str) -> bool {
 
 /// The newest of the packages that apt knows.
 fn choose(
+    cache: &Cache,
     wanted: &str,
     flavour: Flavour,
     version: Option<&str>,
     progress: &dyn Fn(&str),
 ) -> Result<Choice, DebianError> {
-    apt::ensure_lists(progress)?;
-    let mut names = apt::names("linux-image-")?;
+    let apt = Apt::new(cache)?;
+    apt.ensure_lists(progress)?;
+    let mut names = apt.names("linux-image-")?;
     names.retain(|name| number(name, flavour).is_some());
     let fitting: Vec<&str> = names
         .iter()
         .map(String::as_str)
         .filter(|name| fits(name, wanted, flavour))
         .collect();
-    let choices = apt::versions(&fitting)?;
+    let choices = apt.versions(&fitting)?;
     let newest = choices
         .iter()
         .filter(|choice| version.is_none_or(|version| choice.version == version))

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::DebianError;
-use crate::apt::{self, Choice};
+use crate::apt::{self, Apt, Choice};
 use crate::cache::{Cache, digest_of};
-use crate::tool::{APT_GET, DPKG, complaint, says_full};
+use crate::tool::{DPKG, says_full};
 
 /// The name of the description beside an unpacked package.
 const DESCRIPTION: &str = "package.json";
@@ -54,8 +54,9 @@ pub(crate) fn fetch_into(
     version: Option<&str>,
     progress: &dyn Fn(&str),
 ) -> Result<Unpacked, DebianError> {
+    let apt = Apt::new(cache)?;
     if !apt::is_name(name) {
-        return Err(apt::unknown(name));
+        return Err(apt.unknown(name));
     }
     if let Some(version) = version {
         return match cached(cache, name, version) {
@@ -63,10 +64,12 @@ pub(crate) fn fetch_into(
             None => download(cache, name, version, progress),
         };
     }
-    let newest = apt::ensure_lists(progress).and_then(|()| apt::candidate(name));
+    let newest = apt
+        .ensure_lists(progress)
+        .and_then(|()| apt.candidate(name));
     let version = match newest {
         Ok(Some(version)) => version,
-        Ok(None) => return Err(apt::unknown(name)),
+        Ok(None) => return Err(apt.unknown(name)),
         Err(error) => {
             let Some(found) = any_cached(cache, name) else {
                 return Err(error);
@@ -135,16 +138,17 @@ fn download(
     version: &str,
     progress: &dyn Fn(&str),
 ) -> Result<Unpacked, DebianError> {
-    apt::ensure_lists(progress)?;
-    let known = apt::versions(&[name])?;
+    let apt = Apt::new(cache)?;
+    apt.ensure_lists(progress)?;
+    let known = apt.versions(&[name])?;
     if known.is_empty() {
-        return Err(apt::unknown(name));
+        return Err(apt.unknown(name));
     }
     let Some(choice) = known.iter().find(|choice| choice.version == version) else {
         return Err(apt::unknown_version(name, version, known));
     };
     let mut got = fetch_all(cache, std::slice::from_ref(choice), progress)?;
-    got.pop().ok_or_else(|| apt::unknown(name))
+    got.pop().ok_or_else(|| apt.unknown(name))
 }
 
 /// All these packages, in their order. Those that are missing are downloaded at once.
@@ -168,7 +172,7 @@ pub(crate) fn fetch_all(
             first.name, first.version
         ));
         let scratch = cache.scratch()?;
-        get(scratch.path(), &missing)?;
+        get(&Apt::new(cache)?, scratch.path(), &missing)?;
         for (done, choice) in missing.iter().enumerate() {
             progress(&format!(
                 "unpacking {} {} ({} of {})",
@@ -211,18 +215,14 @@ fn unpack(cache: &Cache, folder: &Path, choice: &Choice) -> Result<(), DebianErr
 }
 
 /// Downloads into `folder`.
-fn get(folder: &Path, choices: &[&Choice]) -> Result<(), DebianError> {
+fn get(apt: &Apt, folder: &Path, choices: &[&Choice]) -> Result<(), DebianError> {
     let packages = choices
         .iter()
         .map(|Choice { name, version }| format!("{name}={version}"));
     let packages: Vec<String> = packages.collect();
-    let output = APT_GET.output_with(folder, |command| {
-        command.args(["-q", "download"]).args(&packages)
-    })?;
-    if output.status.success() {
+    let Err(reason) = apt.download(folder, &packages)? else {
         return Ok(());
-    }
-    let reason = complaint(&output);
+    };
     if says_full(&reason) {
         let path = folder.to_owned();
         return Err(DebianError::NoSpace { path });

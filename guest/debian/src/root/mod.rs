@@ -11,12 +11,10 @@ mod stage;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 pub use check::{RootError, check_root};
 
 use crate::DebianError;
-use crate::apt::{self, Choice};
+use crate::apt::{self, Apt, Choice};
 use crate::cache::{Cache, digest};
 use crate::package::{Unpacked, fetch_all};
 use crate::tool::Tool;
@@ -48,8 +46,7 @@ const BASE: &[&str] = &[
 const FREE: u64 = 256 << 20;
 
 /// A guest's root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Root {
     /// None: commands run in the initramfs, with busybox.
     None,
@@ -147,17 +144,18 @@ fn chosen(
     cache: &Cache,
     progress: &dyn Fn(&str),
 ) -> Result<Vec<Unpacked>, DebianError> {
+    let apt = Apt::new(cache)?;
     if let Some(name) = packages.iter().find(|package| !apt::is_request(package)) {
-        return Err(apt::unknown(name));
+        return Err(apt.unknown(name));
     }
-    apt::ensure_lists(progress)?;
+    apt.ensure_lists(progress)?;
     let wanted = BASE
         .iter()
         .copied()
         .chain(packages.iter().map(String::as_str));
     let wanted: Vec<&str> = wanted.collect();
     progress("choosing packages");
-    let mut choices: Vec<Choice> = apt::solve(&wanted, cache.scratch()?.path())?;
+    let mut choices: Vec<Choice> = apt.solve(&wanted)?;
     choices.dedup();
     fetch_all(cache, &choices, progress)
 }
