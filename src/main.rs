@@ -1,4 +1,7 @@
-//! The command line. Everything it does is in `mirrorball-experiments`.
+//! The command line. Everything it does is in `mirrorball-experiments`, and in `mirrorball-host`
+//! for commands that run on an emulated host.
+
+mod host;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -6,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use host::HostOptions;
 use mirrorball_experiments::output::{provenance, table};
 use mirrorball_experiments::run::{Options, Style};
 use mirrorball_experiments::spec::{HostFacts, ImageSource, Loaded, SpecError};
@@ -46,6 +50,8 @@ enum Command {
         /// How progress is shown on standard error
         #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
         progress: ProgressStyle,
+        #[command(flatten)]
+        host: HostOptions,
     },
     /// Check experiment files and start nothing
     Validate {
@@ -72,9 +78,14 @@ enum Command {
         /// Also write the JSON to this file
         #[arg(short, long)]
         output: Option<PathBuf>,
+        #[command(flatten)]
+        host: HostOptions,
     },
     /// Say what this host can do and what is in the way; restore KSM after a killed run
-    Doctor,
+    Doctor {
+        #[command(flatten)]
+        host: HostOptions,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -124,6 +135,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
             seed,
             only,
             progress,
+            host,
         } => {
             let options = Options {
                 output: output.clone(),
@@ -133,12 +145,19 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
                 progress: (*progress).into(),
                 ..Options::default()
             };
-            run_experiment(file, &options, cli.json)
+            run_experiment(file, &options, host, cli.json)
         }
         Command::Validate { files } => validate(files, cli.json),
         Command::Image { source, seed } => make_images(source, *seed, cli.json),
-        Command::Bench { runs, only, output } => measure(*runs, only, output.as_deref(), cli.json),
-        Command::Doctor => {
+        Command::Bench { output, host, .. } if host.emulated() => {
+            let folder = output.as_ref().map(|file| folder_of(file));
+            host::run_here_as_there(host, folder)
+        }
+        Command::Bench {
+            runs, only, output, ..
+        } => measure(*runs, only, output.as_deref(), cli.json),
+        Command::Doctor { host } if host.emulated() => host::run_here_as_there(host, None),
+        Command::Doctor { .. } => {
             let diagnosis = doctor::examine();
             let text = if cli.json {
                 format!("{:#}\n", diagnosis.json())
@@ -151,11 +170,21 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
     }
 }
 
-/// Reads an experiment file; its problems go to standard error.
+/// The folder that a file is, or will be, in.
+fn folder_of(file: &Path) -> PathBuf {
+    let parent = file.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Reads an experiment file for this machine; its problems go to standard error.
 fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
-    let memory = provenance::memory("MemTotal:").unwrap_or(u64::MAX);
+    load_for(provenance::memory("MemTotal:"), file, results)
+}
+
+/// Reads an experiment file for a machine with so much memory.
+fn load_for(memory: Option<u64>, file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
     let host = HostFacts {
-        memory,
+        memory: memory.unwrap_or(u64::MAX),
         results: results.map(Path::to_owned),
     };
     match spec::load(file, &host) {
@@ -179,11 +208,21 @@ fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
     }
 }
 
-fn run_experiment(file: &Path, options: &Options, json: bool) -> anyhow::Result<u8> {
-    let loaded = match load(file, options.output.as_deref()) {
+fn run_experiment(
+    file: &Path,
+    options: &Options,
+    host: &HostOptions,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let memory = host.memory().or_else(|| provenance::memory("MemTotal:"));
+    let loaded = match load_for(memory, file, options.output.as_deref()) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    if host.emulated() {
+        let quiet = options.progress == Style::None;
+        return host::run_experiment(file, &loaded, options, host, quiet);
+    }
     let finished = match run::run(&loaded, options) {
         Ok(finished) => finished,
         Err(error) => {

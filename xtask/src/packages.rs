@@ -4,7 +4,11 @@ use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
 /// Programs that tests run, with the Debian package that has each.
-const NEEDED: &[(&str, &str)] = &[("mkfs.ext4", "e2fsprogs"), ("cc", "gcc")];
+const NEEDED: &[(&str, &str)] = &[
+    ("mkfs.ext4", "e2fsprogs"),
+    ("cc", "gcc"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
 
 /// Makes sure that every needed program is there.
 pub(crate) fn ensure() -> Result<()> {

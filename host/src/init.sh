@@ -1,0 +1,99 @@
+#!/bin/busybox sh
+# The first process of the emulated host: loads KVM, lays a layer that forgets over the outer
+# machine's files, runs one command and takes the machine down. What it and the kernel say goes to
+# the serial console, which is shown only when something is wrong.
+
+PATH=/bin
+/bin/busybox mkdir -p /proc /sys /dev /lower /scratch /new
+/bin/busybox mount -t proc proc /proc
+/bin/busybox --install -s /bin
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+. /host/settings
+
+fail() {
+    echo "mirrorball: $1"
+    poweroff -f
+}
+
+# -- KVM, and what it needs ------------------------------------------------------------------------
+for module in /modules/*.ko; do
+    parameters=
+    case $module in *kvm[-_]amd.ko) parameters="npt=$nested_paging nested=0" ;; esac
+    # A driver of a device that is not there refuses to be loaded; what is needed is checked below.
+    insmod "$module" $parameters || echo "mirrorball: $module was not loaded"
+done
+[ -c /dev/kvm ] || fail 'there is no /dev/kvm'
+case $nested_paging$(cat /sys/module/kvm_amd/parameters/npt) in
+    1Y | 0N) ;;
+    *) fail 'KVM does not page as it was told to' ;;
+esac
+echo 1048576 >/proc/sys/vm/max_map_count
+hostname mirrorball-emulated
+
+# -- Files -----------------------------------------------------------------------------------------
+p9=trans=virtio,version=9p2000.L,msize=512000
+mount -t 9p -o "$p9,ro,cache=loose,noxattr" root /lower || fail 'the root can not be mounted'
+mount -t tmpfs -o mode=0755 scratch /scratch || fail 'there is no scratch memory'
+mkdir -p /scratch/upper/.mirrorball /scratch/work
+cp /bin/busybox /host/job /scratch/upper/.mirrorball/
+mount -t overlay -o lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work overlay /new ||
+    fail 'the layer over the root can not be mounted'
+mount -t proc proc /new/proc
+mount -t sysfs sysfs /new/sys
+mount -o bind /dev /new/dev
+mkdir -p /dev/shm /dev/pts
+mount -t tmpfs -o mode=1777 shm /new/dev/shm
+mount -t devpts devpts /new/dev/pts
+
+# Not cached: what the command has written is outside, whatever happens to this machine.
+share() {
+    mkdir -p "/new$2" && mount -t 9p -o "$p9,cache=none,noxattr" "$1" "/new$2" ||
+        fail "$2 can not be mounted"
+}
+. /host/shares
+
+# -- Ports, by the names that QEMU gave them ------------------------------------------------------
+port() {
+    tries=100
+    while [ $tries -gt 0 ]; do
+        for folder in /sys/class/virtio-ports/*; do
+            if [ "$(cat "$folder/name" 2>/dev/null)" = "$1" ]; then
+                device=/dev/${folder##*/}
+                return
+            fi
+        done
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    fail "there is no port $1"
+}
+port control
+exec 3<>"$device"
+port stdout
+exec 4<>"${stdout_terminal:+/dev/}${stdout_terminal:-$device}"
+port stderr
+exec 5<>"${stderr_terminal:+/dev/}${stderr_terminal:-$device}"
+[ -z "$stdout_terminal" ] || stty raw -echo $stdout_size <&4
+[ -z "$stderr_terminal" ] || stty raw -echo $stderr_size <&5
+
+# -- The command -----------------------------------------------------------------------------------
+# Words from outside: a signal for the command, or that all was read. Without an outside, no inside.
+{
+    while read -r word argument <&3; do
+        case $word in
+            signal) kill "-$argument" "$(cat /new/.mirrorball/pid)" ;;
+            off) break ;;
+        esac
+    done
+    poweroff -f
+} 4>&- 5>&- &
+
+chroot /new /.mirrorball/busybox sh /.mirrorball/job </dev/null >&4 2>&5 4>&- 5>&-
+code=$?
+printf %s "$mark" >&4
+printf %s "$mark" >&5
+sync
+echo "exit $code" >&3
+wait
+poweroff -f

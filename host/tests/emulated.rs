@@ -1,0 +1,256 @@
+//! Commands on a real emulated host. A machine without QEMU says so and counts.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use mirrorball_host::{
+    EmulatedHost, HostError, Interrupts, Job, Machine, PACKAGE, PROGRAM, Stream, Streams, run,
+};
+
+const SIGINT: i32 = 2;
+
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Whether QEMU is there; told, if not.
+fn can_run(test: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).exists());
+    if !there {
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        eprintln!("NOT RUN ({count}): {test} needs the package {PACKAGE}");
+    }
+    there
+}
+
+/// What a command printed, as it prints it.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Printed {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+struct Ran {
+    result: Result<u8, HostError>,
+    stdout: Printed,
+    stderr: Printed,
+    said: String,
+}
+
+/// Runs a shell script with these arguments; `on_line` sees the output as it grows.
+fn run_script(
+    script: &str,
+    arguments: &[&str],
+    writable: Vec<PathBuf>,
+    machine: Machine,
+    on_output: impl Fn(&str, &Interrupts) + Send + 'static,
+) -> Ran {
+    struct Watched<F> {
+        printed: Printed,
+        interrupts: Interrupts,
+        on_output: F,
+    }
+    impl<F: Fn(&str, &Interrupts)> Write for Watched<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.printed.write(bytes)?;
+            (self.on_output)(&String::from_utf8_lossy(bytes), &self.interrupts);
+            Ok(count)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let words = ["/bin/sh", "-c", script, "sh"];
+    let words = words.iter().chain(arguments);
+    let host = EmulatedHost {
+        machine,
+        job: Job {
+            command: words.map(OsString::from).collect(),
+            working_folder: "/usr".into(),
+            environment: vec![
+                ("PATH".into(), "/usr/bin:/bin:/usr/sbin:/sbin".into()),
+                ("ODD".into(), "it's \"odd\"\n$HOME".into()),
+            ],
+            writable,
+        },
+        cache: std::env::home_dir()
+            .unwrap()
+            .join(".cache/mirrorball/debian"),
+    };
+    let (stdout, stderr) = (Printed::default(), Printed::default());
+    let interrupts = Interrupts::none();
+    let watched = Watched {
+        printed: stdout.clone(),
+        interrupts: interrupts.clone(),
+        on_output,
+    };
+    let streams = Streams {
+        stdout: Stream::to(watched),
+        stderr: Stream::to(stderr.clone()),
+    };
+    let said = Mutex::new(String::new());
+    let result = run(&host, streams, &interrupts, &|line| {
+        said.lock().unwrap().push_str(&format!("{line}\n"));
+    });
+    Ran {
+        result,
+        stdout,
+        stderr,
+        said: said.into_inner().unwrap(),
+    }
+}
+
+const SMALL: Machine = Machine {
+    memory: 1 << 30,
+    cores: 1,
+    numa_nodes: 1,
+    nested_paging: true,
+};
+
+#[test]
+fn a_command_finds_its_surroundings_and_its_results_come_out() {
+    if !can_run("a_command_finds_its_surroundings_and_its_results_come_out") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (results, other) = (
+        place.path().join("my results/x"),
+        place.path().join("other"),
+    );
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("input"), "from outside").unwrap();
+    let script = r#"
+        printf 'a\r\nb\n\000\377\004'
+        printf '%s|' "$PWD" "$1" "$2" "$ODD" "$MIRRORBALL_HOST" "$MIRRORBALL_HOST_CORES" >&2
+        cat "$4/input" /proc/sys/kernel/hostname >&2
+        ls /sys/devices/system/node | grep -c '^node' >&2
+        cat /sys/module/kvm_amd/parameters/npt /proc/sys/vm/max_map_count >&2
+        test -c /dev/kvm && grep -qw svm /proc/cpuinfo || exit 1
+        echo kept >"$3/kept" && mv "$3/kept" "$3/result" && echo lost >"$4/lost" || exit 2
+        date -u +%F >&2
+        exit 7
+    "#;
+    let folders = [results.to_str().unwrap(), other.to_str().unwrap()];
+    let arguments = [&["two words", "it's"], &folders[..]].concat();
+    let machine = Machine {
+        cores: 2,
+        numa_nodes: 2,
+        nested_paging: false,
+        ..SMALL
+    };
+    let before = today();
+    let ran = run_script(
+        script,
+        &arguments,
+        vec![results.clone()],
+        machine,
+        |_, _| (),
+    );
+    let stderr = ran.stderr.text();
+    assert_eq!(ran.result.unwrap(), 7, "{stderr}\n{}", ran.said);
+    assert_eq!(&ran.stdout.0.lock().unwrap()[..], b"a\r\nb\n\0\xff\x04");
+    let surroundings = "/usr|two words|it's|it's \"odd\"\n$HOME|emulated|2|\
+                        from outsidemirrorball-emulated\n2\nN\n1048576\n";
+    let date = stderr
+        .strip_prefix(surroundings)
+        .unwrap_or_else(|| panic!("{stderr}"));
+    assert!(
+        [before, today()].contains(&date.trim().to_owned()),
+        "{date}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(results.join("result")).unwrap(),
+        "kept\n"
+    );
+    assert!(
+        !other.join("lost").exists(),
+        "it was written to this machine"
+    );
+    assert!(
+        ran.said.contains("emulated host: up after "),
+        "{}",
+        ran.said
+    );
+}
+
+/// The date here, in UTC.
+fn today() -> String {
+    let output = std::process::Command::new("date")
+        .args(["-u", "+%F"])
+        .output();
+    String::from_utf8(output.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn the_first_interrupt_is_the_commands_and_the_second_the_end() {
+    if !can_run("the_first_interrupt_is_the_commands_and_the_second_the_end") {
+        return;
+    }
+    let obedient = "trap 'echo bye; exit 130' INT; echo waiting; while :; do sleep 0.1; done";
+    let once = |output: &str, interrupts: &Interrupts| {
+        if output.contains("waiting") {
+            interrupts.raise(SIGINT);
+        }
+    };
+    let ran = run_script(obedient, &[], vec![], SMALL, once);
+    assert_eq!(ran.result.unwrap(), 130);
+    assert_eq!(ran.stdout.text(), "waiting\nbye\n");
+
+    let stubborn = "trap 'echo waiting' INT; echo waiting; while :; do sleep 0.1; done";
+    let ran = run_script(stubborn, &[], vec![], SMALL, once);
+    assert!(
+        matches!(ran.result, Err(HostError::Stopped(SIGINT))),
+        "{:?}",
+        ran.result
+    );
+    assert_eq!(ran.stdout.text(), "waiting\nwaiting\n");
+}
+
+#[test]
+fn a_host_that_dies_shows_its_console() {
+    if !can_run("a_host_that_dies_shows_its_console") {
+        return;
+    }
+    let script = "echo here; echo c >/proc/sysrq-trigger; sleep 600";
+    let ran = run_script(script, &[], vec![], SMALL, |_, _| ());
+    let error = ran.result.unwrap_err().to_string();
+    assert!(error.contains("died while the command ran"), "{error}");
+    let panic = "its kernel panicked\n  the last lines of its console:\n    [";
+    assert!(error.contains(panic) && error.contains("sysrq"), "{error}");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_told_from_one_that_fails() {
+    if !can_run("a_command_that_is_not_there_is_told_from_one_that_fails") {
+        return;
+    }
+    let ran = run_script("exec /no/such/program", &[], vec![], SMALL, |_, _| ());
+    assert!(
+        matches!(ran.result, Err(HostError::Command(127))),
+        "{:?}",
+        ran.result
+    );
+    assert!(ran.stderr.text().contains("/no/such/program"));
+}
