@@ -1,8 +1,9 @@
 //! A vCPU's state at its first instruction: 64-bit code at CPL 3, paging on, no descriptor tables.
 //!
 //! Nothing of the guest ever runs in ring 0, so it runs natively also where KVM has no hardware to
-//! lean on. Ports are opened to it by the I/O bitmap of a task state segment: a KVM without
-//! hardware forgets an I/O privilege level of 3, so no host is given one.
+//! lean on. Ports are opened to it twice: by an I/O privilege level of 3, which a KVM without
+//! hardware forgets, and by the I/O bitmap of a task state segment, which an SVM that QEMU emulates
+//! does not find (it knows none of the 64-bit type).
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
@@ -16,8 +17,8 @@ const CR0: u64 = 0x8005_0033;
 const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
-/// The bit that is always one.
-const RFLAGS: u64 = 2;
+/// The bit that is always one, and I/O privilege level 3.
+const RFLAGS: u64 = 2 | 3 << 12;
 /// Type of a 64-bit task state segment in use.
 const BUSY_TASK: u8 = 11;
 /// Offset of the last byte of the task state segment.
