@@ -60,8 +60,8 @@ pub enum RunError {
     /// The experiment names an image that was not prepared.
     #[error("there is no image `{0}`")]
     NoImage(String),
-    /// There is no place for the persistent disks.
-    #[error("the folder of the persistent disks could not be made: {0}")]
+    /// There is no place for persistent disks or consoles.
+    #[error("the folder of the guests' disks or consoles could not be made: {0}")]
     DiskFolder(std::io::Error),
     /// Results can't be written.
     #[error("results could not be written: {0}")]

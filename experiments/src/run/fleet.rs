@@ -156,8 +156,10 @@ impl<'a> Fleet<'a> {
         let boot = match (spec.system.linux(), self.systems.get(&spec.id)) {
             (Some(linux), Some(system)) => {
                 disks.splice(0..0, system.root_disk());
-                let log = format!("consoles/{}-{name}.log", self.label);
-                Boot::Linux(system.boot(linux, Some(self.folder.join(log))))
+                let consoles = self.folder.join("consoles");
+                std::fs::create_dir_all(&consoles).map_err(RunError::DiskFolder)?;
+                let log = consoles.join(format!("{}-{name}.log", self.label));
+                Boot::Linux(system.boot(linux, Some(log)))
             }
             (Some(_), None) => return Err(RunError::NoImage(spec.id.clone())),
             (None, _) => Boot::Splash,

@@ -10,7 +10,6 @@ use mirrorball_monitor::{DiskConfig, Equipment, InitramfsPart, LinuxBoot, Machin
 use mirrorball_virtio::{BaseImage, OverlayMode};
 
 use super::RunError;
-use super::progress::Progress;
 use crate::image;
 use crate::spec::{Experiment, LinuxSpec, RootSpec, resolve};
 
@@ -45,7 +44,7 @@ pub fn check_host(report: &HostReport) -> Result<(), RunError> {
 pub fn prepare(
     experiment: &Experiment,
     folder: &Path,
-    progress: &Progress,
+    progress: &dyn Fn(&str),
 ) -> Result<Images, RunError> {
     let mut images = Images::new();
     for group in &experiment.guests {
@@ -53,10 +52,9 @@ pub fn prepare(
             continue;
         };
         let wanted = wanted(linux, folder);
-        let told = |line: &str| progress.line(line);
-        let image = guest_image(&wanted, &image::packages_folder(), &told)?;
+        let image = guest_image(&wanted, &image::packages_folder(), progress)?;
         let (id, release) = (&group.id, &image.release);
-        progress.line(&format!("guests {id}: Linux {release}"));
+        progress(&format!("guests {id}: Linux {release}"));
         images.insert(id.clone(), image);
     }
     Ok(images)

@@ -6,7 +6,7 @@ mod cell;
 mod error;
 mod finished;
 mod fleet;
-mod linux;
+pub mod linux;
 mod progress;
 mod quiet;
 mod sampler;
@@ -76,7 +76,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     progress.line(&format!("{}: {}", experiment.name, plan(&experiment)));
     progress.line(&format!("results will be below {directory}"));
     let images = prepare_images(&experiment, loaded, &progress);
-    let systems = linux::prepare(&experiment, &loaded.folder, &progress);
+    let systems = linux::prepare(&experiment, &loaded.folder, &|line| progress.line(line));
     if let Some(code) = stop.requested() {
         // Ctrl-C reaches mkfs.ext4 too: that it failed is no news then.
         progress.finish();
