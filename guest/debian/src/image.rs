@@ -213,14 +213,11 @@ impl Source {
         progress: &dyn Fn(&str),
     ) -> Result<Self, DebianError> {
         let package = match own {
-            Some(Own::File(image)) => {
+            Some(Own::File(kernel)) => {
                 return Ok(Self {
-                    name: image.display().to_string(),
-                    id: digest_of(&image)?,
-                    kernel: Kernel {
-                        image,
-                        release: "own".to_owned(),
-                    },
+                    name: kernel.image.display().to_string(),
+                    id: digest_of(&kernel.image)?,
+                    kernel,
                     package: None,
                 });
             }
@@ -231,16 +228,14 @@ impl Source {
             }
         };
         let kernel = kernel_in(&package)?;
-        // A user's folder is known by its kernel: modules of another build would not load in it.
         let id = if package.sha256.is_empty() {
-            digest_of(&kernel.image)?
+            own_id(&kernel, &package)?
         } else {
             package.sha256.clone()
         };
+        let name = format!("{} {}", package.name, package.version);
         Ok(Self {
-            name: format!("{} {}", package.name, package.version)
-                .trim()
-                .to_owned(),
+            name: name.trim().to_owned(),
             id,
             kernel,
             package: Some(package),
@@ -249,14 +244,25 @@ impl Source {
 
     /// The modules for a guest, in load order.
     fn modules(&self) -> Result<Vec<Module>, DebianError> {
-        let Some(package) = &self.package else {
-            return Ok(Vec::new());
-        };
-        let tree = Tree::open(&package.folder, &package.name)?;
-        let welcome = WELCOME.iter().filter(|name| tree.has(name));
-        let wanted: Vec<&str> = welcome.chain(NEEDED).copied().collect();
-        tree.closure(&wanted)
+        self.package.as_ref().map_or(Ok(Vec::new()), guest_modules)
     }
+}
+
+fn guest_modules(package: &Unpacked) -> Result<Vec<Module>, DebianError> {
+    let tree = Tree::open(&package.folder, &package.name)?;
+    let welcome = WELCOME.iter().filter(|name| tree.has(name));
+    let wanted: Vec<&str> = welcome.chain(NEEDED).copied().collect();
+    tree.closure(&wanted)
+}
+
+/// What a user's own kernel and its modules are known by: their contents, since they may change in
+/// place.
+fn own_id(kernel: &Kernel, package: &Unpacked) -> Result<String, DebianError> {
+    let kernel = digest_of(&kernel.image)?;
+    let modules = guest_modules(package)?;
+    let modules = modules.iter().map(|module| module.bytes.as_slice());
+    let parts: Vec<&[u8]> = [kernel.as_bytes()].into_iter().chain(modules).collect();
+    Ok(digest(&parts))
 }
 
 /// The guest's initramfs: busybox by all its names, the modules by number, and `init`.

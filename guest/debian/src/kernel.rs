@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::apt::{self, Apt, Choice};
+use crate::bzimage;
 use crate::cache::Cache;
 use crate::modules::Tree;
 use crate::package::{self, Unpacked};
@@ -191,7 +192,7 @@ fn series(names: &[String], flavour: Flavour) -> Vec<String> {
 #[derive(Debug)]
 pub(crate) enum Own {
     /// A kernel with every driver built in.
-    File(PathBuf),
+    File(Kernel),
     /// `boot/vmlinuz-*` and `lib/modules`.
     Folder(Unpacked),
 }
@@ -211,7 +212,9 @@ pub(crate) fn own(wanted: &str) -> Result<Option<Own>, DebianError> {
             sha256: String::new(),
         })));
     }
-    Ok(Some(Own::File(path.to_owned())))
+    let release = bzimage::release(path)?;
+    let image = path.to_owned();
+    Ok(Some(Own::File(Kernel { image, release })))
 }
 
 #[cfg(test)]

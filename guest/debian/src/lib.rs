@@ -9,6 +9,7 @@
 //! virtio-mmio devices described in ACPI, and a virtio console to talk to (`docs/linux-guests.md`).
 
 mod apt;
+mod bzimage;
 mod cache;
 pub mod cpio;
 mod error;

@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mirrorball_debian::{DebianError, GuestImage, GuestImageSpec, Root, guest_image, job, list};
+use mirrorball_debian::{
+    DebianError, Flavour, GuestImage, GuestImageSpec, Root, check_root, fetch_kernel, guest_image,
+    job, kernel_in, list,
+};
 
 /// The kernel's command line. On a busy host QEMU's timers are too coarse for the kernel to measure
 /// the clock against, and this machine has no other clock to fall back to: any plausible
@@ -78,8 +81,13 @@ struct Guest {
 }
 
 impl Guest {
-    /// Boots the image with these parts after its initramfs. Its root is used through a snapshot.
+    /// Boots the image with this job. What it writes to its root is forgotten.
     fn boot(image: &GuestImage, job: &[u8], memory: u32) -> Option<Self> {
+        Self::boot_on(image, job, memory, "on")
+    }
+
+    /// The same, with QEMU's snapshots of the root `on` or `off`.
+    fn boot_on(image: &GuestImage, job: &[u8], memory: u32, snapshot: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let mut initramfs = fs::read(&image.initramfs).unwrap();
@@ -103,7 +111,7 @@ impl Guest {
             .args(["-device", "virtio-rng-device"]);
         if let Some(root) = &image.root {
             let drive = format!(
-                "id=root,if=none,format=raw,snapshot=on,file={}",
+                "id=root,if=none,format=raw,snapshot={snapshot},file={}",
                 root.display()
             );
             command.args(["-drive", &drive, "-device", "virtio-blk-device,drive=root"]);
@@ -317,6 +325,46 @@ fn a_missing_root_disk_is_said_and_ends_the_guest() {
     assert_eq!(line[0], "fail");
     assert!(line.join(" ").contains("/dev/vda"), "{line:?}");
     assert!(guest.qemu.wait().unwrap().success());
+}
+
+#[test]
+fn a_guest_leaves_its_root_clean_and_with_what_it_wrote() {
+    let Some(shared) = image("6.12", Root::Busybox) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::copy(shared.root.as_ref().unwrap(), &root).unwrap();
+    let image = GuestImage {
+        root: Some(root.clone()),
+        ..shared
+    };
+    // A process that is left behind must not keep the root busy.
+    let commands = commands(&["echo written > /file; cd /; sleep 1000 >/dev/null 2>&1 &"]);
+    let Some(guest) = Guest::boot_on(&image, &job(&commands, &[]), 256, "off") else {
+        return;
+    };
+    assert_eq!(guest.run(), [(0, String::new())]);
+    check_root(&root).unwrap();
+    let system = ext4_view::Ext4::load_from_path(&root).unwrap();
+    assert_eq!(system.read("/file").unwrap(), b"written\n");
+}
+
+#[test]
+fn a_users_folder_with_a_kernel_serves_as_its_package_does() {
+    let Some(of_package) = image("6.12", Root::None) else {
+        return;
+    };
+    let package = fetch_kernel("6.12", Flavour::Cloud, None, &cache(), &|_| ()).unwrap();
+    let own = image(package.folder.to_str().unwrap(), Root::None).unwrap();
+    assert_eq!(own.release, of_package.release);
+    let bytes = [&own, &of_package].map(|image| fs::read(&image.initramfs).unwrap());
+    assert!(bytes[0] == bytes[1], "the initramfs differs");
+    // The file alone: then its drivers are taken to be built in.
+    let file = kernel_in(&package).unwrap().image;
+    let alone = image(file.to_str().unwrap(), Root::None).unwrap();
+    assert_eq!(alone.release, of_package.release);
+    assert!(fs::read(&alone.initramfs).unwrap().len() < bytes[0].len());
 }
 
 #[test]

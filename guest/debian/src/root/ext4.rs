@@ -207,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn the_image_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("image");
+        make(
+            stage(&["b", "a/1", "a/2/3"], 7).path(),
+            Room::Free(1 << 20),
+            &target,
+        )
+        .unwrap();
+        // The package of mkfs.ext4 has it too.
+        let check = crate::tool::Tool::new("e2fsck", "e2fsprogs");
+        let arguments = ["-f", "-n", &target.to_string_lossy()];
+        check.run(folder.path(), &arguments).unwrap();
+    }
+
+    #[test]
     fn sizes_are_kept_or_refused() {
         let stage = stage(&["b"], 0);
         let total = 64 << 20;
