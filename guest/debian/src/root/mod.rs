@@ -97,15 +97,13 @@ pub(crate) fn prepare(
         Root::Busybox => Vec::new(),
         Root::Full { packages } => chosen(packages, cache, progress)?,
     };
-    let mut parts = vec![
+    let parts = [
         BUILDER_VERSION.to_owned(),
         ext4::version()?,
         format!("{size:?}"),
+        describe(&packages, busybox),
     ];
-    let with = packages.iter().chain([busybox]);
-    parts.extend(with.map(|package| format!("{} {}", package.name, package.sha256)));
-    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    let id = digest(&parts);
+    let id = digest(&parts.each_ref().map(String::as_bytes));
     let name = format!("roots/{id}.ext4");
     let path = cache.path(&name);
     if path.is_file() {
@@ -123,8 +121,28 @@ pub(crate) fn prepare(
     let image = scratch.path().join("image");
     let room = size.map_or(Room::Free(FREE), Room::Total);
     ext4::make(&folder, room, &image)?;
+    // First what it holds: the image is what says that all is there.
+    let listing = scratch.path().join("packages");
+    fs::write(&listing, describe(&packages, busybox))
+        .map_err(|error| DebianError::io(&listing, error))?;
+    cache.keep(&listing, &format!("roots/{id}.packages"))?;
     let path = cache.keep(&image, &name)?;
     Ok(Some(Made { path, id }))
+}
+
+/// The packages of a root, one in a line.
+fn describe(packages: &[Unpacked], busybox: &Unpacked) -> String {
+    let all = packages.iter().chain([busybox]);
+    all.map(|package| {
+        let Unpacked {
+            name,
+            version,
+            sha256,
+            ..
+        } = package;
+        format!("{name} {version} {sha256}\n")
+    })
+    .collect()
 }
 
 /// An image that is used as it is. It is known by its place, size and time.
