@@ -39,6 +39,9 @@ pub(crate) struct HostOptions {
     /// Whether its KVM uses nested paging, or shadow page tables
     #[arg(long, value_enum, value_name = "SWITCH", requires = "host", default_value_t = Switch::On)]
     host_npt: Switch,
+    /// Whether its cores are emulated in parallel: faster, but QEMU then fails now and then
+    #[arg(long, value_enum, value_name = "SWITCH", requires = "host", default_value_t = Switch::Off)]
+    host_parallel: Switch,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,6 +77,7 @@ impl HostOptions {
             cores: self.host_cores.unwrap_or(here),
             numa_nodes: self.host_numa,
             nested_paging: self.host_npt == Switch::On,
+            parallel: self.host_parallel == Switch::On,
         }
     }
 }
@@ -238,6 +242,7 @@ mod tests {
             cores: 4,
             numa_nodes: 2,
             nested_paging: false,
+            parallel: false,
         };
         assert_eq!(said.machine(64 << 30), machine);
         assert!(!options(&[]).unwrap().emulated());

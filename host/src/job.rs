@@ -188,15 +188,16 @@ fn script(job: &Job, machine: &Machine) -> Result<Vec<u8>, HostError> {
 }
 
 /// The variables that describe the emulated host.
-fn described(machine: &Machine) -> [(OsString, OsString); 5] {
-    let paging = if machine.nested_paging { "on" } else { "off" };
+fn described(machine: &Machine) -> [(OsString, OsString); 6] {
+    let switch = |on| if on { "on" } else { "off" }.to_owned();
     let variable = |name: &str, value: String| (format!("{KIND}{name}").into(), value.into());
     [
         variable("", EMULATED.into()),
         variable("_MEMORY", machine.memory.to_string()),
         variable("_CORES", machine.cores.to_string()),
         variable("_NUMA", machine.numa_nodes.to_string()),
-        variable("_NPT", paging.into()),
+        variable("_NPT", switch(machine.nested_paging)),
+        variable("_PARALLEL", switch(machine.parallel)),
     ]
 }
 
@@ -245,6 +246,7 @@ mod tests {
             cores: 2,
             numa_nodes: 1,
             nested_paging: false,
+            parallel: false,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::HostError;
 
 /// Less memory than this does not boot and leave room for a command, bytes.
 pub const LEAST_MEMORY: u64 = 768 << 20;
-/// More cores than this help nobody: each is a thread that emulates.
+/// More cores than this help nobody.
 pub const MOST_CORES: u32 = 64;
 /// More nodes than this QEMU and Linux support, but no one has asked for.
 const MOST_NODES: u32 = 16;
@@ -16,12 +16,15 @@ const MOST_NODES: u32 = 16;
 pub struct Machine {
     /// Its memory, bytes, in whole MiB.
     pub memory: u64,
-    /// Its cores; each is a thread of QEMU.
+    /// Its cores.
     pub cores: u32,
     /// NUMA nodes, among which memory and cores are split evenly.
     pub numa_nodes: u32,
     /// Whether its KVM uses nested paging (`kvm_amd npt=1`) or shadow page tables.
     pub nested_paging: bool,
+    /// Whether each core is emulated by a thread of its own. QEMU (7.2 at least) then translates
+    /// code that the kernel is patching, and now and then the emulated host dies of it.
+    pub parallel: bool,
 }
 
 impl Machine {
@@ -99,7 +102,12 @@ impl fmt::Display for Machine {
         } else {
             "shadow"
         };
-        write!(f, ", {paging} paging")
+        let threads = if self.parallel && self.cores > 1 {
+            ", cores in parallel"
+        } else {
+            ""
+        };
+        write!(f, ", {paging} paging{threads}")
     }
 }
 
@@ -118,6 +126,7 @@ mod tests {
         cores: 2,
         numa_nodes: 1,
         nested_paging: true,
+        parallel: false,
     };
 
     #[test]

@@ -51,7 +51,9 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
         "-display",
         "none",
     ]);
-    line.words(&["-machine", "pc", "-accel", "tcg,thread=multi,tb-size=512"]);
+    let threads = if machine.parallel { "multi" } else { "single" };
+    let accelerator = format!("tcg,thread={threads},tb-size=512");
+    line.words(&["-machine", "pc", "-accel", &accelerator]);
     line.words(&["-cpu", "max,+svm,+npt", "-rtc", "base=utc"]);
     line.words(&["-m", &format!("{}M", machine.memory >> 20)]);
     // Cores of one socket would share a cache, which nodes must not.
@@ -161,6 +163,7 @@ mod tests {
         cores: 4,
         numa_nodes: 1,
         nested_paging: true,
+        parallel: false,
     };
     const PIPES: Terminals = Terminals {
         stdout: None,
@@ -172,6 +175,7 @@ mod tests {
         let plain = line(MACHINE, PIPES, &[]);
         assert!(plain.contains(" -m 3072M -smp 4,sockets=1,cores=4 -kernel "));
         assert!(!plain.contains("-numa"));
+        assert!(plain.contains(" -accel tcg,thread=single,"));
         let nodes = line(
             Machine {
                 numa_nodes: 2,

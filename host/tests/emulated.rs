@@ -124,6 +124,7 @@ const SMALL: Machine = Machine {
     cores: 1,
     numa_nodes: 1,
     nested_paging: true,
+    parallel: false,
 };
 
 #[test]

@@ -72,6 +72,8 @@ pub struct Emulated {
     pub numa_nodes: Option<u64>,
     /// Whether its KVM uses nested paging.
     pub nested_paging: Option<bool>,
+    /// Whether its cores are emulated in parallel.
+    pub parallel: Option<bool>,
 }
 
 /// The emulated host that this process runs on, if it does.
@@ -82,11 +84,13 @@ pub fn emulated() -> Option<Emulated> {
 
 fn emulated_as(variable: impl Fn(&str) -> Option<String>) -> Option<Emulated> {
     let number = |name| variable(name)?.parse().ok();
+    let switch = |name| Some(variable(name)? == "on");
     (variable("MIRRORBALL_HOST")? == "emulated").then(|| Emulated {
         memory: number("MIRRORBALL_HOST_MEMORY"),
         cores: number("MIRRORBALL_HOST_CORES"),
         numa_nodes: number("MIRRORBALL_HOST_NUMA"),
-        nested_paging: variable("MIRRORBALL_HOST_NPT").map(|switch| switch == "on"),
+        nested_paging: switch("MIRRORBALL_HOST_NPT"),
+        parallel: switch("MIRRORBALL_HOST_PARALLEL"),
     })
 }
 
@@ -196,6 +200,7 @@ mod tests {
             cores: None,
             numa_nodes: None,
             nested_paging: Some(false),
+            parallel: None,
         };
         assert_eq!(emulated_as(inside), Some(seen));
         assert_eq!(emulated_as(|_| Some("other".to_owned())), None);

@@ -83,7 +83,7 @@ fn judge(
                 CheckState::Warn,
                 format!("software KVM: ring 0 is emulated ({time:.1?} for the probe)"),
                 "thin guests run natively; Linux guests can't boot here",
-                "for Linux guests use a host with svm or vmx, or the emulated host",
+                "for Linux guests use a host with svm or vmx, or add `--host emulated`",
             );
             (check, KvmKind::Software)
         }
