@@ -8,6 +8,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("cc", "gcc"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("xz", "xz-utils"),
 ];
 
 /// Makes sure that every needed program is there.
