@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::DebianError;
-use crate::cache::Cache;
+use crate::cache::{APT, Cache};
 use crate::tool::{APT_CACHE, APT_GET, Tool, complaint};
 
 /// apt, with its own files in a folder of the cache.
@@ -59,7 +59,7 @@ pub(crate) fn is_request(package: &str) -> bool {
 impl Apt {
     /// apt for the one who holds the cache.
     pub(crate) fn new(cache: &Cache) -> Result<Self, DebianError> {
-        let folder = cache.path("apt");
+        let folder = cache.path(APT);
         std::fs::create_dir_all(&folder).map_err(|error| DebianError::io(&folder, error))?;
         Ok(Self { folder })
     }
@@ -158,15 +158,20 @@ impl Apt {
         })
     }
 
-    /// These packages (`name` or `name=version`) and everything they depend on, as apt would install
-    /// them on a machine that has nothing, sorted by name.
-    pub(crate) fn solve(&self, packages: &[&str]) -> Result<Vec<Choice>, DebianError> {
+    /// These packages (`name` or `name=version`), those of `base`, and everything they depend on, as
+    /// apt would install them on a machine that has nothing, sorted by name.
+    pub(crate) fn solve(
+        &self,
+        base: &[&str],
+        packages: &[String],
+    ) -> Result<Vec<Choice>, DebianError> {
         let nothing = self.folder.join("status");
         std::fs::write(&nothing, "").map_err(|error| DebianError::io(&nothing, error))?;
         let status = format!("Dir::State::status={}", nothing.display());
         let mut arguments = vec!["install", "--simulate", "--no-install-recommends"];
         arguments.extend(["-o", &status, "-o", "Debug::NoLocking=1", "--"]);
-        arguments.extend(packages);
+        arguments.extend(base);
+        arguments.extend(packages.iter().map(String::as_str));
         let output = self.output(APT_GET, "nothing", &arguments)?;
         let text = String::from_utf8_lossy(&output.stdout);
         if output.status.success() {
@@ -182,12 +187,9 @@ impl Apt {
                 return Err(unknown_version(name, version, known));
             }
         }
-        let lines = text.lines().map(str::trim);
-        let unmet: Vec<&str> = lines.filter(|line| line.contains("Depends:")).collect();
-        let reason = format!("{} {}", complaint(&output), unmet.join(", "));
         Err(DebianError::Unsatisfiable {
             packages: packages.join(" "),
-            reason: reason.trim().to_owned(),
+            reason: read_conflicts(&text).unwrap_or_else(|| complaint(&output)),
         })
     }
 }
@@ -238,6 +240,17 @@ fn near(name: &str, all: &[String]) -> Vec<String> {
     scored.sort_by(|one, two| two.0.total_cmp(&one.0).then_with(|| one.1.cmp(two.1)));
     let names = scored.into_iter().map(|(_, name)| name.clone());
     names.take(OFFERED).collect()
+}
+
+/// What apt says of packages that can't be had together: lines `name : Depends: other but ...`, and
+/// more of the same below each without the name.
+fn read_conflicts(text: &str) -> Option<String> {
+    const KINDS: &[&str] = &["Depends: ", "PreDepends: ", "Conflicts: ", "Breaks: "];
+    let lines = text.lines().map(str::trim);
+    let told: Vec<&str> = lines
+        .filter(|line| KINDS.iter().any(|kind| line.contains(kind)))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Lines `Inst name (version archive [architecture])`.
@@ -298,6 +311,15 @@ mod tests {
             choice("make", "4.3-4.1"),
         ];
         assert_eq!(read_simulation(text), expected);
+    }
+
+    #[test]
+    fn conflicts_are_told_as_apt_does() {
+        let text = "The following packages have unmet dependencies:\n \
+                    exim4 : Conflicts: mta\n         Depends: x but it is not installable\n";
+        let expected = "exim4 : Conflicts: mta; Depends: x but it is not installable";
+        assert_eq!(read_conflicts(text).as_deref(), Some(expected));
+        assert_eq!(read_conflicts("Reading package lists...\n"), None);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::DebianError;
 
 /// How the names of folders begin in which something is being made.
 const UNFINISHED: &str = ".building-";
+/// The folder of apt's own files, and what the names of those contain that it is writing.
+pub(crate) const APT: &str = "apt";
+const APT_UNFINISHED: &str = ".bin.";
 
 /// The cache, held for writing until this is dropped.
 #[derive(Debug)]
@@ -43,10 +46,15 @@ impl Cache {
 
     /// Removes what killed writers left. What can't be removed only takes room.
     fn clear(&self) {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        for entry in entries {
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                let _ = fs::remove_dir_all(entry.path());
+        for folder in [self.root.clone(), self.path(APT)] {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let (name, path) = (entry.file_name(), entry.path());
+                let name = name.to_string_lossy();
+                if name.starts_with(UNFINISHED) {
+                    let _ = fs::remove_dir_all(path);
+                } else if name.contains(APT_UNFINISHED) {
+                    let _ = fs::remove_file(path);
+                }
             }
         }
     }
@@ -124,9 +132,15 @@ mod tests {
         // As if killed: neither renamed nor dropped.
         let left = cache.scratch().unwrap().keep();
         fs::write(left.join("half"), "x").unwrap();
+        fs::create_dir(cache.path(APT)).unwrap();
+        let lists = ["packages.bin", "packages.bin.x1"].map(|name| cache.path(APT).join(name));
+        for path in &lists {
+            fs::write(path, "x").unwrap();
+        }
         drop(cache);
         let _cache = Cache::open(folder.path(), &|_| ()).unwrap();
         assert!(!left.exists());
+        assert_eq!(lists.map(|path| path.exists()), [true, false]);
         assert_eq!(fs::read(kept.join("file")).unwrap(), b"x");
     }
 

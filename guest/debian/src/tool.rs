@@ -110,7 +110,10 @@ pub(crate) fn says_full(reason: &str) -> bool {
 pub(crate) fn complaint(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines = text.lines().map(str::trim);
-    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let lines = lines.filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines
+        .map(|line| line.strip_prefix("W: ").unwrap_or(line))
+        .collect();
     let errors: Vec<&str> = lines
         .iter()
         .filter_map(|line| line.strip_prefix("E: "))

@@ -72,7 +72,9 @@ impl Tree {
         };
         let places = ["lib/modules", "usr/lib/modules"].map(|place| folder.join(place));
         let modules = places.iter().find(|place| place.is_dir());
-        let modules = modules.ok_or_else(|| not("it has no folder lib/modules"))?;
+        let modules = modules.ok_or_else(|| {
+            not("it has no folder lib/modules (packages that only depend on a kernel have none)")
+        })?;
         let entries = fs::read_dir(modules).map_err(|error| DebianError::io(modules, error))?;
         let mut releases: Vec<PathBuf> = entries
             .flatten()

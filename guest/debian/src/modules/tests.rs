@@ -128,9 +128,8 @@ fn a_damaged_module_is_named() {
 fn what_is_no_kernel_says_so() {
     let root = tempfile::tempdir().unwrap();
     let text = order(root.path(), &[]).unwrap_err().to_string();
-    assert_eq!(
-        text,
-        "test is not a Linux kernel for guests: it has no folder lib/modules"
+    assert!(
+        text.starts_with("test is not a Linux kernel for guests: it has no folder lib/modules")
     );
 }
 

@@ -167,13 +167,8 @@ fn chosen(
         return Err(apt.unknown(name));
     }
     apt.ensure_lists(progress)?;
-    let wanted = BASE
-        .iter()
-        .copied()
-        .chain(packages.iter().map(String::as_str));
-    let wanted: Vec<&str> = wanted.collect();
     progress("choosing packages");
-    let mut choices: Vec<Choice> = apt.solve(&wanted)?;
+    let mut choices: Vec<Choice> = apt.solve(BASE, packages)?;
     choices.dedup();
     fetch_all(cache, &choices, progress)
 }
