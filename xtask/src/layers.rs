@@ -39,7 +39,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Crates without unsafe code.
-const SAFE: &[&str] = &["dedup", "experiments", "guest/abi", "guest/debian", "src", "xtask"];
+const SAFE: &[&str] = &[
+    "dedup",
+    "experiments",
+    "guest/abi",
+    "guest/debian",
+    "src",
+    "xtask",
+];
 
 /// Checks the dependencies of every workspace crate against [`ALLOWED`], and that the crates in
 /// [`SAFE`] hold no unsafe code.
