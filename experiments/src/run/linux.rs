@@ -133,7 +133,9 @@ impl System {
             command_line,
             devices: Equipment {
                 control: true,
-                ..Equipment::default()
+                balloon: true,
+                rng: true,
+                console: false,
             },
             console_log: log,
         }
