@@ -2,14 +2,16 @@
 //!
 //! `linux [option=value...] kernel=FILE`, where options are `initramfs=FILE` (as often as wanted),
 //! `memory=MiB`, `vcpus=N`, `guests=N`, `disk=IMAGE` (as often as wanted), `append=WORDS` (to the
-//! command line), `timeout=SECONDS`, `log=FILE` (the first guest's console, `/proc/self/fd/1` shows it),
-//! `devices=control,console,balloon,rng`.
+//! command line), `timeout=SECONDS`, `log=FILE` (the first guest's console; `/proc/self/fd/1` shows
+//! it), `devices=control,console,balloon,rng`, `scan=1` (share memory while they run).
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mirrorball_dedup::{Scanner, ScannerConfig, ScannerThread};
 use mirrorball_monitor::{
     Boot, DiskConfig, InitramfsPart, LinuxBoot, Machine, MachineConfig, Vm, VmConfig, linux,
 };
@@ -23,9 +25,20 @@ struct Wanted {
     guests: u32,
     disks: Vec<PathBuf>,
     timeout: Duration,
+    scan: bool,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let wanted = wanted()?;
     let machine = Machine::new(&MachineConfig {
         pmap: PmapConfig {
@@ -41,6 +54,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} guests made after {:.2?}", vms.len(), begin.elapsed());
     machine.pmap().settle_all();
     println!("before their start: {:?}", machine.pmap().totals());
+    let scanner = Scanner::new(machine.pmap().clone(), &ScannerConfig::default());
+    let scanner = wanted
+        .scan
+        .then(|| ScannerThread::start(scanner))
+        .transpose()?;
     let start = Instant::now();
     for vm in &vms {
         vm.start()?;
@@ -53,6 +71,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(cause) => println!("{name}: {cause}, {after:.2?} after its start"),
             Err(error) => println!("{name}: {error}"),
         }
+    }
+    if let Some(scanner) = scanner {
+        println!("{:?}", scanner.stop());
     }
     machine.pmap().settle_all();
     println!("at their end: {:?}", machine.pmap().totals());
@@ -74,6 +95,7 @@ fn wanted() -> Result<Wanted, Box<dyn Error>> {
         guests: 1,
         disks: Vec::new(),
         timeout: Duration::from_secs(120),
+        scan: false,
     };
     for argument in std::env::args().skip(1) {
         let (option, value) = argument.split_once('=').ok_or("options are option=value")?;
@@ -89,6 +111,7 @@ fn wanted() -> Result<Wanted, Box<dyn Error>> {
             "disk" => wanted.disks.push(value.into()),
             "append" => wanted.boot.command_line += &format!(" {value}"),
             "timeout" => wanted.timeout = Duration::from_secs(value.parse()?),
+            "scan" => wanted.scan = value == "1",
             "log" => wanted.boot.console_log = Some(value.into()),
             "devices" => {
                 for device in value.split(',') {

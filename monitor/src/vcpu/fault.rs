@@ -9,7 +9,7 @@ use crate::vm::StopCause;
 /// A thin guest has no interrupt descriptor table, so each exception is a triple fault, which KVM
 /// reports as a shutdown; a Linux kernel has lost its tables, or ended itself so on purpose. The registers still tell where it was, except on KVM for AMD, which
 /// resets the vCPU first.
-pub(crate) fn shutdown(fd: &VcpuFd, elf: &[u8]) -> StopCause {
+pub(crate) fn shutdown(fd: &VcpuFd, guest: &Guest) -> StopCause {
     let rip = fd
         .get_regs()
         .ok()
@@ -20,19 +20,16 @@ pub(crate) fn shutdown(fd: &VcpuFd, elf: &[u8]) -> StopCause {
         .ok()
         .map(|sregs| sregs.cr2)
         .filter(|cr2| *cr2 != 0);
-    let Some(rip) = rip else {
-        return StopCause::Fault {
-            reason: "an exception; this host's KVM did not keep the registers".into(),
-            address: touched,
-            rip: None,
-            symbol: None,
-        };
+    let reason = match (guest, rip) {
+        (Guest::Linux(_), _) => "a triple fault: its kernel lost its way, or reset itself so",
+        (Guest::Thin(_), Some(_)) => "an exception that it has no handler for",
+        (Guest::Thin(_), None) => "an exception; this host's KVM did not keep the registers",
     };
     StopCause::Fault {
-        reason: "an exception that it has no handler for".into(),
+        reason: reason.into(),
         address: touched,
-        rip: Some(rip),
-        symbol: symbol_at(elf, rip),
+        rip,
+        symbol: rip.and_then(|rip| symbol_at(guest.symbols(), rip)),
     }
 }
 

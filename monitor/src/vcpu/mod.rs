@@ -151,7 +151,7 @@ fn step(
             context.exit_latency.record(began.elapsed());
             Ok(())
         }
-        Exit::Shutdown => Err(fault::shutdown(vcpu.fd(), context.guest.symbols())),
+        Exit::Shutdown => Err(fault::shutdown(vcpu.fd(), &context.guest)),
         Exit::InternalError => {
             let suberror = vcpu.internal_error();
             Err(fault::internal_error(vcpu.fd(), &context.guest, suberror))
