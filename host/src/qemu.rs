@@ -54,7 +54,10 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     let threads = if machine.parallel { "multi" } else { "single" };
     let accelerator = format!("tcg,thread={threads},tb-size=512");
     line.words(&["-machine", "pc", "-accel", &accelerator]);
-    line.words(&["-cpu", "max,+svm,+npt", "-rtc", "base=utc"]);
+    // QEMU does not let KVM intercept a guest's XSETBV, so KVM's idea of the guest's XCR0 would be
+    // wrong: guests' kernels warn of it and their AVX registers are not their own. Without XSAVE
+    // all agree.
+    line.words(&["-cpu", "max,+svm,+npt,-xsave", "-rtc", "base=utc"]);
     line.words(&["-m", &format!("{}M", machine.memory >> 20)]);
     // Cores of one socket would share a cache, which nodes must not.
     let cores = machine.cores;
