@@ -62,7 +62,7 @@ pub struct LinuxBoot {
     pub command_line: String,
     /// Its devices besides disks and the serial port.
     pub devices: Equipment,
-    /// A file that gets all output of the serial port.
+    /// A file that gets the output of the serial port, up to 64 MiB of it.
     pub console_log: Option<PathBuf>,
 }
 

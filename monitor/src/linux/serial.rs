@@ -25,6 +25,10 @@ pub(crate) const LINE: u32 = 4;
 const TAIL: usize = 64 << 10;
 /// Bytes that are gathered for one write to the log at most; a line's end writes them too.
 const LOG_CHUNK: usize = 512;
+/// Most bytes of a log: a guest that prints for ever must not fill the host's disk.
+const LONGEST_LOG: usize = 64 << 20;
+/// The last line of a log that is cut off there.
+const LOG_ENDS: &[u8] = b"\n[the log ends here, at its largest size]\n";
 
 /// A guest's serial port.
 pub(crate) struct SerialPort {
@@ -50,6 +54,8 @@ impl Trigger for Line {
 struct Output {
     tail: VecDeque<u8>,
     log: Option<File>,
+    /// Bytes that the log may still grow.
+    log_room: usize,
     gathered: Vec<u8>,
 }
 
@@ -63,7 +69,7 @@ impl SerialPort {
         let log = log.map(File::create).transpose().map_err(failed)?;
         let line = EventFd::new(EFD_NONBLOCK).map_err(failed)?;
         let mut output = Output::default();
-        output.log = log;
+        (output.log, output.log_room) = (log, LONGEST_LOG);
         let trigger = Line(line.try_clone().map_err(failed)?);
         Ok(Self {
             device: Mutex::new(Serial::new(trigger, output)),
@@ -126,13 +132,19 @@ impl Write for Output {
 }
 
 impl Output {
-    /// Writes what is gathered; a log that can't be written ends.
+    /// Writes what is gathered; a log that is full or can't be written ends.
     fn write_log(&mut self) -> io::Result<()> {
         let gathered = std::mem::take(&mut self.gathered);
-        let result = self
-            .log
-            .as_mut()
-            .map_or(Ok(()), |log| log.write_all(&gathered));
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let fits = gathered.len().min(self.log_room);
+        self.log_room -= fits;
+        let mut result = log.write_all(&gathered[..fits]);
+        if result.is_ok() && fits < gathered.len() {
+            result = log.write_all(LOG_ENDS);
+            self.log = None;
+        }
         if result.is_err() {
             self.log = None;
         }
@@ -173,6 +185,20 @@ mod tests {
         assert_eq!(port.tail(), text[text.len() - TAIL..]);
         drop(port);
         assert_eq!(std::fs::read_to_string(log).unwrap(), text);
+    }
+
+    #[test]
+    fn a_log_has_a_largest_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        let mut output = Output::default();
+        (output.log, output.log_room) = (Some(File::create(&path).unwrap()), 20);
+        for _ in 0..9 {
+            output.write_all(b"0123456\n").unwrap();
+        }
+        drop(output);
+        let text = std::fs::read(path).unwrap();
+        assert_eq!(text, [b"0123456\n0123456\n0123", LOG_ENDS].concat());
     }
 
     #[test]
