@@ -162,3 +162,94 @@ fn scanners_leave_the_balloon_alone() {
     assert_eq!((totals.ballooned, totals.zero), (8, u64::from(PAGES) - 8));
     assert!(space.take_written().is_empty());
 }
+
+/// A few numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        u32::try_from(self.0 % u64::from(limit)).unwrap()
+    }
+}
+
+/// Writes to all pages; those of the lower half must read as they were written last.
+fn guest(space: &AddressSpace, rounds: u32) {
+    let (mut numbers, mut last) = (Numbers(7), [0_u8; PAGES as usize / 2]);
+    for _ in 0..rounds {
+        let page = numbers.below(PAGES);
+        let byte = u8::try_from(numbers.below(3)).unwrap();
+        fill(space, run(page, 1), byte);
+        if let Some(last) = last.get_mut(page as usize) {
+            *last = byte;
+        }
+    }
+    for (page, &byte) in (0..).zip(&last) {
+        assert!(all_are(space, run(page, 1), byte), "page {page}");
+    }
+}
+
+/// Gives up runs of the upper half, and takes them back.
+fn giver(space: &AddressSpace, rounds: u32) {
+    let mut numbers = Numbers(11);
+    for round in 0..rounds {
+        let half = PAGES / 2;
+        let start = numbers.below(half);
+        let some = run(half + start, 1 + numbers.below(half - start));
+        match round % 3 {
+            0 => space.balloon(&[some]).given,
+            1 => space.discard(&[some]).given,
+            _ => space.unballoon(&[some]),
+        };
+    }
+}
+
+/// Shares, gives zeros back and settles, as a scanner does.
+fn scanner(pmap: &Pmap, space: &AddressSpace, rounds: u32) {
+    let mut numbers = Numbers(13);
+    for _ in 0..rounds {
+        let mut frames = pmap.frames().allocate(4, GroupId(0)).unwrap();
+        frames.bytes_mut().fill(1);
+        let frames = frames.publish();
+        let at = Ppn(numbers.below(PAGES - 3));
+        let candidate = ShareCandidate {
+            at,
+            frames: &frames,
+        };
+        space.share(&[candidate], Mechanism::Content);
+        space.release_zero(&[run(numbers.below(PAGES), 1)]);
+        drop(space.take_written());
+    }
+}
+
+#[test]
+fn writing_giving_and_sharing_at_once_lose_no_byte_and_no_page() {
+    const ROUNDS: u32 = 3000;
+    let pmap = pmap(None);
+    let space = space(&pmap, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| guest(&space, 4 * ROUNDS));
+        scope.spawn(|| giver(&space, ROUNDS));
+        scope.spawn(|| scanner(&pmap, &space, ROUNDS / 4));
+    });
+    pmap.settle_all();
+    let (books, kernel) = (pmap.totals(), pmap.kernel_account().unwrap());
+    assert_eq!(
+        books.private * PAGE_BYTES,
+        kernel.private_bytes,
+        "{books:?}"
+    );
+    assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
+    let states = space.states(run(0, PAGES));
+    let ballooned = states
+        .iter()
+        .filter(|state| **state == PageState::Ballooned);
+    assert_eq!(books.ballooned, ballooned.count() as u64);
+    assert!(
+        states[..PAGES as usize / 2]
+            .iter()
+            .all(|state| *state != PageState::Ballooned)
+    );
+}
