@@ -29,6 +29,9 @@ const ENTRY_64: u64 = 0x200;
 /// Bytes of command line without the final zero that a PVH kernel takes (COMMAND_LINE_SIZE of x86).
 const PVH_COMMAND_LINE: u64 = 2047;
 
+/// Most bytes from an ELF's first to its last: more is no kernel, and would only cost memory.
+const LARGEST_ELF: u64 = 256 << 20;
+
 /// How a kernel is entered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
@@ -132,7 +135,8 @@ fn parse_elf(file: &File<'_>) -> Result<(Kernel, Vec<u8>), LinuxError> {
     let start = start / PAGE_SIZE as u64 * PAGE_SIZE as u64;
     let file_end = segments.iter().map(|s| s.1).max().unwrap_or(0);
     let end = segments.iter().map(|s| s.2).max().unwrap_or(0);
-    if start < HIGH || end > MAX_MEMORY || file_end <= start {
+    let fits = start >= HIGH && end <= MAX_MEMORY;
+    if !fits || file_end <= start || file_end - start > LARGEST_ELF {
         return Err(file.not_a_kernel(format!("it wants to be loaded at {start:#x}")));
     }
     let memory = file.scratch(start, file_end - start)?;

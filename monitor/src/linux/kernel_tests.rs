@@ -144,3 +144,38 @@ fn an_elf_is_entered_at_its_pvh_note() {
     assert!(refusal(&without).contains("without a PVH entry"));
     assert!(refusal(&file[..0x1800]).contains("truncated"));
 }
+
+#[test]
+fn damaged_kernels_are_refused_or_harmless() {
+    let whole = [
+        bzimage(4096, |_| ()),
+        elf_kernel(elf::EM_X86_64, &pvh_note(0x100_0040)),
+    ];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    let (mut refused, mut taken) = (0, 0);
+    for round in 0..600 {
+        let mut file = whole[round % 2].clone();
+        for _ in 0..=next(4) {
+            // Where the headers are; the rest is code.
+            let at = [next(0x140), SETUP_HEADER + next(0x80), 0x800 + next(16)][next(3)];
+            let byte = u8::try_from(next(256)).unwrap();
+            if let Some(place) = file.get_mut(at) {
+                *place = byte;
+            }
+        }
+        match parse_bytes(&file) {
+            Ok(_) => taken += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        refused > 50 && taken > 50,
+        "{refused} refused, {taken} taken"
+    );
+}
