@@ -19,7 +19,7 @@ use crate::package::{Unpacked, fetch_into};
 use crate::root::{self, Root, applets, busybox_in, check_root};
 
 /// Raised when the builder's output changes for the same contents.
-const BUILDER_VERSION: &[u8] = b"1";
+const BUILDER_VERSION: &[u8] = b"2";
 /// The first process of every guest.
 const INIT: &[u8] = include_bytes!("init.sh");
 /// Modules without which a guest can't be talked to, or has no root.
@@ -94,43 +94,60 @@ pub fn guest_image(
     let busybox = fetch_into(&cache, "busybox-static", None, progress)?;
     let root = root::prepare(&spec.root, spec.size, &busybox, &cache, progress)?;
     let root_id = root.as_ref().map_or("", |root| root.id.as_str());
-    let parts = [BUILDER_VERSION, source.id.as_bytes(), INIT];
-    let id = digest(&[&parts[..], &[busybox.sha256.as_bytes(), root_id.as_bytes()]].concat());
+    let modules = [WELCOME, NEEDED].concat().join(" ");
+    let id = digest(&[
+        BUILDER_VERSION,
+        source.id.as_bytes(),
+        INIT,
+        modules.as_bytes(),
+        busybox.sha256.as_bytes(),
+        root_id.as_bytes(),
+    ]);
     let place = format!("images/{}", &id[..DIGITS]);
     if let Some(found) = read(&cache.path(&place)) {
         return Ok(found.image);
     }
     progress(&format!("building the image of {}", source.name));
-    let scratch = cache.scratch()?;
-    let made = scratch.path().join("image");
-    fs::create_dir(&made).map_err(|error| DebianError::io(&made, error))?;
-    let modules = source.modules()?;
-    let initramfs = initramfs(&busybox, &modules, root.is_some())?;
-    write(&made.join("initramfs"), &initramfs)?;
-    let kernel = made.join("vmlinuz");
-    fs::hard_link(&source.kernel.image, &kernel)
-        .or_else(|_| fs::copy(&source.kernel.image, &kernel).map(|_| ()))
-        .map_err(|error| DebianError::io(&source.kernel.image, error))?;
-    let path = cache.path(&place);
     let image = GuestImage {
-        kernel: path.join("vmlinuz"),
-        initramfs: path.join("initramfs"),
+        kernel: cache.path(&place).join("vmlinuz"),
+        initramfs: cache.path(&place).join("initramfs"),
         root: root.map(|root| root.path),
-        release: source.kernel.release,
+        release: source.kernel.release.clone(),
         id,
     };
+    let initramfs = initramfs(&busybox, &source.modules()?, image.root.is_some())?;
     let described = CachedImage {
         kernel: source.name,
         root: spec.root.to_string(),
         bytes: 0,
         image,
     };
+    keep(&cache, &place, &source.kernel.image, &initramfs, &described)?;
+    Ok(described.image)
+}
+
+/// Puts an image together and gives it its place in the cache.
+fn keep(
+    cache: &Cache,
+    place: &str,
+    kernel: &Path,
+    initramfs: &[u8],
+    described: &CachedImage,
+) -> Result<(), DebianError> {
+    let scratch = cache.scratch()?;
+    let made = scratch.path().join("image");
+    fs::create_dir(&made).map_err(|error| DebianError::io(&made, error))?;
+    write(&made.join("initramfs"), initramfs)?;
+    let copy = made.join("vmlinuz");
+    fs::hard_link(kernel, &copy)
+        .or_else(|_| fs::copy(kernel, &copy).map(|_| ()))
+        .map_err(|error| DebianError::io(kernel, error))?;
     let path = made.join(DESCRIPTION);
-    let text = serde_json::to_vec_pretty(&described)
+    let text = serde_json::to_vec_pretty(described)
         .map_err(|error| DebianError::io(&path, error.into()))?;
     write(&path, &text)?;
-    cache.keep(&made, &place)?;
-    Ok(described.image)
+    cache.keep(&made, place)?;
+    Ok(())
 }
 
 /// The images in a cache folder, by release and root. A folder that does not exist has none.
@@ -216,7 +233,7 @@ impl Source {
             Some(Own::File(kernel)) => {
                 return Ok(Self {
                     name: kernel.image.display().to_string(),
-                    id: digest_of(&kernel.image)?,
+                    id: format!("file {}", digest_of(&kernel.image)?),
                     kernel,
                     package: None,
                 });
@@ -229,9 +246,9 @@ impl Source {
         };
         let kernel = kernel_in(&package)?;
         let id = if package.sha256.is_empty() {
-            own_id(&kernel, &package)?
+            format!("folder {}", own_id(&kernel, &package)?)
         } else {
-            package.sha256.clone()
+            format!("package {}", package.sha256)
         };
         let name = format!("{} {}", package.name, package.version);
         Ok(Self {
