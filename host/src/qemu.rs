@@ -53,7 +53,8 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     ]);
     let threads = if machine.parallel { "multi" } else { "single" };
     let accelerator = format!("tcg,thread={threads},tb-size=512");
-    line.words(&["-machine", "pc", "-accel", &accelerator]);
+    // The machine around is measured too: its KSM is not to find the emulated memory.
+    line.words(&["-machine", "pc,mem-merge=off", "-accel", &accelerator]);
     // QEMU does not let KVM intercept a guest's XSETBV, so KVM's idea of the guest's XCR0 would be
     // wrong: guests' kernels warn of it and their AVX registers are not their own. Without XSAVE
     // all agree.

@@ -35,7 +35,7 @@ pub struct Sample {
     pub mapped_bytes: u64,
     /// Pages that are the zero page because they were given back.
     pub zero_bytes: u64,
-    /// Ballooned pages; empty as long as there is no balloon.
+    /// Pages in guests' balloons.
     pub ballooned_bytes: Option<u64>,
     /// Swapped pages; empty as long as nothing is swapped by the monitor.
     pub swapped_bytes: Option<u64>,

@@ -30,7 +30,7 @@ pub fn memory(totals: &Totals, reading: &Reading, reclaimable: u64) -> Memory {
         reclaimed: Some(totals.reclaimed * PAGE_BYTES + saved),
         zero: bytes(totals.zero + reading.ksm.map_or(0, |ksm| ksm.ksm_zero_pages)),
         frames: bytes(totals.frames),
-        ballooned: None,
+        ballooned: bytes(totals.ballooned),
         swapped: None,
         oracle_reclaimable: bytes(reclaimable),
         machine_used: Some(used(totals, reading)),
