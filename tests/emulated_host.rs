@@ -9,8 +9,13 @@ const BAD: &str = "version: 1\nname: x\nmachine: { memory: lots }\n";
 const SMALL: &str = "version: 1
 name: small
 machine: { memory: 256 MiB }
+images: { base: { directory: files } }
 guests:
-  - { id: one, count: 1, memory: 32 MiB, workload: { name: touch } }
+  - id: one
+    count: 1
+    memory: 32 MiB
+    disks: [{ image: base }]
+    workload: { name: scan, passes: 1 }
 matrix: [zero]
 repeat: { runs: 1 }
 phases:
@@ -28,15 +33,24 @@ fn mirrorball(folder: &Path, path: Option<&str>, words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// A folder with the experiment, its files and this beside them.
+fn folder(name: &str, text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("a"), "a line of a file\n".repeat(10_000)).unwrap();
+    std::fs::write(folder.path().join("small.yaml"), SMALL).unwrap();
+    std::fs::write(folder.path().join(name), text).unwrap();
+    folder
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
 fn a_missing_qemu_names_its_package_and_a_bad_file_starts_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("small.yaml"), SMALL).unwrap();
-    std::fs::write(folder.path().join("bad.yaml"), BAD).unwrap();
+    let folder = folder("bad.yaml", BAD);
     let nowhere = Some("/no/such/folder");
     let run = |file| mirrorball(folder.path(), nowhere, &["run", file, "--host", "emulated"]);
     let missing = run("small.yaml");
@@ -56,13 +70,12 @@ fn results_are_those_of_the_command_inside() {
         eprintln!("NOT RUN (1): results_are_those_of_the_command_inside needs qemu-system-x86");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
     let expect =
         "expect:\n  - { id: never, claim: no memory, metric: memory.touched, equals: 1 }\n";
-    std::fs::write(folder.path().join("small.yaml"), format!("{SMALL}{expect}")).unwrap();
+    let folder = folder("missed.yaml", &format!("{SMALL}{expect}"));
     let words = [
         "run",
-        "small.yaml",
+        "missed.yaml",
         "--json",
         "-o",
         "out",
