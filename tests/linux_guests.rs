@@ -31,13 +31,12 @@ guests:
     kind: linux
     memory: 128 MiB
     linux: { kernel: "6.12", run: ["tail /dev/zero", "echo alive"] }
-matrix: [all]
+matrix: [disk]
 repeat: { runs: 1 }
-scanner: { interval: 5 s }
 phases:
   - { id: start, timeout: 600 s }
   - { id: workload, timeout: 600 s }
-  - { id: settle, until: { scans: 1 }, timeout: 300 s }
+  - { id: settle, timeout: 10 s }
   - { id: stop, timeout: 120 s }
 "#;
 
@@ -55,7 +54,7 @@ fn obstacle() -> Option<&'static str> {
 
 /// What a command of a guest printed.
 fn printed(results: &Path, guest: &str, command: u32) -> String {
-    let name = format!("commands/all-run1-{guest}-{command}.txt");
+    let name = format!("commands/disk-run1-{guest}-{command}.txt");
     std::fs::read_to_string(results.join(name)).unwrap()
 }
 
@@ -102,13 +101,13 @@ fn kernels_run_side_by_side_and_one_guests_end_is_its_own() {
     let results = runs.next().unwrap().unwrap().path();
     assert_eq!(printed(&results, "old-1", 0), "1\n");
     assert_eq!(printed(&results, "new-1", 0), "2\n");
-    // The same root through each guest's own overlay, under pages that are shared meanwhile.
+    // The same root through each guest's own overlay, on blocks that all guests share.
     let tree = printed(&results, "old-1", 1);
     assert_eq!(tree.len(), "  -\n".len() + 64);
     assert_eq!(tree, printed(&results, "new-1", 1));
     assert_eq!(printed(&results, "greedy-1", 1), "alive\n");
     for guest in ["old-1", "new-1", "greedy-1"] {
-        let log = results.join(format!("consoles/all-run1-{guest}.log"));
+        let log = results.join(format!("consoles/disk-run1-{guest}.log"));
         let console = std::fs::read_to_string(log).unwrap();
         assert!(console.contains("reboot: Power down"), "{guest}: {console}");
     }

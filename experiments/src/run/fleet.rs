@@ -410,7 +410,10 @@ impl<'a> Fleet<'a> {
         let spec = &self.experiment.guests[group];
         let whole = self.experiment.phases.workload_for.is_none();
         let said_failed = match (agent, spec.system.workload()) {
-            (Some(agent), _) => self.told.commands(vm.name(), &agent, command > 0 && whole),
+            (Some(agent), _) => {
+                self.told
+                    .commands(vm.name(), &agent, command > 0 && whole && !failed)
+            }
             (None, Some(workload)) => {
                 let command = Command {
                     given: command > 0,
