@@ -46,7 +46,7 @@ fn obstacle() -> Option<&'static str> {
     if !std::env::split_paths(&path).any(|folder| folder.join("qemu-system-x86_64").exists()) {
         Some("they need qemu-system-x86")
     } else if cfg!(debug_assertions) {
-        Some("they need a release build: `cargo xtask test` has a step of its own for them")
+        Some("they need a release build: cargo test --release --test linux_guests")
     } else {
         None
     }
