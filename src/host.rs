@@ -28,7 +28,8 @@ pub(crate) struct HostOptions {
     /// Its memory, such as 4GiB [default: what the experiment needs]
     #[arg(long, value_name = "SIZE", requires = "host")]
     host_memory: Option<Size>,
-    /// Its cores [default: as many as this machine has]
+    /// Its cores: with several, QEMU gives a guest an interrupt twice now and then [default: one
+    /// for each NUMA node]
     #[arg(long, value_name = "N", requires = "host",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_CORES)))]
     host_cores: Option<u32>,
@@ -70,11 +71,9 @@ impl HostOptions {
     /// The machine, with memory for guests that need so much.
     fn machine(&self, guests: u64) -> Machine {
         let needed = guests.saturating_add(OWN_MEMORY).max(DEFAULT_MEMORY);
-        let here = std::thread::available_parallelism().map_or(1, usize::from);
-        let here = u32::try_from(here).unwrap_or(MOST_CORES).min(MOST_CORES);
         Machine {
             memory: self.memory().unwrap_or(needed.next_multiple_of(1 << 20)),
-            cores: self.host_cores.unwrap_or(here),
+            cores: self.host_cores.unwrap_or(self.host_numa).min(MOST_CORES),
             numa_nodes: self.host_numa,
             nested_paging: self.host_npt == Switch::On,
             parallel: self.host_parallel == Switch::On,

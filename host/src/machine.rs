@@ -90,8 +90,9 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "QEMU TCG, {} cores, {} MiB",
+            "QEMU TCG, {} core{}, {} MiB",
             self.cores,
+            if self.cores == 1 { "" } else { "s" },
             self.memory >> 20
         )?;
         if self.numa_nodes > 1 {
