@@ -30,11 +30,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mirrorball-dedup",
             "mirrorball-monitor",
             "mirrorball-pmap",
+            "mirrorball-report",
             "mirrorball-virtio",
         ],
     ),
+    ("mirrorball-report", &[]),
     ("mirrorball-host", &["mirrorball-debian"]),
-    ("mirrorball", &["mirrorball-experiments", "mirrorball-host"]),
+    (
+        "mirrorball",
+        &[
+            "mirrorball-experiments",
+            "mirrorball-host",
+            "mirrorball-report",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -44,6 +53,7 @@ const SAFE: &[&str] = &[
     "experiments",
     "guest/abi",
     "guest/debian",
+    "report",
     "src",
     "xtask",
 ];

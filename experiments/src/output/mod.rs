@@ -1,16 +1,13 @@
-//! Results on disk and on the terminal. Nothing here measures; everything here can be read back
-//! without KVM.
+//! Results as they are written. Nothing here measures. What the files hold, and what is made of
+//! them, is in `mirrorball-report`, which reads them back without KVM.
 
-pub mod figure;
 pub mod folder;
 pub mod histogram;
 pub mod judge;
-pub mod median;
 pub mod provenance;
 pub mod samples;
-pub mod summary;
-pub mod sweep;
-pub mod table;
+
+pub use mirrorball_report::{figure, median, summary, sweep, table};
 
 use std::io;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mirrorball_abi::WorkloadKind;
+use mirrorball_report::sweep::Published;
 use serde::{Serialize, Serializer};
 
 use super::linux::LinuxSpec;
@@ -229,21 +230,6 @@ pub struct Sweep {
     /// What others measured for such numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
-}
-
-/// Published values of a sweep, in percent of the memory in use; empty where there are none.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Published {
-    /// Where they were published.
-    pub source: String,
-    /// Numbers of guests.
-    pub count: Vec<u32>,
-    /// Pages that share a frame.
-    pub shared: Vec<f64>,
-    /// Pages saved.
-    pub reclaimed: Vec<f64>,
-    /// Pages of zeros.
-    pub zero: Vec<f64>,
 }
 
 /// A set of mechanisms: one point of the matrix.

@@ -1,8 +1,8 @@
 //! Which mechanisms are on, and the settings of the scanners.
 
-use super::super::model::{
-    KsmSpec, MechanismSet, Published, ScanOrder, ScannerSpec, Sweep, Switchable,
-};
+use mirrorball_report::sweep::Published;
+
+use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Sweep, Switchable};
 use super::super::reader::{At, Fields, FromNode};
 use super::super::text::Node;
 use super::super::units::{Count, Percent, Switch};

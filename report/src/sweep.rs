@@ -7,9 +7,25 @@ use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 use kuva::render::render::render_multiple;
 
+use serde::{Deserialize, Serialize};
+
 use super::figure::plain_ids;
 use super::summary::{Cell, Figures};
-use crate::spec::Published;
+
+/// Published values of a sweep, in percent of the memory in use; empty where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// Where they were published.
+    pub source: String,
+    /// Numbers of guests.
+    pub count: Vec<u32>,
+    /// Pages that share a frame.
+    pub shared: Vec<f64>,
+    /// Pages saved.
+    pub reclaimed: Vec<f64>,
+    /// Pages of zeros.
+    pub zero: Vec<f64>,
+}
 
 /// One line of the figure.
 struct Curve {

@@ -12,11 +12,11 @@ use kuva::render::plots::Plot;
 use kuva::render::render::render_multiple;
 use resvg::{tiny_skia, usvg};
 
-use super::samples::{MACHINE, Sample};
-use super::table::bytes;
+use crate::samples::{MACHINE, Sample};
+use crate::table::bytes;
 
 /// DejaVu Sans; its licence is beside it.
-const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans.ttf");
+const FONT: &[u8] = include_bytes!("../assets/DejaVuSans.ttf");
 /// More points than this can't be told apart in the figure.
 const MOST_POINTS: usize = 1500;
 /// Twice the size of the SVG, for screens and papers.
