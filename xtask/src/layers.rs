@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mirrorball-report",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["mirrorball-debian", "mirrorball-host"]),
 ];
 
 /// Crates without unsafe code.

@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask test` runs everything that must hold before a change lands.
 
+mod emulated;
 mod layers;
 mod packages;
 mod steps;
@@ -26,6 +27,8 @@ enum Task {
     },
     /// Check that dependencies between the crates point one way only.
     Layers,
+    /// Run the monitor's tests on the emulated host: Linux guests, which most machines' KVM can't run
+    Emulated,
     /// Build with the deliberately broken share protocol and show that torture fails.
     BrokenProtocol,
 }
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test { fast } => steps::test(fast),
+        Task::Emulated => emulated::test(),
         Task::Layers => layers::check(),
         Task::BrokenProtocol => steps::broken_protocol(),
     }

@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, each a command that a developer can run alone.
 
-use crate::{layers, packages};
+use crate::{emulated, layers, packages};
 use anyhow::{Context, Result, bail};
 use std::{process::Command, time::Instant};
 
@@ -37,6 +37,8 @@ pub(crate) fn test(fast: bool) -> Result<()> {
         cargo("torture, short form", &torture)?;
         let linux = ["test", "--release", "--quiet", "--test", "linux_guests"];
         cargo("Linux guests on the emulated host", &linux)?;
+        heading("the monitor's tests on the emulated host");
+        emulated::test()?;
     }
     println!("all steps passed in {:.0} s", start.elapsed().as_secs_f64());
     Ok(())

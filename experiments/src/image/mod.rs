@@ -98,23 +98,13 @@ pub struct Image {
 /// The folder where images are kept: `$XDG_CACHE_HOME/mirrorball/images`, or below `~/.cache`.
 #[must_use]
 pub fn cache_folder() -> PathBuf {
-    cache().join("images")
+    mirrorball_debian::default_cache().with_file_name("images")
 }
 
 /// The folder beside it where Debian packages, and what is made of them, are kept.
 #[must_use]
 pub fn packages_folder() -> PathBuf {
-    cache().join("debian")
-}
-
-fn cache() -> PathBuf {
-    let home = || std::env::home_dir().map(|home| home.join(".cache"));
-    let absolute =
-        |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .and_then(absolute)
-        .or_else(home);
-    base.unwrap_or_else(std::env::temp_dir).join("mirrorball")
+    mirrorball_debian::default_cache()
 }
 
 /// The image of a source, built if it is not in the cache yet.

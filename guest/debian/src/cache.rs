@@ -18,6 +18,20 @@ const UNFINISHED: &str = ".building-";
 pub(crate) const APT: &str = "apt";
 const APT_UNFINISHED: &str = ".bin.";
 
+/// The cache that a user has unless told otherwise: `$XDG_CACHE_HOME/mirrorball/debian`, or the same
+/// below `~/.cache`.
+#[must_use]
+pub fn default_cache() -> PathBuf {
+    let home = || std::env::home_dir().map(|home| home.join(".cache"));
+    let absolute =
+        |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .and_then(absolute)
+        .or_else(home);
+    base.unwrap_or_else(std::env::temp_dir)
+        .join("mirrorball/debian")
+}
+
 /// The cache, held for writing until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Cache {

@@ -21,6 +21,7 @@ mod package;
 mod root;
 mod tool;
 
+pub use cache::default_cache;
 pub use error::DebianError;
 pub use image::{CachedImage, GuestImage, GuestImageSpec, guest_image, list};
 pub use job::job;
