@@ -39,6 +39,10 @@ pub const METRICS: &[&str] = &[
     "workload.seconds",
     "workload.operations",
     "workload.bytes",
+    "disk.mapped_pages",
+    "disk.copied_pages",
+    "disk.mapped_share",
+    "disk.image_reads",
     "sharing.oracle_share",
     "sharing.vmas",
     "sharing.broken_pages",
@@ -161,6 +165,9 @@ pub struct Figures {
     pub integrity: Integrity,
     /// What the workload did.
     pub workload: Workload,
+    /// What guests read from their disks.
+    #[serde(default)]
+    pub disk: Disk,
     /// How sharing went.
     pub sharing: Sharing,
     /// Starting the guests.
@@ -257,6 +264,20 @@ pub struct Workload {
     pub operations: Option<u64>,
     /// Bytes worked on.
     pub bytes: Option<u64>,
+}
+
+/// What guests read from their disks, before any scan could find it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Guest pages that were served by mapping a block's frame.
+    pub mapped_pages: Option<u64>,
+    /// Pages' worth of bytes that were copied: what is no whole page, was written by the guest
+    /// itself, or is kept unshared.
+    pub copied_pages: Option<u64>,
+    /// The mapped ones as a fraction of both.
+    pub mapped_share: Option<f64>,
+    /// Reads of the images' files, for all guests together.
+    pub image_reads: Option<u64>,
 }
 
 /// How sharing went.

@@ -21,7 +21,7 @@ const LEAN: TableStyle = TableStyle::new().header_separator(LineStyle::new('─'
 /// One row: its name, its unit and its text in a cell.
 type Row = (&'static str, &'static str, fn(&Figures) -> String);
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 20] = [
     ("guest-physical", "MiB", |f| mib(f.memory.guest_physical)),
     ("touched", "MiB", |f| mib(f.memory.touched)),
     ("machine memory", "MiB", |f| mib(f.memory.machine_used)),
@@ -32,6 +32,7 @@ const ROWS: [Row; 19] = [
     ("  by zero", "MiB", |f| mib(f.by_mechanism.zero)),
     ("  by KSM", "MiB", |f| mib(f.by_mechanism.ksm)),
     ("  KSM, less its cost", "MiB", net),
+    ("disk reads mapped", "%", |f| percent(f.disk.mapped_share)),
     ("of what is possible", "%", |f| {
         percent(f.sharing.oracle_share)
     }),

@@ -5,9 +5,10 @@
 //! budget, the table and the check against the kernel mean the same by "used".
 
 use mirrorball_pmap::{Mechanism, PAGE_BYTES, Totals};
+use mirrorball_virtio::BlockStats;
 
 use super::scanning::Reading;
-use crate::output::summary::{Accounting, ByMechanism, Memory};
+use crate::output::summary::{Accounting, ByMechanism, Disk, Memory};
 
 /// The largest gap between the pmap's account and the kernel's, as a fraction of the kernel's.
 const MOST_APART: f64 = 0.01;
@@ -47,6 +48,22 @@ pub fn by_mechanism(totals: &Totals, reading: &Reading) -> ByMechanism {
         content: by(Mechanism::Content),
         zero: Some(totals.zero * PAGE_BYTES),
         ksm: reading.ksm_saved(),
+    }
+}
+
+/// What these disks were read for; nothing where no page was read.
+pub fn disk(disks: impl IntoIterator<Item = BlockStats>) -> Disk {
+    let (mut mapped, mut copied, mut reads) = (0, 0, 0);
+    for disk in disks {
+        mapped += disk.mapped_pages;
+        copied += disk.copied_pages;
+        reads += disk.image_reads;
+    }
+    Disk {
+        mapped_pages: Some(mapped),
+        copied_pages: Some(copied),
+        mapped_share: fraction(mapped, mapped + copied),
+        image_reads: Some(reads),
     }
 }
 

@@ -369,6 +369,8 @@ impl<'a> Run<'a> {
             scanner: reading.ours.map(|stats| stats.cpu_seconds),
             ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
         };
+        let vms = self.machine.vms();
+        self.figures.disk = account::disk(vms.iter().flat_map(|vm| vm.block_stats()));
         self.figures.sharing = Sharing {
             oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
             vmas: Some(totals.vmas),

@@ -311,10 +311,10 @@ impl<'a> Fleet<'a> {
             None => format!("{name}: {cause}"),
         };
         guest.failed = !expected;
-        if expected {
-            self.told.note(text);
-        } else {
+        if !expected {
             self.told.fail("guest", text);
+        } else if hostile {
+            self.told.note(text);
         }
     }
 
