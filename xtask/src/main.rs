@@ -28,7 +28,10 @@ enum Task {
     /// Check that dependencies between the crates point one way only.
     Layers,
     /// Run the monitor's tests on the emulated host: Linux guests, which most machines' KVM can't run
-    Emulated,
+    Emulated {
+        /// Only tests whose names contain one of these words.
+        words: Vec<String>,
+    },
     /// Build with the deliberately broken share protocol and show that torture fails.
     BrokenProtocol,
 }
@@ -36,7 +39,7 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test { fast } => steps::test(fast),
-        Task::Emulated => emulated::test(),
+        Task::Emulated { words } => emulated::test(&words),
         Task::Layers => layers::check(),
         Task::BrokenProtocol => steps::broken_protocol(),
     }

@@ -162,6 +162,8 @@ fn guests_compute_right_while_their_memory_is_shared_as_fast_as_it_can_be() {
         interval: Duration::ZERO,
         settle: 0,
         nice: 0,
+        // Where there is one core, the guests need some of it.
+        cpu_percent: Some(40.0),
         ..ScannerConfig::default()
     };
     let scanner = Scanner::new(machine.pmap().clone(), &eager);
