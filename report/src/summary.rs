@@ -44,6 +44,7 @@ pub const METRICS: &[&str] = &[
     "disk.mapped_share",
     "disk.image_reads",
     "sharing.oracle_share",
+    "sharing.reclaimed_share",
     "sharing.vmas",
     "sharing.broken_pages",
     "sharing.hold_p99_seconds",
@@ -285,6 +286,8 @@ pub struct Disk {
 pub struct Sharing {
     /// Reclaimed as a fraction of what perfect sharing would reclaim.
     pub oracle_share: Option<f64>,
+    /// Reclaimed as a fraction of the memory that guests use (ESX Server, figure 4).
+    pub reclaimed_share: Option<f64>,
     /// Mappings in use.
     pub vmas: Option<u64>,
     /// Shared pages that were broken by a write; `null` with KSM, whose breaks nobody counts.

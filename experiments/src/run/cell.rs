@@ -360,6 +360,7 @@ impl<'a> Run<'a> {
         let oracle = oracle::count(pmap);
         let memory = account::memory(&totals, &reading, oracle.reclaimable);
         let reclaimed = memory.reclaimed.unwrap_or(0);
+        let touched = memory.touched.unwrap_or(0);
         self.figures.memory = memory;
         self.figures.by_mechanism = account::by_mechanism(&totals, &reading);
         let cpu = self.machine.cpu_seconds();
@@ -373,6 +374,7 @@ impl<'a> Run<'a> {
         self.figures.disk = account::disk(vms.iter().flat_map(|vm| vm.block_stats()));
         self.figures.sharing = Sharing {
             oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
+            reclaimed_share: account::fraction(reclaimed, touched),
             vmas: Some(totals.vmas),
             // The kernel does not count the pages of KSM's that are broken.
             broken_pages: reading.ksm.is_none().then_some(totals.broken),

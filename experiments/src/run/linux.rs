@@ -64,9 +64,14 @@ fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
     let (root, size) = match &linux.root {
         RootSpec::None => (Root::None, None),
         RootSpec::Busybox => (Root::Busybox, None),
-        RootSpec::Packages { packages, size } => {
-            let packages = packages.clone();
-            (Root::Full { packages }, size.map(|size| size.0))
+        RootSpec::Packages {
+            packages,
+            sources,
+            size,
+        } => {
+            let (packages, sources) = (packages.clone(), sources.clone());
+            let full = Root::Full { packages, sources };
+            (full, size.map(|size| size.0))
         }
         RootSpec::Image(path) => (Root::Image(resolve(folder, path)), None),
     };

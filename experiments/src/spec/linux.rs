@@ -39,6 +39,8 @@ pub enum RootSpec {
     Packages {
         /// Their names.
         packages: Vec<String>,
+        /// Source packages, unpacked below `/usr/src`.
+        sources: Vec<String>,
         /// Size of the file system; by default what is in it and some room.
         size: Option<Size>,
     },
@@ -70,15 +72,19 @@ impl FromNode for RootSpec {
         if let Value::Map(_) = node.value {
             let fields = at.fields(node, "a map with `packages` or `image`")?;
             let image = fields.get::<String>("image").map(PathBuf::from);
-            let (packages, size) = match image {
-                Some(_) => (None, None),
-                None => (fields.need::<Vec<String>>("packages"), fields.get("size")),
-            };
+            if let Some(image) = image {
+                fields.finish();
+                return Some(Self::Image(image));
+            }
+            let packages = fields.need::<Vec<String>>("packages");
+            let sources = fields.or("sources", Vec::new());
+            let size = fields.get("size");
             fields.finish();
-            return match image {
-                Some(image) => Some(Self::Image(image)),
-                None => packages.map(|packages| Self::Packages { packages, size }),
-            };
+            return Some(Self::Packages {
+                packages: packages?,
+                sources,
+                size,
+            });
         }
         at.word(node, &[("none", 0), ("busybox", 1)])
             .map(|word| if word == 0 { Self::None } else { Self::Busybox })

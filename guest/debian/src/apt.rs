@@ -85,6 +85,20 @@ impl Apt {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// The archives whose package lists apt has.
+    pub(crate) fn archives(&self) -> Result<Vec<String>, DebianError> {
+        let arguments = [
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+        ];
+        let output = self.output(APT_GET, "packages", &arguments)?;
+        let text = APT_GET.check(&self.folder, output)?;
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     /// Makes sure that there are package lists.
     pub(crate) fn ensure_lists(&self, progress: &dyn Fn(&str)) -> Result<(), DebianError> {
         let arguments = [

@@ -19,6 +19,7 @@ mod kernel;
 pub mod modules;
 mod package;
 mod root;
+mod source;
 mod tool;
 
 pub use cache::default_cache;

@@ -13,7 +13,7 @@ use crate::tool::{DPKG, says_full};
 /// The name of the description beside an unpacked package.
 const DESCRIPTION: &str = "package.json";
 /// The folder beside it that holds the package's files.
-const FILES: &str = "files";
+pub(crate) const FILES: &str = "files";
 
 /// A package's files, as they would lie below `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ fn escaped(version: &str) -> String {
     version.replace(':', "%3a")
 }
 
-fn cached(cache: &Cache, name: &str, version: &str) -> Option<Unpacked> {
+pub(crate) fn cached(cache: &Cache, name: &str, version: &str) -> Option<Unpacked> {
     apt::is_version(version).then(|| read(&cache.path(&place(name, version))))?
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn all_cached(cache: &Cache) -> Vec<Unpacked> {
 }
 
 /// Any version that is in the cache, the one unpacked last first.
-fn any_cached(cache: &Cache, name: &str) -> Option<Unpacked> {
+pub(crate) fn any_cached(cache: &Cache, name: &str) -> Option<Unpacked> {
     let mut found = all_cached(cache);
     found.retain(|package| package.name == name);
     found.pop()
@@ -206,12 +206,25 @@ fn unpack(cache: &Cache, folder: &Path, choice: &Choice) -> Result<(), DebianErr
         version: choice.version.clone(),
         sha256: digest_of(&file)?,
     };
+    keep(cache, &made, unpacked)?;
+    fs::remove_file(&file).map_err(|error| DebianError::io(&file, error))
+}
+
+/// Gives a folder with a package's files its place in the cache.
+pub(crate) fn keep(
+    cache: &Cache,
+    made: &Path,
+    unpacked: Unpacked,
+) -> Result<Unpacked, DebianError> {
     let path = made.join(DESCRIPTION);
     let text = serde_json::to_vec_pretty(&unpacked)
         .map_err(|error| DebianError::io(&path, error.into()))?;
     fs::write(&path, text).map_err(|error| DebianError::io(&path, error))?;
-    cache.keep(&made, &place(&choice.name, &choice.version))?;
-    fs::remove_file(&file).map_err(|error| DebianError::io(&file, error))
+    let kept = cache.keep(made, &place(&unpacked.name, &unpacked.version))?;
+    Ok(Unpacked {
+        folder: kept.join(FILES),
+        ..unpacked
+    })
 }
 
 /// Downloads into `folder`.

@@ -1,4 +1,4 @@
-//! The programs that do the work: apt, dpkg, xz, mkfs.ext4. They say why they failed in English.
+//! The programs that do the work: apt, dpkg, tar, xz, mkfs.ext4. They say why they failed in English.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,9 @@ pub(crate) struct Tool {
 
 pub(crate) const APT_GET: Tool = Tool::new("apt-get", "apt");
 pub(crate) const APT_CACHE: Tool = Tool::new("apt-cache", "apt");
+pub(crate) const APT_CONFIG: Tool = Tool::new("apt-config", "apt");
 pub(crate) const DPKG: Tool = Tool::new("dpkg", "dpkg");
+pub(crate) const TAR: Tool = Tool::new("tar", "tar");
 pub(crate) const MKFS: Tool = Tool::new("mkfs.ext4", "e2fsprogs");
 
 impl Tool {

@@ -370,7 +370,13 @@ fn a_users_folder_with_a_kernel_serves_as_its_package_does() {
 #[test]
 fn a_full_root_compiles_c() {
     let packages = commands(&["gcc", "make", "libc6-dev"]);
-    let Some(image) = image("6.12", Root::Full { packages }) else {
+    let Some(image) = image(
+        "6.12",
+        Root::Full {
+            packages,
+            sources: Vec::new(),
+        },
+    ) else {
         return;
     };
     let mut source = String::from("mkdir /work && cd /work\n");

@@ -17,6 +17,7 @@ use crate::DebianError;
 use crate::apt::{self, Apt, Choice};
 use crate::cache::{Cache, digest};
 use crate::package::{Unpacked, fetch_all};
+use crate::source::fetch_sources;
 use crate::tool::Tool;
 use ext4::Room;
 use stage::Stage;
@@ -57,6 +58,8 @@ pub enum Root {
     Full {
         /// The packages.
         packages: Vec<String>,
+        /// Source packages (`name` or `name=version`), each unpacked below `/usr/src/NAME`.
+        sources: Vec<String>,
     },
     /// The user's own ext4 image, used as it is.
     Image(PathBuf),
@@ -67,8 +70,16 @@ impl std::fmt::Display for Root {
         match self {
             Self::None => f.write_str("none"),
             Self::Busybox => f.write_str("busybox"),
-            Self::Full { packages } if packages.is_empty() => f.write_str("debian"),
-            Self::Full { packages } => write!(f, "debian with {}", packages.join(" ")),
+            Self::Full { packages, sources } => {
+                f.write_str("debian")?;
+                if !packages.is_empty() {
+                    write!(f, " with {}", packages.join(" "))?;
+                }
+                if !sources.is_empty() {
+                    write!(f, ", sources of {}", sources.join(" "))?;
+                }
+                Ok(())
+            }
             Self::Image(path) => write!(f, "{}", path.display()),
         }
     }
@@ -95,7 +106,11 @@ pub(crate) fn prepare(
         Root::None => return Ok(None),
         Root::Image(path) => return given(path).map(Some),
         Root::Busybox => Vec::new(),
-        Root::Full { packages } => chosen(packages, cache, progress)?,
+        Root::Full { packages, sources } => {
+            let mut all = chosen(packages, cache, progress)?;
+            all.extend(fetch_sources(cache, sources, progress)?);
+            all
+        }
     };
     let parts = [
         BUILDER_VERSION.to_owned(),
@@ -210,7 +225,13 @@ mod tests {
     #[test]
     fn roots_are_told_in_words() {
         let packages = vec!["gcc".to_owned(), "make".to_owned()];
-        assert_eq!(Root::Full { packages }.to_string(), "debian with gcc make");
+        let full = |packages, sources| Root::Full { packages, sources }.to_string();
+        assert_eq!(full(packages.clone(), Vec::new()), "debian with gcc make");
+        let sources = vec!["lua5.4".to_owned()];
+        assert_eq!(
+            full(packages, sources),
+            "debian with gcc make, sources of lua5.4"
+        );
         assert_eq!(Root::Busybox.to_string(), "busybox");
         assert_eq!(Root::Image("/x/y".into()).to_string(), "/x/y");
     }
