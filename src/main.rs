@@ -2,6 +2,7 @@
 //! for commands that run on an emulated host.
 
 mod host;
+mod image;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +11,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use host::HostOptions;
+use image::ImageCommand;
 use mirrorball_experiments::output::{provenance, table};
 use mirrorball_experiments::run::{Options, Style};
-use mirrorball_experiments::spec::{HostFacts, ImageSource, Loaded, SpecError};
-use mirrorball_experiments::{bench, doctor, exit, image, run, spec};
+use mirrorball_experiments::spec::{HostFacts, Loaded, SpecError};
+use mirrorball_experiments::{bench, doctor, exit, run, spec};
 
 /// Causes that are shown; a fault of the host often fails all guests alike.
 const MOST_CAUSES: usize = 5;
@@ -47,6 +49,9 @@ enum Command {
         /// Only this mechanism set (may be repeated)
         #[arg(long, value_name = "CELL")]
         only: Vec<String>,
+        /// Show this VM's console on standard error while it runs (may be repeated)
+        #[arg(long, value_name = "VM")]
+        console: Vec<String>,
         /// How progress is shown on standard error
         #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
         progress: ProgressStyle,
@@ -59,14 +64,8 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Make the disk images of an experiment, or of a folder, and print where they are
-    Image {
-        /// An experiment file, or a folder of files
-        source: PathBuf,
-        /// Seed of the table file (of a folder's image)
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-    },
+    /// Make the images of an experiment, of a folder or of a Linux guest, or list those there are
+    Image(ImageCommand),
     /// Measure what the mechanisms cost, as ratios from one run
     Bench {
         /// Repetitions of each measurement
@@ -134,6 +133,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
             runs,
             seed,
             only,
+            console,
             progress,
             host,
         } => {
@@ -142,13 +142,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
                 runs: *runs,
                 seed: *seed,
                 only: only.clone(),
+                console: console.clone(),
                 progress: (*progress).into(),
                 ..Options::default()
             };
             run_experiment(file, &options, host, cli.json)
         }
         Command::Validate { files } => validate(files, cli.json),
-        Command::Image { source, seed } => make_images(source, *seed, cli.json),
+        Command::Image(command) => image::run(command, cli.json),
         Command::Bench { output, host, .. } if host.emulated() => {
             let folder = output.as_ref().map(|file| folder_of(file));
             host::run_here_as_there(host, folder)
@@ -272,48 +273,6 @@ fn validate(files: &[PathBuf], json: bool) -> anyhow::Result<u8> {
         print(&format!("{}\n", serde_json::to_string_pretty(&checked)?))?;
     }
     Ok(codes.into_iter().min().unwrap_or(exit::OK))
-}
-
-fn make_images(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
-    let (sources, folder, seed) = if source.is_dir() {
-        let source = ImageSource::Directory(source.to_owned());
-        (
-            vec![("directory".to_owned(), source)],
-            PathBuf::from("."),
-            seed,
-        )
-    } else {
-        match load(source, None) {
-            Ok(loaded) => {
-                let seed = loaded.experiment.seed;
-                (
-                    loaded.experiment.images.into_iter().collect(),
-                    loaded.folder,
-                    seed,
-                )
-            }
-            Err(code) => return Ok(code),
-        }
-    };
-    let mut images = std::collections::BTreeMap::new();
-    for (id, source) in sources {
-        match image::prepare(&source, &folder, seed, &image::cache_folder()) {
-            Ok(image) if json => drop(images.insert(id, image)),
-            Ok(image) => print(&format!(
-                "{id}: {} ({} MiB)\n",
-                image.path.display(),
-                image.bytes >> 20
-            ))?,
-            Err(error) => {
-                eprintln!("mirrorball: image {id}: {error}");
-                return Ok(exit::HOST);
-            }
-        }
-    }
-    if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&images)?))?;
-    }
-    Ok(exit::OK)
 }
 
 fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> anyhow::Result<u8> {

@@ -24,7 +24,7 @@ pub mod transport;
 
 pub use balloon::{Balloon, BalloonCounts, GuestStatistics};
 pub use block::{BlockDevice, BlockStats};
-pub use console::{Console, InputFull};
+pub use console::{Console, InputFull, Tail};
 pub use device::{Completed, Device, DeviceError};
 pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, ext4_size};
 pub use rng::Rng;

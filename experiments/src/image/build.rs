@@ -6,18 +6,15 @@
 use std::fs::{self, File, FileTimes};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use mirrorball_debian::ext4::{BLOCK, EPOCH, Format, INODE};
+
 use super::sources::Entry;
-use super::{ImageError, stamp, table};
+use super::{ImageError, table};
 use crate::output::is_full;
 
-/// Every time in an image: 2024-01-01 00:00:00 UTC, as seconds.
-const EPOCH: u32 = 1_704_067_200;
-const BLOCK: u64 = 4096;
-const INODE: u64 = 256;
 /// Bytes of the table file.
 pub const TABLE_BYTES: u64 = 8 << 20;
 /// Features of the file system: what the guest's read-only reader knows, and nothing that holds
@@ -26,22 +23,6 @@ const FEATURES: &str =
     "none,filetype,extent,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr";
 const UUID: &str = "6d697272-6f72-6261-6c6c-000000000001";
 const HASH_SEED: &str = "6d697272-6f72-6261-6c6c-000000000002";
-
-/// The path of `mkfs.ext4` and its version, which is part of an image's key.
-///
-/// # Errors
-/// It is not installed.
-pub fn mkfs() -> Result<(PathBuf, String), ImageError> {
-    // /sbin is not on everyone's PATH.
-    for program in ["mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"] {
-        if let Ok(output) = Command::new(program).arg("-V").output() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let version = text.lines().next().unwrap_or_default().trim().to_owned();
-            return Ok((PathBuf::from(program), version));
-        }
-    }
-    Err(ImageError::NoMkfs)
-}
 
 /// Builds an image of `entries` and a table from `seed` at `target`, staging under `scratch`.
 ///
@@ -53,7 +34,6 @@ pub fn build(
     scratch: &Path,
     target: &Path,
 ) -> Result<(), ImageError> {
-    let (program, _) = mkfs()?;
     let stage = tempfile::tempdir_in(scratch).map_err(|error| ImageError::io(scratch, error))?;
     let folders = fill(stage.path(), entries, seed)?;
     let sizes = entries.iter().map(|entry| entry.size).chain([TABLE_BYTES]);
@@ -62,40 +42,15 @@ pub fn build(
     let tables = (inodes * INODE).div_ceil(BLOCK);
     // A sixteenth more for extent blocks, bitmaps and backups of the superblock, and 2 MiB.
     let blocks = (data + tables) + (data + tables) / 16 + 512;
-    let output = Command::new(program)
-        .args([
-            "-q", "-F", "-b", "4096", "-m", "0", "-U", UUID, "-O", FEATURES,
-        ])
-        .args([
-            "-E",
-            &format!("hash_seed={HASH_SEED},lazy_itable_init=0,root_owner=0:0,nodiscard"),
-        ])
-        .args(["-I", &INODE.to_string(), "-N", &inodes.to_string(), "-d"])
-        .arg(stage.path())
-        .arg(target)
-        .arg(blocks.to_string())
-        .env("E2FSPROGS_FAKE_TIME", EPOCH.to_string())
-        .env("SOURCE_DATE_EPOCH", EPOCH.to_string())
-        .env("MKE2FS_CONFIG", "/dev/null")
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|error| ImageError::io(target, error))?;
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(ImageError::MkfsFailed {
-            status: output.status.to_string(),
-            reason,
-        });
-    }
-    let image = File::options()
-        .read(true)
-        .write(true)
-        .open(target)
-        .map_err(|error| ImageError::io(target, error))?;
-    stamp::set_change_times(&image, EPOCH).map_err(|error| ImageError::io(target, error))?;
-    image
-        .sync_all()
-        .map_err(|error| ImageError::io(target, error))
+    let format = Format {
+        features: FEATURES,
+        uuid: UUID,
+        hash_seed: HASH_SEED,
+        journal_mib: None,
+        inodes,
+        blocks,
+    };
+    Ok(format.make(stage.path(), target)?)
 }
 
 /// Copies all files into the stage; the number of folders.
@@ -224,7 +179,9 @@ mod tests {
         );
         assert_eq!(system.read("/table.dat").unwrap().len() as u64, TABLE_BYTES);
         assert_eq!(
-            crate::image::ext4::inspect(&target).unwrap().block_size,
+            mirrorball_debian::ext4::inspect(&target)
+                .unwrap()
+                .block_size,
             4096
         );
     }

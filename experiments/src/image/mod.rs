@@ -5,42 +5,31 @@
 //! never serves an old image, and needs no cleaning of wrong ones.
 
 mod build;
-pub mod ext4;
 mod sources;
-mod stamp;
 mod table;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mirrorball_debian::{DebianError, ext4};
 use sha2::{Digest, Sha256};
 
-pub use build::{TABLE_BYTES, mkfs};
+pub use build::TABLE_BYTES;
 pub use sources::{Entry, SourcesError};
 pub use table::{GROUPS, ROW};
 
 use crate::spec::{ImageSource, resolve};
 
 /// Raised when the builder's output changes for the same files.
-const BUILDER_VERSION: u32 = 1;
+const BUILDER_VERSION: u32 = 2;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The program that makes it is missing.
-    #[error(
-        "mkfs.ext4 was not found; install the package `e2fsprogs` (Debian: apt-get install e2fsprogs)"
-    )]
-    NoMkfs,
-    /// It ran and failed.
-    #[error("mkfs.ext4 failed ({status}): {reason}")]
-    MkfsFailed {
-        /// Its exit status.
-        status: String,
-        /// What it said.
-        reason: String,
-    },
+    /// `mkfs.ext4` is missing, failed or found no room.
+    #[error(transparent)]
+    Mkfs(#[from] DebianError),
     /// The files can't be listed.
     #[error(transparent)]
     Sources(#[from] SourcesError),
@@ -149,6 +138,36 @@ pub fn prepare(
     })
 }
 
+/// An image in a cache folder.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CachedDisk {
+    /// What it was made of, as SHA-256.
+    pub digest: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The images in a cache folder. A folder that does not exist has none.
+#[must_use]
+pub fn list(cache: &Path) -> Vec<CachedDisk> {
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let image = |entry: fs::DirEntry| {
+        let (path, name) = (entry.path(), entry.file_name());
+        let digest = name.to_str()?.strip_suffix(".ext4")?.to_owned();
+        let bytes = entry.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        Some(CachedDisk {
+            digest,
+            path,
+            bytes,
+        })
+    };
+    let mut found: Vec<_> = entries.filter_map(image).collect();
+    found.sort_by(|one, two| one.digest.cmp(&two.digest));
+    found
+}
+
 /// Entries moved below a folder of the image.
 fn in_folder(folder: &str, entries: Vec<Entry>) -> Vec<Entry> {
     entries
@@ -180,7 +199,7 @@ fn given(path: &Path) -> Result<Image, ImageError> {
 }
 
 fn key(entries: &[Entry], seed: u64) -> Result<String, ImageError> {
-    let (_, version) = build::mkfs()?;
+    let version = ext4::version()?;
     let mut digest = Sha256::new();
     digest.update(format!(
         "{BUILDER_VERSION} {version} {seed} {TABLE_BYTES}\n"
@@ -232,6 +251,11 @@ mod tests {
         assert!(!second.cached && second.digest != first.digest);
         let left = fs::read_dir(cache.path()).unwrap().count();
         assert_eq!(left, 2, "something half-built was left");
+        fs::create_dir(cache.path().join(".building-x")).unwrap();
+        let listed = list(cache.path());
+        let is_there = |image: &Image| listed.iter().any(|disk| disk.path == image.path);
+        assert!(listed.len() == 2 && is_there(&first) && is_there(&second));
+        assert!(list(&cache.path().join("none")).is_empty());
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn collect(kvm: &str) -> Provenance {
         } else {
             "release"
         },
-        mkfs: crate::image::mkfs().ok().map(|(_, version)| version),
+        mkfs: mirrorball_debian::ext4::version().ok(),
         command_line: std::env::args_os()
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect(),

@@ -100,6 +100,20 @@ impl Agent {
         }
     }
 
+    /// The command that has not ended, if one has not: the first, since they run in order.
+    #[must_use]
+    pub fn running(&self) -> Option<usize> {
+        let open = |command: &CommandRecord| command.exit_code.is_none();
+        self.commands.iter().position(open)
+    }
+
+    /// A command by its number.
+    #[must_use]
+    pub fn command(&self, number: usize) -> Option<&str> {
+        let record = self.commands.get(number)?;
+        Some(&record.command)
+    }
+
     /// Takes in one line.
     pub fn take(&mut self, line: &str) {
         let mut words = line.split_ascii_whitespace();

@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub run: u32,
     /// What boots in place of the splash guest, by guest group.
     pub guests: &'a Guests,
+    /// VMs whose consoles are shown.
+    pub consoles: &'a [String],
     /// Disk images by id.
     pub images: &'a BTreeMap<String, PathBuf>,
     /// What Linux guests boot, by guest group.

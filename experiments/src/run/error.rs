@@ -33,6 +33,9 @@ pub enum RunError {
     /// A cell that the experiment does not have was asked for.
     #[error("there is no cell `{0}`; this experiment has {1}")]
     NoCell(String, String),
+    /// The console of a VM that the experiment does not have was asked for.
+    #[error("there is no VM `{0}`; this experiment has {1}")]
+    NoVm(String, String),
     /// The monitor can't go on.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
@@ -107,7 +110,8 @@ impl RunError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Stopped(code) => *code,
-            Self::NoCell(..) => exit::USAGE,
+            Self::NoCell(..) | Self::NoVm(..) => exit::USAGE,
+            Self::Debian(error) if error.is_of_the_request() => exit::INVALID,
             Self::NoImage(_) => exit::INTERNAL,
             Self::Monitor(MonitorError::Disk(_))
             | Self::Guest {

@@ -14,7 +14,10 @@ use mirrorball_virtio::{BaseImage, OverlayMode};
 
 use super::agent::{Agent, Stage};
 use super::cell::Context;
+use super::follow::Follower;
 use super::linux;
+use super::overdue::Watch;
+use super::progress::Progress;
 use super::told::{Command, Told};
 use super::{Guests, RunError};
 use crate::spec::{DiskMode, Experiment, MechanismSet};
@@ -35,6 +38,10 @@ struct Guest {
     command: u64,
     /// What a Linux guest has said; `None` for thin guests, which tell by their status.
     agent: Option<Agent>,
+    /// A Linux guest's own time limits.
+    watch: Option<Watch>,
+    /// Shows its console.
+    follower: Option<Follower>,
     /// It has ended its workload, or will never.
     settled: bool,
     /// It is a cause of the run's failure.
@@ -59,6 +66,9 @@ pub struct Fleet<'a> {
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
     guests: Vec<Guest>,
+    /// Whose consoles are shown, and where.
+    consoles: &'a [String],
+    progress: Arc<Progress>,
     /// Guests made so far in each group, for their names.
     made: Vec<u32>,
     /// What guests told that are gone, and how any failed.
@@ -102,6 +112,8 @@ impl<'a> Fleet<'a> {
             images: opened,
             disks: context.folder.join(format!("disks/{cell}-{run}")),
             guests: Vec::new(),
+            consoles: context.consoles,
+            progress: context.progress.clone(),
             made: vec![0; experiment.guests.len()],
             told: Told::new(cell, run, context.folder.clone()),
         })
@@ -185,11 +197,16 @@ impl<'a> Fleet<'a> {
             }
             Err(cause) => return Err(RunError::Guest { name, cause }),
         };
+        let shown = self.consoles.contains(&name);
+        let follower = shown.then(|| Follower::start(&vm, self.progress.clone()));
+        let linux = spec.system.linux();
         self.guests.push(Guest {
             group,
             vm: vm.clone(),
             command: 0,
-            agent: spec.system.linux().map(|linux| Agent::new(&linux.run)),
+            agent: linux.map(|linux| Agent::new(&linux.run)),
+            watch: linux.map(|linux| Watch::new(linux, Instant::now())),
+            follower: follower.transpose().map_err(RunError::Thread)?,
             settled: false,
             failed: false,
         });
@@ -264,6 +281,7 @@ impl<'a> Fleet<'a> {
                     Err(WaitError::TimedOut) if now >= until => return Ok(Waited::TimedOut),
                     Err(WaitError::TimedOut) => {}
                 }
+                self.end_overdue();
                 if look()? {
                     return Ok(Waited::Interrupted);
                 }
@@ -274,6 +292,24 @@ impl<'a> Fleet<'a> {
         } else {
             Waited::All
         })
+    }
+
+    /// Ends the Linux guests that take longer than they may.
+    fn end_overdue(&mut self) {
+        for guest in self.guests.iter_mut().filter(|guest| !guest.settled) {
+            let (Some(agent), Some(watch)) = (&mut guest.agent, &mut guest.watch) else {
+                continue;
+            };
+            for line in guest.vm.control_read() {
+                agent.take(&line);
+            }
+            if let Some(what) = watch.look(agent, guest.command > 0, Instant::now()) {
+                guest.vm.stop();
+                (guest.settled, guest.failed) = (true, true);
+                let name = guest.vm.name();
+                self.told.fail("timeout", format!("{name}: {what}"));
+            }
+        }
     }
 
     /// A guest that says it can't go on is a failure of the run, and is waited for no more.
@@ -405,8 +441,11 @@ impl<'a> Fleet<'a> {
             command,
             agent,
             failed,
+            follower,
             ..
         } = guest;
+        // It shows the last that was printed.
+        drop(follower);
         let spec = &self.experiment.guests[group];
         let whole = self.experiment.phases.workload_for.is_none();
         let said_failed = match (agent, spec.system.workload()) {

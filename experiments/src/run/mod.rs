@@ -6,7 +6,9 @@ mod cell;
 mod error;
 mod finished;
 mod fleet;
+mod follow;
 pub mod linux;
+mod overdue;
 mod progress;
 mod quiet;
 mod sampler;
@@ -31,7 +33,7 @@ pub use signals::Stop;
 
 use crate::image::{self, Image};
 use crate::output::summary::{Failure, Figures};
-use crate::spec::{Capability, Experiment, Loaded, MechanismSet};
+use crate::spec::{Capability, Experiment, GuestGroup, Loaded, MechanismSet};
 use cell::{Context, RunRecord};
 use progress::Progress;
 use sampler::Sink;
@@ -51,6 +53,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Only these mechanism sets.
     pub only: Vec<String>,
+    /// VMs whose consoles are shown while they run.
+    pub console: Vec<String>,
     /// How progress is shown.
     pub progress: Style,
     /// What boots in place of the splash guest. Results do not tell of it, so the command line has
@@ -64,6 +68,7 @@ pub struct Options {
 /// It could not begin. What goes wrong later is in the result, beside what was measured before.
 pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
     let experiment = adapted(&loaded.experiment, options)?;
+    check_consoles(&experiment, &options.console)?;
     let kvm = check_host(&experiment)?;
     let stop = Stop::on_signals().map_err(RunError::Thread)?;
     let runs = experiment.matrix.len() * experiment.repeat.runs as usize;
@@ -92,7 +97,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         .collect();
     let error = run_all(
         &experiment,
-        &options.guests,
+        options,
         (&paths, &systems),
         &mut store,
         &sink,
@@ -126,7 +131,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
 
 fn run_all(
     experiment: &Experiment,
-    guests: &Guests,
+    options: &Options,
     (images, systems): (&BTreeMap<String, PathBuf>, &linux::Images),
     store: &mut Store,
     sink: &Arc<Mutex<Sink>>,
@@ -146,7 +151,8 @@ fn run_all(
             experiment,
             set: &experiment.matrix[planned.cell],
             run: planned.run,
-            guests,
+            guests: &options.guests,
+            consoles: &options.console,
             images,
             systems,
             folder: store.path().to_owned(),
@@ -221,6 +227,25 @@ fn adapted(experiment: &Experiment, options: &Options) -> Result<Experiment, Run
     experiment.repeat.runs = options.runs.unwrap_or(experiment.repeat.runs).max(1);
     experiment.seed = options.seed.unwrap_or(experiment.seed);
     Ok(experiment)
+}
+
+/// Whether there will be VMs of these names.
+fn check_consoles(experiment: &Experiment, names: &[String]) -> Result<(), RunError> {
+    for name in names {
+        let named = |group: &&GuestGroup| {
+            let number = name.strip_prefix(group.id.as_str());
+            let number = number.and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+            // A timeline may start more of them.
+            number.is_some_and(|number: u32| number > 0)
+        };
+        if !experiment.guests.iter().any(|group| named(&group)) {
+            let groups = experiment.guests.iter();
+            let known = groups.map(|group| format!("{0}-1 to {0}-{1}", group.id, group.count));
+            let known = known.collect::<Vec<_>>().join(", ");
+            return Err(RunError::NoVm(name.clone(), known));
+        }
+    }
+    Ok(())
 }
 
 /// Whether this host can run the experiment; the kind of its KVM.

@@ -84,6 +84,11 @@ impl Progress {
         }
     }
 
+    /// A line that was asked for, however progress is shown.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     /// A phase begins.
     pub fn phase(&self, cell: &str, run: u32, phase: &str) {
         let prefix = format!("{cell} {run}: {phase}");

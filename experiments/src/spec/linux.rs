@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::reader::{At, FromNode};
 use super::text::{Node, Value};
-use super::units::Size;
+use super::units::{Size, Time};
 
 /// A Linux guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +25,10 @@ pub struct LinuxSpec {
     pub run: Vec<String>,
     /// Kernel parameters after the monitor's own.
     pub command_line: String,
+    /// How long it may take to boot; then it is ended, and the others go on.
+    pub boot_timeout: Option<Time>,
+    /// How long each command may take.
+    pub command_timeout: Option<Time>,
 }
 
 /// The root file system of a Linux guest.
@@ -56,6 +60,8 @@ impl FromNode for LinuxSpec {
         let root = fields.or("root", RootSpec::Busybox);
         let run = fields.need::<Vec<String>>("run");
         let command_line = fields.or("command-line", String::new());
+        let boot_timeout = fields.get("boot-timeout");
+        let command_timeout = fields.get("command-timeout");
         fields.finish();
         Some(Self {
             kernel: kernel?,
@@ -63,6 +69,8 @@ impl FromNode for LinuxSpec {
             root,
             run: run?,
             command_line,
+            boot_timeout,
+            command_timeout,
         })
     }
 }

@@ -227,6 +227,10 @@ pub struct Sweep {
     pub guests: String,
     /// The numbers.
     pub count: Vec<u32>,
+    /// Ids of the mechanism sets that are swept; the others run once, with the group's own number.
+    /// All where none is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
     /// What others measured for such numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::ext4::Ext4Error;
 use crate::modules::ModuleError;
 use crate::root::RootError;
 
@@ -112,6 +113,26 @@ pub enum DebianError {
 }
 
 impl DebianError {
+    /// Whether what was asked for can't be had on any machine: the remedy is to ask for something
+    /// else.
+    #[must_use]
+    pub const fn is_of_the_request(&self) -> bool {
+        match self {
+            Self::Root(RootError::Image {
+                error: Ext4Error::Io(_),
+                ..
+            }) => false,
+            Self::UnknownPackage { .. }
+            | Self::UnknownVersion { .. }
+            | Self::UnknownKernel { .. }
+            | Self::Unsatisfiable { .. }
+            | Self::NotAKernel { .. }
+            | Self::Module(_)
+            | Self::Root(_) => true,
+            _ => false,
+        }
+    }
+
     /// An error of a file, with a full disk told apart.
     pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();

@@ -13,6 +13,7 @@ mod bzimage;
 mod cache;
 pub mod cpio;
 mod error;
+pub mod ext4;
 mod image;
 mod job;
 mod kernel;

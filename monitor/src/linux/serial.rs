@@ -1,12 +1,12 @@
 //! The serial port: a 16550 whose output is kept as a tail and, if asked, written to a file.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use mirrorball_virtio::Tail;
 use parking_lot::Mutex;
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
@@ -50,9 +50,8 @@ impl Trigger for Line {
 }
 
 /// Where output goes.
-#[derive(Default)]
 struct Output {
-    tail: VecDeque<u8>,
+    tail: Tail,
     log: Option<File>,
     /// Bytes that the log may still grow.
     log_room: usize,
@@ -68,8 +67,7 @@ impl SerialPort {
         };
         let log = log.map(File::create).transpose().map_err(failed)?;
         let line = EventFd::new(EFD_NONBLOCK).map_err(failed)?;
-        let mut output = Output::default();
-        (output.log, output.log_room) = (log, LONGEST_LOG);
+        let output = Output::new(log, LONGEST_LOG);
         let trigger = Line(line.try_clone().map_err(failed)?);
         Ok(Self {
             device: Mutex::new(Serial::new(trigger, output)),
@@ -84,9 +82,13 @@ impl SerialPort {
 
     /// The last output; what is not UTF-8 is shown as replacement characters.
     pub(crate) fn tail(&self) -> String {
-        let mut device = self.device.lock();
-        let tail = device.writer_mut().tail.make_contiguous();
-        String::from_utf8_lossy(tail).into_owned()
+        self.device.lock().writer_mut().tail.text()
+    }
+
+    /// What was printed since `seen` bytes had been, as far as it is kept, and the bytes printed so
+    /// far.
+    pub(crate) fn since(&self, seen: u64) -> (Vec<u8>, u64) {
+        self.device.lock().writer_mut().tail.since(seen)
     }
 
     /// A read of a port; `None` when it is not one of these.
@@ -114,9 +116,7 @@ fn offset(port: u16) -> Option<u8> {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let excess = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
-        self.tail.drain(..excess.min(self.tail.len()));
-        self.tail.extend(bytes);
+        self.tail.push(bytes);
         if self.log.is_some() {
             self.gathered.extend_from_slice(bytes);
             if bytes.contains(&b'\n') || self.gathered.len() >= LOG_CHUNK {
@@ -132,6 +132,15 @@ impl Write for Output {
 }
 
 impl Output {
+    fn new(log: Option<File>, log_room: usize) -> Self {
+        Self {
+            tail: Tail::new(TAIL),
+            log,
+            log_room,
+            gathered: Vec::new(),
+        }
+    }
+
     /// Writes what is gathered; a log that is full or can't be written ends.
     fn write_log(&mut self) -> io::Result<()> {
         let gathered = std::mem::take(&mut self.gathered);
@@ -191,8 +200,7 @@ mod tests {
     fn a_log_has_a_largest_size() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("console.log");
-        let mut output = Output::default();
-        (output.log, output.log_room) = (Some(File::create(&path).unwrap()), 20);
+        let mut output = Output::new(Some(File::create(&path).unwrap()), 20);
         for _ in 0..9 {
             output.write_all(b"0123456\n").unwrap();
         }

@@ -257,6 +257,17 @@ impl Vm {
             .map_or_else(String::new, |console| console.tail())
     }
 
+    /// What was printed there since `seen` bytes had been, as far as it is kept, and the bytes
+    /// printed so far: the next call's `seen`.
+    #[must_use]
+    pub fn console_since(&self, seen: u64) -> (Vec<u8>, u64) {
+        if let Guest::Linux(ports) = &self.context.guest {
+            return ports.serial().since(seen);
+        }
+        let console = self.devices.console.as_ref();
+        console.map_or((Vec::new(), seen), |console| console.since(seen))
+    }
+
     /// What its disks did, in order.
     #[must_use]
     pub fn block_stats(&self) -> Vec<BlockStats> {

@@ -6,8 +6,10 @@
 //! until the guest has room for it.
 
 mod lines;
+mod tail;
 
 pub use lines::{MAX_LINE, MAX_WAITING};
+pub use tail::Tail;
 
 use crate::device::{Completed, Device, DeviceError};
 use crate::queue::{self, Chain};
@@ -46,8 +48,7 @@ pub struct InputFull {
 
 /// One guest's console.
 pub struct Console {
-    tail_bytes: usize,
-    tail: Mutex<VecDeque<u8>>,
+    tail: Mutex<Tail>,
     lines: Option<Mutex<Lines>>,
     input: Mutex<VecDeque<u8>>,
     sink: Option<Sink>,
@@ -59,8 +60,7 @@ impl Console {
     #[must_use]
     pub fn new(tail_bytes: usize) -> Self {
         Self {
-            tail_bytes,
-            tail: Mutex::default(),
+            tail: Mutex::new(Tail::new(tail_bytes)),
             lines: None,
             input: Mutex::default(),
             sink: None,
@@ -90,7 +90,14 @@ impl Console {
     /// The last bytes of output; what is not UTF-8 is shown as replacement characters.
     #[must_use]
     pub fn tail(&self) -> String {
-        String::from_utf8_lossy(self.tail.lock().make_contiguous()).into_owned()
+        self.tail.lock().text()
+    }
+
+    /// What was printed since `seen` bytes had been, as far as it is kept, and the bytes printed so
+    /// far.
+    #[must_use]
+    pub fn since(&self, seen: u64) -> (Vec<u8>, u64) {
+        self.tail.lock().since(seen)
     }
 
     /// The whole lines that the guest has printed since the last call, without their ends; none of
@@ -129,12 +136,7 @@ impl Console {
     }
 
     fn print(&self, output: &[u8]) {
-        let kept = &output[output.len().saturating_sub(self.tail_bytes)..];
-        let mut tail = self.tail.lock();
-        let excess = (tail.len() + kept.len()).saturating_sub(self.tail_bytes);
-        tail.drain(..excess);
-        tail.extend(kept);
-        drop(tail);
+        self.tail.lock().push(output);
         if let Some(lines) = &self.lines {
             lines.lock().push(output);
         }
@@ -218,7 +220,7 @@ impl Device for Console {
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Console")
-            .field("tail_bytes", &self.tail_bytes)
+            .field("tail", &self.tail)
             .field("lines", &self.lines)
             .field("sink", &self.sink.is_some())
             .finish_non_exhaustive()
@@ -228,24 +230,6 @@ impl fmt::Debug for Console {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tail_is_bounded_and_keeps_the_end() {
-        let console = Console::new(8);
-        console.print(b"abc");
-        assert_eq!(console.tail(), "abc");
-        console.print(b"defghij");
-        assert_eq!(console.tail(), "cdefghij");
-        console.print(b"0123456789");
-        assert_eq!(console.tail(), "23456789");
-    }
-
-    #[test]
-    fn a_console_may_keep_nothing() {
-        let console = Console::new(0);
-        console.print(b"abc");
-        assert_eq!(console.tail(), "");
-    }
 
     #[test]
     fn input_is_taken_whole_or_not_at_all() {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Mark, Severity};
 use super::model::{Event, Experiment, ImageSource};
 use super::reader::Marks;
-use crate::image::ext4;
 use crate::output::summary;
+use mirrorball_debian::ext4;
 
 /// A results folder needs at most this much for a run without persistent disks.
 const RESULTS_ROOM: u64 = 64 << 20;

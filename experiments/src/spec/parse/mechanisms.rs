@@ -38,9 +38,12 @@ pub(super) fn points(sets: Vec<MechanismSet>, sweep: Option<&Sweep>) -> Vec<Mech
         return sets;
     };
     let point = |set: &MechanismSet| {
+        if !sweep.sets.is_empty() && !sweep.sets.contains(&set.id) {
+            return vec![set.clone()];
+        }
         let counts = sweep.count.iter();
         let sets = counts.map(|count| set.with_count(&sweep.guests, *count));
-        sets.collect::<Vec<_>>()
+        sets.collect()
     };
     sets.iter().flat_map(point).collect()
 }
@@ -51,11 +54,13 @@ impl FromNode for Sweep {
         let guests = fields.need::<String>("guests");
         let count = fields.need::<Vec<Count>>("count");
         not_empty(&fields, "count", "at least one number of guests");
+        let sets = fields.or("sets", Vec::<MechanismSet>::new());
         let published = fields.get("published");
         fields.finish();
         Some(Self {
             guests: guests?,
             count: count?.into_iter().map(|count| count.0).collect(),
+            sets: sets.into_iter().map(|set| set.id).collect(),
             published,
         })
     }
@@ -160,5 +165,33 @@ impl FromNode for Switchable {
                 ("content", Self::Content),
             ],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_that_are_not_swept_run_once() {
+        let known = |id: &str| {
+            let (_, on) = MechanismSet::KNOWN
+                .iter()
+                .find(|(name, _)| *name == id)
+                .unwrap();
+            MechanismSet::new(*on)
+        };
+        let ids = |swept: &[&str]| {
+            let sweep = Sweep {
+                guests: "linux".to_owned(),
+                count: vec![1, 4],
+                sets: swept.iter().map(|&id| id.to_owned()).collect(),
+                published: None,
+            };
+            let cells = points(vec![known("none"), known("all")], Some(&sweep));
+            cells.into_iter().map(|cell| cell.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&[]), ["none-1", "none-4", "all-1", "all-4"]);
+        assert_eq!(ids(&["all"]), ["none", "all-1", "all-4"]);
     }
 }

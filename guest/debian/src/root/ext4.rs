@@ -1,22 +1,13 @@
-//! A folder to an ext4 image, the same bytes each time and whoever builds it.
-//!
-//! `mkfs.ext4 -d` makes the image without root and without a mount. It copies owners and times of
-//! the files it reads, which depend on who built when; both are set in the image afterwards. The
-//! image has no checksums of metadata, so it may be rewritten in place.
+//! How large a root's image is, and what its file system has.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::check::{RootError, SUPERBLOCK};
+use super::check::RootError;
 use crate::DebianError;
-use crate::tool::MKFS;
+use crate::ext4::{BLOCK, Format, INODE};
 
-/// Every time in an image: 2024-01-01 00:00:00 UTC, as seconds.
-const EPOCH: u32 = 1_704_067_200;
-const BLOCK: u64 = 4096;
-const INODE: u64 = 256;
 /// What a root in use needs (a journal, indexed folders), and nothing with checksums.
 const FEATURES: &str = "none,has_journal,filetype,extent,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr,dir_index";
 /// Size of the journal.
@@ -33,13 +24,6 @@ pub(super) enum Room {
     Total(u64),
     /// Besides what is in it.
     Free(u64),
-}
-
-/// The version of `mkfs.ext4`, which can change an image's bytes.
-pub(super) fn version() -> Result<String, DebianError> {
-    let output = MKFS.output(Path::new("/"), &["-V"])?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// Makes an image of the folder `stage` at `target`.
@@ -64,27 +48,15 @@ pub(super) fn make(stage: &Path, room: Room, target: &Path) -> Result<(), Debian
         }
         Room::Total(bytes) => bytes / BLOCK,
     };
-    let folder = target.parent().unwrap_or(target);
-    let options = format!("hash_seed={HASH_SEED},lazy_itable_init=0,root_owner=0:0,nodiscard");
-    let output = MKFS.output_with(folder, |command| {
-        command
-            .args(["-q", "-F", "-b", "4096", "-m", "0", "-U", UUID])
-            .args(["-O", FEATURES, "-E", &options])
-            .args(["-J", &format!("size={JOURNAL_MIB}")])
-            .args(["-I", &INODE.to_string(), "-N", &inodes.to_string(), "-d"])
-            .args([stage, target])
-            .arg(blocks.to_string())
-            .env("E2FSPROGS_FAKE_TIME", EPOCH.to_string())
-            .env("SOURCE_DATE_EPOCH", EPOCH.to_string())
-            .env("MKE2FS_CONFIG", "/dev/null")
-    })?;
-    MKFS.check(folder, output)?;
-    let image = File::options().read(true).write(true).open(target);
-    let settled = image.and_then(|image| {
-        settle(&image)?;
-        image.sync_all()
-    });
-    settled.map_err(|error| DebianError::io(target, error))
+    let format = Format {
+        features: FEATURES,
+        uuid: UUID,
+        hash_seed: HASH_SEED,
+        journal_mib: Some(JOURNAL_MIB),
+        inodes,
+        blocks,
+    };
+    format.make(stage, target)
 }
 
 /// What the files of a folder need.
@@ -112,46 +84,6 @@ fn measure(folder: &Path, need: &mut Need) -> Result<(), DebianError> {
     // Blocks of names are filled to two thirds or more.
     need.blocks += (names * 3 / 2).div_ceil(BLOCK).max(1);
     Ok(())
-}
-
-/// Sets the times and the owner (root) of all inodes in use, in a fresh image of this module.
-fn settle(image: &File) -> io::Result<()> {
-    let word = |at: u64| -> io::Result<u32> {
-        let mut raw = [0; 4];
-        image.read_exact_at(&mut raw, at)?;
-        Ok(u32::from_le_bytes(raw))
-    };
-    let inodes = u64::from(word(SUPERBLOCK)?);
-    let per_group = u64::from(word(SUPERBLOCK + 0x28)?);
-    let size = usize::try_from(INODE).unwrap_or_default();
-    let mut table = vec![0; usize::try_from(per_group * INODE).unwrap_or_default()];
-    for group in 0..inodes.checked_div(per_group).unwrap_or_default() {
-        // Group descriptors of 32 bytes follow the block that holds the superblock.
-        let start = u64::from(word(BLOCK + group * 32 + 8)?) * BLOCK;
-        image.read_exact_at(&mut table, start)?;
-        for inode in table.chunks_exact_mut(size) {
-            // Inodes without links (`i_links_count`) are free.
-            if inode[0x1a..0x1c] != [0, 0] {
-                settle_inode(inode);
-            }
-        }
-        image.write_all_at(&table, start)?;
-    }
-    Ok(())
-}
-
-fn settle_inode(inode: &mut [u8]) {
-    // i_uid, i_gid and their high halves.
-    for at in [0x02, 0x18, 0x78, 0x7a] {
-        inode[at..at + 2].fill(0);
-    }
-    // i_atime, i_ctime, i_mtime, i_crtime, and the nanoseconds of each.
-    for at in [0x08, 0x0c, 0x10, 0x90] {
-        inode[at..at + 4].copy_from_slice(&EPOCH.to_le_bytes());
-    }
-    for at in [0x84, 0x88, 0x8c, 0x94] {
-        inode[at..at + 4].fill(0);
-    }
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub(crate) fn prepare(
     };
     let parts = [
         BUILDER_VERSION.to_owned(),
-        ext4::version()?,
+        crate::ext4::version()?,
         format!("{size:?}"),
         describe(&packages, busybox),
     ];
@@ -241,7 +241,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = given(file.path()).unwrap_err();
         assert!(
-            matches!(error, DebianError::Root(RootError::NotExt4 { .. })),
+            matches!(error, DebianError::Root(RootError::Image { .. })),
             "{error}"
         );
     }
