@@ -88,10 +88,14 @@ impl BlockStats {
                 self.last_error = Some(failure.to_string());
             }
         }
-        self.latency
-            .saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        // `saturating_record` would cut every value to the histogram's first range of 2 ns.
+        let nanoseconds = u64::try_from(time.min(LONGEST).as_nanos());
+        let _ = self.latency.record(nanoseconds.unwrap_or(u64::MAX));
     }
 }
+
+/// Longer requests are counted as so long: the histogram stays small.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Two significant digits keep an idle guest's histogram small; it grows as it needs to.
 #[allow(
@@ -100,4 +104,20 @@ impl BlockStats {
 )]
 fn latency() -> Histogram<u64> {
     Histogram::new(2).expect("2 significant digits are possible")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_histogram_grows_to_the_latencies_it_is_given() {
+        let mut stats = BlockStats::new();
+        for time in [Duration::from_micros(40), Duration::from_secs(u64::MAX)] {
+            stats.count(Kind::Flush, time, &Ok((Moved::default(), 0)));
+        }
+        let values = (stats.latency.min(), stats.latency.max());
+        assert!((39_000..=41_000).contains(&values.0), "{values:?}");
+        assert!(values.1 >= 3_600_000_000_000, "{values:?}");
+    }
 }
