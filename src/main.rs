@@ -3,6 +3,7 @@
 
 mod host;
 mod image;
+mod report;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -80,6 +81,8 @@ enum Command {
         #[command(flatten)]
         host: HostOptions,
     },
+    /// Make one HTML file and figures of stored results; needs no KVM
+    Report(report::ReportOptions),
     /// Say what this host can do and what is in the way; restore KSM after a killed run
     Doctor {
         #[command(flatten)]
@@ -157,6 +160,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Bench {
             runs, only, output, ..
         } => measure(*runs, only, output.as_deref(), cli.json),
+        Command::Report(options) => report::report(options, cli.json),
         Command::Doctor { host } if host.emulated() => host::run_here_as_there(host, None),
         Command::Doctor { .. } => {
             let diagnosis = doctor::examine();

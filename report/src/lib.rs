@@ -6,9 +6,11 @@
 //! figure is drawn in one place only.
 
 pub mod figure;
+pub mod html;
 pub mod median;
+pub mod metrics;
+pub mod results;
 pub mod samples;
 pub mod stats;
 pub mod summary;
-pub mod sweep;
 pub mod table;

@@ -7,7 +7,7 @@ pub mod judge;
 pub mod provenance;
 pub mod samples;
 
-pub use mirrorball_report::{figure, median, summary, sweep, table};
+pub use mirrorball_report::{figure, median, summary, table};
 
 use std::io;
 use std::path::PathBuf;

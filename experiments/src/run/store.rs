@@ -13,7 +13,7 @@ use crate::output::median::median;
 use crate::output::provenance::{self, Provenance};
 use crate::output::samples::{Sample, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
-use crate::output::{OutputError, README, figure, histogram, sweep, table};
+use crate::output::{OutputError, README, figure, histogram, table};
 use crate::spec::{Experiment, MechanismSet};
 
 /// `run.json`.
@@ -144,7 +144,7 @@ impl Store {
         }
         let summary = self.summary(interrupted);
         if let Some(spec) = &self.experiment.sweep
-            && let Some(svg) = sweep::sweep_svg(title, &summary.cells, spec.published.as_ref())
+            && let Some(svg) = figure::sweep_svg(title, &summary.cells, spec.published.as_ref())
         {
             self.figure("sweep", &svg)?;
         }

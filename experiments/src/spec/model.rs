@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mirrorball_abi::WorkloadKind;
-use mirrorball_report::sweep::Published;
+use mirrorball_report::figure::Published;
 use serde::{Serialize, Serializer};
 
 use super::linux::LinuxSpec;

@@ -111,6 +111,20 @@ pub struct Pair {
     pub value: f64,
 }
 
+/// The values of the repeats that both have; each value comes with the number of its run.
+#[must_use]
+pub fn pairs_of(base: &[(u32, f64)], values: &[(u32, f64)]) -> Vec<Pair> {
+    let pair = |(run, value): &(u32, f64)| {
+        let (_, base) = base.iter().find(|(other, _)| other == run)?;
+        Some(Pair {
+            run: *run,
+            base: *base,
+            value: *value,
+        })
+    };
+    values.iter().filter_map(pair).collect()
+}
+
 /// How values stand to those of the baseline in the same repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Paired {

@@ -1,6 +1,6 @@
 //! Which mechanisms are on, and the settings of the scanners.
 
-use mirrorball_report::sweep::Published;
+use mirrorball_report::figure::Published;
 
 use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Sweep, Switchable};
 use super::super::reader::{At, Fields, FromNode};

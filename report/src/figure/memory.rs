@@ -1,0 +1,300 @@
+//! Where the memory that guests touched went over time; also `memory.svg` of a results folder.
+//!
+//! The stack is what guests use of the machine's memory, with what each mechanism saves on top: it
+//! is as high as what guests touched. Guest-physical memory would dwarf it where guests leave most
+//! of theirs untouched, so that figure stands in the subtitle.
+
+use kuva::plot::StackedAreaPlot;
+use kuva::prelude::ReferenceLine;
+use kuva::render::layout::Layout;
+use kuva::render::plots::Plot;
+
+use super::{Figure, Form, Key, Mark, Panel, draw, row};
+use crate::results::Results;
+use crate::samples::{MACHINE, Sample};
+use crate::table::bytes;
+
+/// More points than this can't be told apart in the figure.
+const MOST_POINTS: usize = 1500;
+/// The same for a panel of the page.
+const MOST_PANEL_POINTS: usize = 200;
+
+/// One layer of the stack.
+struct Layer {
+    label: &'static str,
+    color: &'static str,
+    value: fn(&Sample) -> u64,
+}
+
+/// From the bottom up: what machine memory is used for, then what was saved.
+const LAYERS: [Layer; 7] = [
+    Layer {
+        label: "used: private pages",
+        color: "#0072B2",
+        value: |s| s.private_bytes.saturating_sub(s.ksm_bytes.unwrap_or(0)),
+    },
+    Layer {
+        label: "used: shared frames",
+        color: "#56B4E9",
+        value: |s| s.frames_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved by disk",
+        color: "#009E73",
+        value: |s| s.disk_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved by network",
+        color: "#D55E00",
+        value: |s| s.network_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved by content",
+        color: "#E69F00",
+        value: |s| s.content_bytes.unwrap_or(0),
+    },
+    Layer {
+        label: "saved by zero",
+        color: "#F0E442",
+        value: |s| s.zero_bytes,
+    },
+    Layer {
+        label: "saved by KSM",
+        color: "#CC79A7",
+        value: |s| s.ksm_bytes.unwrap_or(0),
+    },
+];
+
+/// What the axes can't say: the memory the guests were given, and where the numbers are.
+fn subtitle(samples: &[&Sample]) -> String {
+    format!("{}; source: samples.csv", given(samples))
+}
+
+fn given(samples: &[&Sample]) -> String {
+    let most = |value: fn(&Sample) -> u64| samples.iter().map(|s| value(s)).max();
+    let given = bytes(most(|sample| sample.guest_physical_bytes));
+    let touched = bytes(most(|sample| sample.touched_bytes));
+    format!("guests have {given} of guest-physical memory and touch {touched} at most")
+}
+
+/// The machine's samples of the first run of each cell: further ones would only crowd the figure.
+fn first_runs(samples: &[Sample]) -> Vec<&Sample> {
+    let machine = samples.iter().filter(|sample| sample.vm == MACHINE);
+    machine.filter(|sample| sample.run == 1).collect()
+}
+
+/// No more points than can be told apart; the last of each cell is always among them.
+fn thinned<'a>(samples: &[&'a Sample], most: usize) -> Vec<&'a Sample> {
+    let every = samples.len().div_ceil(most).max(1);
+    let kept = samples.iter().enumerate().filter(|(index, sample)| {
+        let next = samples.get(index + 1);
+        index % every == 0 || next.is_none_or(|next| next.cell != sample.cell)
+    });
+    kept.map(|(_, sample)| *sample).collect()
+}
+
+/// The layers that any of these samples has a value for.
+fn layers(samples: &[&Sample]) -> Vec<&'static Layer> {
+    let any = |layer: &&Layer| samples.iter().any(|sample| (layer.value)(sample) > 0);
+    LAYERS.iter().filter(any).collect()
+}
+
+fn stack(samples: &[&Sample], layers: &[&Layer], from: f64) -> Vec<Plot> {
+    let times = samples.iter().map(|sample| sample.time_seconds - from);
+    let mut stack = StackedAreaPlot::new()
+        .with_x(times)
+        .with_strokes(false)
+        .with_fill_opacity(1.0);
+    for layer in layers {
+        stack = stack
+            .with_series(samples.iter().map(|sample| mib((layer.value)(sample))))
+            .with_color(layer.color)
+            .with_legend(layer.label);
+    }
+    vec![Plot::StackedArea(stack)]
+}
+
+/// The figure as SVG; `None` without samples.
+#[must_use]
+pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
+    let machine = first_runs(samples);
+    let kept = thinned(&machine, MOST_POINTS);
+    if kept.len() < 2 {
+        return None;
+    }
+    let form = Form::File {
+        title,
+        source: &subtitle(&machine),
+        height: 420.0,
+    };
+    Some(draw(form, stack(&kept, &layers(&kept), 0.0), |layout| {
+        let layout = layout
+            .with_x_label("time (s); the first run of each cell")
+            .with_y_label("touched guest memory (MiB)");
+        with_cells(layout, &kept)
+    }))
+}
+
+/// A line where each cell begins, with its name.
+fn with_cells(mut layout: Layout, samples: &[&Sample]) -> Layout {
+    for (index, sample) in samples.iter().enumerate() {
+        if index == 0 || samples[index - 1].cell != sample.cell {
+            let line = ReferenceLine::vertical(sample.time_seconds)
+                .with_color("#444444")
+                .with_label(sample.cell.clone());
+            layout = layout.with_reference_line(line);
+        }
+    }
+    layout
+}
+
+/// The figure for the page: a panel for each cell, all with the same height of axis.
+#[must_use]
+pub fn memory(results: &Results) -> Option<Figure> {
+    let machine = first_runs(&results.samples);
+    let title = "Where the memory that guests touched went, over time";
+    let file = memory_svg(title, &results.samples)?;
+    let layers = layers(&machine);
+    let highest = machine
+        .iter()
+        .map(|sample| height(sample))
+        .fold(0.0, f64::max);
+    let mut panels = Vec::new();
+    for cell in &results.summary.cells {
+        let own: Vec<&Sample> = machine
+            .iter()
+            .copied()
+            .filter(|sample| sample.cell == cell.id)
+            .collect();
+        let kept = thinned(&own, MOST_PANEL_POINTS);
+        let Some(first) = kept.first().filter(|_| kept.len() > 1) else {
+            continue;
+        };
+        let id = format!("memory-{}", panels.len());
+        let form = Form::Page {
+            id: &id,
+            width: 340.0,
+            height: 230.0,
+        };
+        let plots = stack(&kept, &layers, first.time_seconds);
+        let svg = draw(form, plots, |layout| {
+            layout
+                .with_x_label("time (s)")
+                .with_y_label("memory (MiB)")
+                .with_ticks(5)
+                .with_y_axis_max(highest * 1.05)
+        });
+        panels.push(Panel {
+            name: cell.id.clone(),
+            svg,
+        });
+    }
+    let key = |layer: &&Layer| Key {
+        label: layer.label.to_owned(),
+        color: layer.color,
+        mark: Mark::Area,
+    };
+    Some(Figure {
+        id: "memory".into(),
+        title: title.into(),
+        caption: format!(
+            "First run of each cell; {}. The stack is as high as what guests touched: below, what \
+             they use of the machine's memory; above, what each mechanism saves.",
+            given(&machine)
+        ),
+        source: "samples.csv".into(),
+        keys: layers.iter().map(key).collect(),
+        panels,
+        file,
+        data: data(&machine, &layers),
+    })
+}
+
+fn data(samples: &[&Sample], layers: &[&Layer]) -> String {
+    let heads = layers.iter().map(|layer| format!("{} (MiB)", layer.label));
+    let heads: Vec<String> = ["cell".into(), "time (s)".into()]
+        .into_iter()
+        .chain(heads)
+        .collect();
+    let mut text = row(&heads);
+    for sample in samples {
+        let values = layers
+            .iter()
+            .map(|layer| format!("{:.3}", mib((layer.value)(sample))));
+        let first = [sample.cell.clone(), format!("{:.3}", sample.time_seconds)];
+        text.push_str(&row(&first.into_iter().chain(values).collect::<Vec<_>>()));
+    }
+    text
+}
+
+/// The stack's height in a sample, MiB.
+fn height(sample: &Sample) -> f64 {
+    LAYERS.iter().map(|layer| mib((layer.value)(sample))).sum()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a height in a figure")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Sample> {
+        let sample = |cell: &str, time: u32, disk| Sample {
+            cell: cell.into(),
+            run: 1,
+            time_seconds: f64::from(time),
+            vm: MACHINE.into(),
+            guest_physical_bytes: 64 << 20,
+            private_bytes: u64::from(time) << 20,
+            disk_bytes: Some(disk),
+            ..Sample::default()
+        };
+        (0..10)
+            .map(|t| sample("none", t, 0))
+            .chain((10..20).map(|t| sample("disk", t, 5 << 20)))
+            .collect()
+    }
+
+    #[test]
+    fn the_figure_names_cells_and_layers_and_is_the_same_each_time() {
+        let svg = memory_svg("quick", &samples()).unwrap();
+        for text in [
+            "none",
+            "used: private",
+            "saved by disk",
+            "have 64.0 MiB",
+            "(MiB)",
+        ] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert!(
+            !svg.contains("saved by KSM"),
+            "a layer without a value is shown"
+        );
+        assert_eq!(svg, memory_svg("quick", &samples()).unwrap());
+        assert!(memory_svg("quick", &[]).is_none());
+    }
+
+    #[test]
+    fn the_png_is_one_and_shows_text() {
+        let png = |samples: &[Sample], title| {
+            super::super::png(&memory_svg(title, samples).unwrap()).unwrap()
+        };
+        let image = png(&samples(), "a title");
+        assert_eq!(image[1..4], *b"PNG");
+        assert_ne!(image, png(&samples(), "another"), "text is not drawn");
+    }
+
+    #[test]
+    fn a_thinned_cell_ends_where_it_ended() {
+        let samples = samples();
+        let all: Vec<&Sample> = samples.iter().collect();
+        let kept = thinned(&all, 4);
+        assert!(kept.len() <= 6);
+        let times: Vec<f64> = kept.iter().map(|sample| sample.time_seconds).collect();
+        assert!(times.contains(&9.0) && times.contains(&19.0), "{times:?}");
+    }
+}

@@ -1,0 +1,287 @@
+//! What is shared and saved against the number of guests, as in figure 4 of the ESX Server paper,
+//! with the published values beside ours where the experiment has them; also `sweep.svg` of a
+//! results folder.
+
+use kuva::plot::LinePlot;
+use kuva::render::plots::Plot;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
+use crate::results::Results;
+use crate::summary::{Cell, Figures};
+
+/// Published values of a sweep, in percent of the memory in use; empty where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Published {
+    /// Where they were published.
+    pub source: String,
+    /// Numbers of guests.
+    pub count: Vec<u32>,
+    /// Pages that share a frame.
+    pub shared: Vec<f64>,
+    /// Pages saved.
+    pub reclaimed: Vec<f64>,
+    /// Pages of zeros.
+    pub zero: Vec<f64>,
+}
+
+/// One line of the figure.
+struct Curve {
+    label: &'static str,
+    color: &'static str,
+    ours: fn(&Figures) -> Option<u64>,
+    published: fn(&Published) -> &[f64],
+}
+
+/// What the paper draws. Colours are Okabe and Ito's.
+const CURVES: [Curve; 3] = [
+    Curve {
+        label: "shared",
+        color: "#0072B2",
+        ours: |figures| figures.memory.shared,
+        published: |published| &published.shared,
+    },
+    Curve {
+        label: "reclaimed",
+        color: "#E69F00",
+        ours: |figures| figures.memory.reclaimed,
+        published: |published| &published.reclaimed,
+    },
+    Curve {
+        label: "zero",
+        color: "#009E73",
+        ours: |figures| figures.memory.zero,
+        published: |published| &published.zero,
+    },
+];
+
+/// The figure as SVG, in percent of the memory that guests use; `None` for fewer than two numbers of
+/// guests. Of several mechanism sets the last is drawn.
+#[must_use]
+pub fn sweep_svg(title: &str, cells: &[Cell], published: Option<&Published>) -> Option<String> {
+    let cells = last_set(cells)?;
+    let source = published.map_or_else(
+        || "source: summary.json".to_owned(),
+        |published| format!("here: summary.json; published: {}", published.source),
+    );
+    let form = Form::File {
+        title,
+        source: &source,
+        height: 420.0,
+    };
+    Some(drawn(form, &cells, published))
+}
+
+/// The cells of the last mechanism set, if they are of two numbers of guests at least.
+fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
+    let drawn = &cells.last()?.mechanisms;
+    let cells: Vec<&Cell> = cells
+        .iter()
+        .filter(|cell| cell.mechanisms == *drawn && share(&cell.figures, CURVES[0].ours).is_some())
+        .collect();
+    let first = cells.first()?.guests;
+    cells
+        .iter()
+        .any(|cell| cell.guests != first)
+        .then_some(cells)
+}
+
+fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> String {
+    let mut plots = Vec::new();
+    for curve in &CURVES {
+        let line = LinePlot::new()
+            .with_data(ours(cells, curve))
+            .with_color(curve.color);
+        plots.push(Plot::Line(
+            line.with_legend(format!("{}, here", curve.label)),
+        ));
+        let theirs = theirs(published, curve);
+        if !theirs.is_empty() {
+            let line = LinePlot::new().with_data(theirs).with_color(curve.color);
+            let label = format!("{}, published", curve.label);
+            plots.push(Plot::Line(line.with_dashed().with_legend(label)));
+        }
+    }
+    draw(form, plots, |layout| {
+        layout
+            .with_x_label("guests")
+            .with_y_label("part of the memory in use (%)")
+            .with_y_axis_min(0.0)
+    })
+}
+
+fn ours(cells: &[&Cell], curve: &Curve) -> Vec<(f64, f64)> {
+    let points = cells.iter();
+    points
+        .filter_map(|cell| Some((count(cell.guests), share(&cell.figures, curve.ours)?)))
+        .collect()
+}
+
+fn theirs(published: Option<&Published>, curve: &Curve) -> Vec<(f64, f64)> {
+    let counts = published.into_iter().flat_map(|published| &published.count);
+    let values = published.map_or(&[][..], curve.published);
+    counts
+        .zip(values)
+        .map(|(guests, value)| (f64::from(*guests), *value))
+        .collect()
+}
+
+/// The figure for the page; `None` without published values.
+#[must_use]
+pub fn published(results: &Results) -> Option<Figure> {
+    let published = results.run.experiment.sweep.as_ref()?.published.as_ref()?;
+    let cells = last_set(&results.summary.cells)?;
+    let title = "Here, and as published";
+    let form = Form::Page {
+        id: "published",
+        width: PAGE_WIDTH,
+        height: 290.0,
+    };
+    let svg = drawn(form, &cells, Some(published));
+    let mut keys = Vec::new();
+    for curve in &CURVES {
+        let mut key = |what: &str, mark| {
+            keys.push(Key {
+                label: format!("{}, {what}", curve.label),
+                color: curve.color,
+                mark,
+            });
+        };
+        key("here", Mark::Line);
+        if !(curve.published)(published).is_empty() {
+            key("published", Mark::Dashed);
+        }
+    }
+    Some(Figure {
+        id: "published".into(),
+        title: title.into(),
+        caption: "Percent of the memory in use that is shared, saved, and zero pages, against the \
+                  number of guests; medians of the runs."
+            .into(),
+        source: format!("here: summary.json; published: {}", published.source),
+        keys,
+        panels: vec![Panel {
+            name: String::new(),
+            svg,
+        }],
+        file: sweep_svg(title, &results.summary.cells, Some(published))?,
+        data: data(&residuals(results)),
+    })
+}
+
+/// A published value with ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Residual {
+    /// What it is.
+    pub what: &'static str,
+    /// Number of guests.
+    pub guests: u64,
+    /// Ours, percent; `None` where we did not measure.
+    pub here: Option<f64>,
+    /// The published one, percent.
+    pub published: f64,
+}
+
+/// Every published value of the sweep with ours at the same number of guests.
+#[must_use]
+pub fn residuals(results: &Results) -> Vec<Residual> {
+    let sweep = results.run.experiment.sweep.as_ref();
+    let Some(published) = sweep.and_then(|sweep| sweep.published.as_ref()) else {
+        return Vec::new();
+    };
+    let cells = last_set(&results.summary.cells).unwrap_or_default();
+    let mut residuals = Vec::new();
+    for curve in &CURVES {
+        for (guests, value) in published.count.iter().zip((curve.published)(published)) {
+            let guests = u64::from(*guests);
+            let cell = cells.iter().find(|cell| cell.guests == guests);
+            residuals.push(Residual {
+                what: curve.label,
+                guests,
+                here: cell.and_then(|cell| share(&cell.figures, curve.ours)),
+                published: *value,
+            });
+        }
+    }
+    residuals
+}
+
+fn data(residuals: &[Residual]) -> String {
+    let head = ["what", "guests", "here (%)", "published (%)"].map(str::to_owned);
+    let mut text = row(&head);
+    for point in residuals {
+        text.push_str(&row(&[
+            point.what.to_owned(),
+            point.guests.to_string(),
+            point
+                .here
+                .map_or_else(String::new, |here| format!("{here:.2}")),
+            format!("{:.2}", point.published),
+        ]));
+    }
+    text
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a place in a figure")]
+fn count(guests: u64) -> f64 {
+    guests as f64
+}
+
+/// Percent of the memory that guests use.
+fn share(figures: &Figures, value: fn(&Figures) -> Option<u64>) -> Option<f64> {
+    let (value, used) = (
+        value(figures)?,
+        figures.memory.touched.filter(|used| *used > 0)?,
+    );
+    #[allow(clippy::cast_precision_loss, reason = "a height in a figure")]
+    let share = value as f64 / used as f64 * 100.0;
+    Some(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(guests: u64) -> Cell {
+        let mut figures = Figures::default();
+        figures.memory.touched = Some(guests * 100);
+        figures.memory.shared = Some(guests * 67);
+        figures.memory.reclaimed = Some(guests * 50);
+        figures.memory.zero = Some(guests * 7);
+        Cell {
+            id: format!("all-{guests}"),
+            mechanisms: Vec::new(),
+            guests,
+            runs: 1,
+            figures,
+            expect: Vec::new(),
+            failures: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_figure_shows_ours_and_the_published_values() {
+        let published = Published {
+            source: "a paper".into(),
+            count: vec![1, 2],
+            shared: vec![16.9, 61.1],
+            reclaimed: vec![12.6, 36.4],
+            zero: Vec::new(),
+        };
+        let svg = sweep_svg("n guests", &[cell(1), cell(2)], Some(&published)).unwrap();
+        for text in [
+            "n guests",
+            "shared, here",
+            "shared, published",
+            "zero, here",
+            "a paper",
+        ] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert!(!svg.contains("zero, published"));
+        assert!(sweep_svg("one point", &[cell(1)], None).is_none());
+    }
+}

@@ -1,0 +1,263 @@
+//! A results folder, read back.
+//!
+//! Readers take what there is: a folder of an older version, or of an experiment that was killed,
+//! gives what it holds. Only `summary.json` must be there.
+
+mod histograms;
+mod run_file;
+
+pub use histograms::{Histograms, tags};
+pub use run_file::{Expectation, Experiment, Run, RunFile, Sweep};
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::metrics::value_in;
+use crate::samples::{MACHINE, Sample};
+use crate::stats::{Pair, pairs_of};
+use crate::summary::{Cell, SCHEMA_VERSION, Summary};
+
+/// A folder that can't be read.
+#[derive(Debug, Error)]
+pub enum ResultsError {
+    /// A file is missing or can't be read.
+    #[error("{}: {error}\n  a results folder is what `mirrorball run` wrote: it holds summary.json", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer version wrote it.
+    #[error("{}: schema version {found}, this binary reads up to {SCHEMA_VERSION}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// There is no such cell.
+    #[error("no cell {cell} in {}; its cells are: {known}", path.display())]
+    NoCell {
+        /// The folder.
+        path: PathBuf,
+        /// The cell asked for.
+        cell: String,
+        /// The cells there are.
+        known: String,
+    },
+}
+
+/// Everything in a results folder that reports are made of.
+#[derive(Debug)]
+pub struct Results {
+    /// The folder.
+    pub path: PathBuf,
+    /// `summary.json`.
+    pub summary: Summary,
+    /// `run.json`; empty if it is not there.
+    pub run: RunFile,
+    /// Rows of `samples.csv` about the whole machine.
+    pub samples: Vec<Sample>,
+    /// Merged histograms.
+    pub histograms: Histograms,
+}
+
+impl Results {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// There is no readable `summary.json`, or a file that is there is damaged.
+    pub fn load(path: &Path) -> Result<Self, ResultsError> {
+        let file = path.join("summary.json");
+        let summary: Summary = parse(&file, &read(&file)?)?;
+        if summary.schema_version > SCHEMA_VERSION {
+            return Err(ResultsError::Newer {
+                path: file,
+                found: summary.schema_version,
+            });
+        }
+        let file = path.join("run.json");
+        let run = if file.exists() {
+            parse(&file, &read(&file)?)?
+        } else {
+            RunFile::default()
+        };
+        let file = path.join("samples.csv");
+        let samples = if file.exists() {
+            machine_samples(&file)?
+        } else {
+            Vec::new()
+        };
+        let ids: Vec<&str> = summary.cells.iter().map(|cell| cell.id.as_str()).collect();
+        let histograms = Histograms::load(&path.join("histograms"), &ids)?;
+        Ok(Self {
+            path: path.to_owned(),
+            summary,
+            run,
+            samples,
+            histograms,
+        })
+    }
+
+    /// The folder's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let path = self
+            .path
+            .canonicalize()
+            .unwrap_or_else(|_| self.path.clone());
+        path.file_name().map_or_else(
+            || self.summary.name.clone(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The experiment's title, or its name.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        let title = self.run.experiment.title.as_deref();
+        title.unwrap_or(&self.summary.name)
+    }
+
+    /// A cell by its id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn cell(&self, id: &str) -> Result<&Cell, ResultsError> {
+        let cells = &self.summary.cells;
+        cells
+            .iter()
+            .find(|cell| cell.id == id)
+            .ok_or_else(|| ResultsError::NoCell {
+                path: self.path.clone(),
+                cell: id.to_owned(),
+                known: cells
+                    .iter()
+                    .map(|c| c.id.clone())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
+    }
+
+    /// A metric of a cell in each of its complete runs, by run number. Without `run.json`, the
+    /// cell's own figure stands as one run.
+    #[must_use]
+    pub fn values(&self, cell: &Cell, metric: &str) -> Vec<(u32, f64)> {
+        if self.run.runs.is_empty() {
+            let value = crate::metrics::value(&cell.figures, metric);
+            return value.into_iter().map(|value| (1, value)).collect();
+        }
+        let runs = self.run.runs.iter();
+        let mut values: Vec<(u32, f64)> = runs
+            .filter(|run| run.cell == cell.id && run.complete)
+            .filter_map(|run| Some((run.run, value_in(&run.figures, metric)?)))
+            .collect();
+        values.sort_by_key(|(run, _)| *run);
+        values
+    }
+
+    /// The cell that a cell is measured against: the one without mechanisms at the same number of
+    /// guests; itself has none.
+    #[must_use]
+    pub fn baseline(&self, cell: &Cell) -> Option<&Cell> {
+        let mut cells = self.summary.cells.iter();
+        cells
+            .find(|other| other.mechanisms.is_empty() && other.guests == cell.guests)
+            .filter(|other| other.id != cell.id)
+    }
+
+    /// The values of two cells in the same repeats.
+    #[must_use]
+    pub fn pairs(&self, base: &Cell, cell: &Cell, metric: &str) -> Vec<Pair> {
+        pairs_of(&self.values(base, metric), &self.values(cell, metric))
+    }
+
+    /// The mechanism sets, in the order of the matrix, each with its cells in the order of their
+    /// guests.
+    #[must_use]
+    pub fn sets(&self) -> Vec<Set<'_>> {
+        let mut sets: Vec<Set<'_>> = Vec::new();
+        for cell in &self.summary.cells {
+            let name = set_name(cell);
+            match sets.iter_mut().find(|set| set.name == name) {
+                Some(set) => set.cells.push(cell),
+                None => sets.push(Set {
+                    name: name.to_owned(),
+                    cells: vec![cell],
+                }),
+            }
+        }
+        for set in &mut sets {
+            set.cells.sort_by_key(|cell| cell.guests);
+        }
+        sets
+    }
+}
+
+/// Cells of one mechanism set.
+#[derive(Debug)]
+pub struct Set<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its cells; several in a sweep.
+    pub cells: Vec<&'a Cell>,
+}
+
+/// The id without the number of guests that a sweep puts at its end.
+fn set_name(cell: &Cell) -> &str {
+    match cell.id.rsplit_once('-') {
+        Some((name, number)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => &cell.id,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ResultsError> {
+    fs::read(path).map_err(|error| ResultsError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ResultsError> {
+    serde_json::from_slice(bytes).map_err(|error| ResultsError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn machine_samples(path: &Path) -> Result<Vec<Sample>, ResultsError> {
+    let damaged = |error: csv::Error| ResultsError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut reader = csv::Reader::from_path(path).map_err(damaged)?;
+    let vm = reader
+        .headers()
+        .map_err(damaged)?
+        .iter()
+        .position(|name| name == "vm");
+    let headers = reader.headers().map_err(damaged)?.clone();
+    let mut samples = Vec::new();
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row).map_err(damaged)? {
+        // Most rows are about one VM; only those of the machine are worth the parsing.
+        if vm.and_then(|vm| row.get(vm)) == Some(MACHINE) {
+            samples.push(row.deserialize(Some(&headers)).map_err(damaged)?);
+        }
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What reports need of `run.json`. Fields that are not named here are left alone, fields that are
+//! missing are empty: the file grows with the runner, and old results stay readable.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::figure::Published;
+use crate::summary::Failure;
+
+/// `run.json`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RunFile {
+    /// What was run.
+    pub experiment: Experiment,
+    /// With what, on what.
+    pub provenance: Value,
+    /// Disk images by id.
+    pub images: BTreeMap<String, Value>,
+    /// When it began.
+    pub started: String,
+    /// What ended it early.
+    pub ended_by: Option<String>,
+    /// The runs, in the order in which they were made.
+    pub runs: Vec<Run>,
+}
+
+/// The experiment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Experiment {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub title: Option<String>,
+    /// The question that it answers.
+    pub question: Option<String>,
+    /// All randomness comes from it.
+    pub seed: u64,
+    /// How the number of guests changes.
+    pub sweep: Option<Sweep>,
+    /// What the results should be.
+    pub expect: Vec<Expectation>,
+}
+
+/// How the number of guests changes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Sweep {
+    /// Values that a paper published for such numbers.
+    pub published: Option<Published>,
+}
+
+/// What a figure should be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Expectation {
+    /// Its id.
+    pub id: String,
+    /// One sentence.
+    pub claim: String,
+    /// The figure.
+    pub metric: String,
+    /// The cell, if it is about one.
+    pub cell: Option<String>,
+    /// `{"at-least": x}`, `{"at-most": x}`, `{"equals": x}`.
+    pub bound: Value,
+    /// The published value.
+    pub published: Option<f64>,
+    /// Where it was published.
+    pub source: Option<String>,
+}
+
+/// One run of a cell.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Its cell.
+    pub cell: String,
+    /// Number of the run in its cell, from 1.
+    pub run: u32,
+    /// When it began.
+    pub started: String,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Whether its figures count.
+    pub complete: bool,
+    /// Its figures, as a tree: see [`crate::metrics::value_in`].
+    pub figures: Value,
+    /// Why it failed.
+    pub failures: Vec<Failure>,
+}

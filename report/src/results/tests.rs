@@ -1,0 +1,81 @@
+use super::*;
+
+fn reference(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../results/reference")
+        .join(name)
+}
+
+#[test]
+fn a_stored_result_is_read_with_all_its_runs() {
+    let results = Results::load(&reference("quick")).unwrap();
+    let all = results.cell("all").unwrap();
+    let times = results.values(all, "workload.seconds");
+    assert_eq!(
+        times.iter().map(|(run, _)| *run).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    let base = results.baseline(all).unwrap();
+    assert_eq!(base.id, "none");
+    assert_eq!(results.pairs(base, all, "workload.seconds").len(), 3);
+    assert!(results.baseline(base).is_none());
+}
+
+#[test]
+fn a_cell_that_is_not_there_is_named_with_those_that_are() {
+    let results = Results::load(&reference("quick")).unwrap();
+    let error = results.cell("al").unwrap_err().to_string();
+    assert!(
+        error.contains("no cell al") && error.contains("none, disk"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_summary_alone_is_one_observation() {
+    let results = Results::load(&reference("hostile")).unwrap();
+    let cell = &results.summary.cells[0];
+    assert!(results.run.runs.is_empty() && results.samples.is_empty());
+    assert_eq!(results.values(cell, "memory.touched").len(), 1);
+}
+
+#[test]
+fn what_is_no_result_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let error = Results::load(place.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("summary.json") && error.contains("mirrorball run"),
+        "{error}"
+    );
+    fs::write(place.path().join("summary.json"), "{").unwrap();
+    let error = Results::load(place.path()).unwrap_err();
+    assert!(matches!(error, ResultsError::Damaged { .. }), "{error}");
+    let text = fs::read_to_string(reference("quick").join("summary.json")).unwrap();
+    let newer = text.replacen("\"schema_version\": 1", "\"schema_version\": 99", 1);
+    fs::write(place.path().join("summary.json"), newer).unwrap();
+    let error = Results::load(place.path()).unwrap_err();
+    assert!(
+        matches!(error, ResultsError::Newer { found: 99, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn cells_of_a_sweep_are_put_together() {
+    let mut results = Results::load(&reference("quick")).unwrap();
+    let cell = results.summary.cells[0].clone();
+    results.summary.cells = ["none-8", "none-2", "all-2"]
+        .map(|id| {
+            let (_, guests) = id.rsplit_once('-').unwrap();
+            Cell {
+                id: id.into(),
+                guests: guests.parse().unwrap(),
+                ..cell.clone()
+            }
+        })
+        .to_vec();
+    let sets = results.sets();
+    assert_eq!(sets.len(), 2);
+    let guests: Vec<u64> = sets[0].cells.iter().map(|cell| cell.guests).collect();
+    assert_eq!((sets[0].name.as_str(), guests), ("none", vec![2, 8]));
+}

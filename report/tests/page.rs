@@ -1,0 +1,97 @@
+//! The page as a whole, of results that are in the repository.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mirrorball_report::html::write;
+use mirrorball_report::results::Results;
+
+fn reference(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../results/reference")
+        .join(name)
+}
+
+fn page_of(names: &[&str]) -> (tempfile::TempDir, String) {
+    let place = tempfile::tempdir().unwrap();
+    let all: Vec<Results> = names
+        .iter()
+        .map(|name| Results::load(&reference(name)).unwrap())
+        .collect();
+    let written = write(&all, place.path()).unwrap();
+    let html = fs::read_to_string(&written.page).unwrap();
+    assert_eq!(written.bytes, html.len() as u64);
+    for figure in &written.figures {
+        for ending in ["svg", "png", "csv"] {
+            let file = format!("{}.{ending}", figure.display());
+            assert!(fs::metadata(&file).unwrap().len() > 0, "{file}");
+        }
+    }
+    (place, html)
+}
+
+#[test]
+fn the_page_needs_nothing_but_itself() {
+    let (_place, html) = page_of(&["quick"]);
+    for outside in [
+        "http://",
+        "https://",
+        "<script",
+        "@import",
+        "url(//",
+        "<img",
+        "<link rel=\"style",
+    ] {
+        let allowed = "http://www.w3.org/2000/svg";
+        let rest = html.replace(allowed, "");
+        assert!(!rest.contains(outside), "{outside}");
+    }
+    assert!(html.contains("Content-Security-Policy"));
+    assert!(html.len() < 2 << 20);
+}
+
+#[test]
+fn every_figure_has_title_legend_caption_and_source() {
+    let (_place, html) = page_of(&["quick"]);
+    let figures: Vec<&str> = html.split("<figure ").skip(1).collect();
+    assert!(figures.len() >= 3, "{}", figures.len());
+    for figure in figures {
+        for part in [
+            "<h3>",
+            "class=\"keys\"><li>",
+            "<figcaption><p>",
+            "Source: ",
+            "<svg viewBox",
+        ] {
+            assert!(figure.contains(part), "{part} is missing in {figure:.200}");
+        }
+    }
+}
+
+#[test]
+fn the_same_results_make_the_same_bytes() {
+    let (first, html) = page_of(&["quick"]);
+    let (second, again) = page_of(&["quick"]);
+    // Links to the results differ with the page's place.
+    let links = |html: &str| html.split("-files\">").next().map(str::to_owned);
+    assert_eq!(links(&html), links(&again));
+    let svg = |place: &tempfile::TempDir| fs::read(place.path().join("figures/costs.svg")).unwrap();
+    assert_eq!(svg(&first), svg(&second));
+}
+
+#[test]
+fn several_results_share_a_page_and_no_names() {
+    let (place, html) = page_of(&["quick", "scale"]);
+    assert!(html.contains("id=\"e1\"") && html.contains("id=\"e2\""));
+    assert!(place.path().join("figures/1-quick-costs.svg").exists());
+    let mut ids: Vec<&str> = html
+        .split(" id=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "an id is in the page twice");
+}

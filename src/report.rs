@@ -1,0 +1,51 @@
+//! `mirrorball report`: stored results as one HTML file and figures.
+
+use std::path::{Path, PathBuf};
+
+use mirrorball_experiments::exit;
+use mirrorball_report::html;
+use mirrorball_report::results::Results;
+
+/// Options of `mirrorball report`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ReportOptions {
+    /// Results folders, as `mirrorball run` wrote them
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// Folder for report.html and figures/; the results folder itself, or report/ for several
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Makes the report and says where it is; the exit code.
+pub(crate) fn report(options: &ReportOptions, json: bool) -> anyhow::Result<u8> {
+    let mut all = Vec::new();
+    for folder in &options.folders {
+        match Results::load(folder) {
+            Ok(results) => all.push(results),
+            Err(error) => {
+                eprintln!("mirrorball: {error}");
+                return Ok(exit::DAMAGED);
+            }
+        }
+    }
+    let several = Path::new("report");
+    let output = match (&options.output, options.folders.as_slice()) {
+        (Some(output), _) => output,
+        (None, [one]) => one,
+        (None, _) => several,
+    };
+    let written = html::write(&all, output)?;
+    if json {
+        crate::print(&format!("{}\n", serde_json::to_string_pretty(&written)?))?;
+    } else {
+        crate::print(&format!(
+            "{} ({} KiB), {} figures in {}\n",
+            written.page.display(),
+            written.bytes.div_ceil(1024),
+            written.figures.len(),
+            output.join("figures").display()
+        ))?;
+    }
+    Ok(exit::OK)
+}
