@@ -153,7 +153,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         }
         Command::Validate { files } => validate(files, cli.json),
         Command::Image(command) => image::run(command, cli.json),
-        Command::Bench { output, host, .. } if host.emulated() => {
+        Command::Bench {
+            only, output, host, ..
+        } if host.emulated() => {
+            bench::prepare(only, &|line| eprintln!("{line}"))?;
             let folder = output.as_ref().map(|file| folder_of(file));
             host::run_here_as_there(host, folder)
         }

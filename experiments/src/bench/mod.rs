@@ -12,6 +12,7 @@ mod disk;
 mod hashing;
 mod hold;
 mod kernel;
+mod linux;
 mod merge;
 mod oracle;
 mod report;
@@ -147,7 +148,35 @@ pub const BENCHES: &[Bench] = &[
     breaks::BENCH,
     hashing::BENCH,
     scale::BENCH,
+    linux::BOOT,
+    linux::BLOCK,
+    linux::WORK,
 ];
+
+/// Makes what can only be made on a machine with a network: what Linux guests boot.
+///
+/// # Errors
+/// `only` names a measurement that does not exist; a package can't be had.
+pub fn prepare(only: &[String], progress: &dyn Fn(&str)) -> Result<(), BenchError> {
+    check(only)?;
+    linux::prepare(|id| is_wanted(only, id), progress)
+}
+
+fn is_wanted(only: &[String], id: &str) -> bool {
+    only.is_empty() || only.iter().any(|wanted| wanted == id)
+}
+
+fn check(only: &[String]) -> Result<(), BenchError> {
+    let is_known = |id: &String| BENCHES.iter().any(|bench| bench.id == *id);
+    let Some(unknown) = only.iter().find(|id| !is_known(id)) else {
+        return Ok(());
+    };
+    let ids: Vec<_> = BENCHES.iter().map(|bench| bench.id).collect();
+    let ids = ids.join(", ");
+    Err(BenchError(format!(
+        "there is no measurement `{unknown}`; there are {ids}"
+    )))
+}
 
 /// Measures everything, or what `only` names.
 ///
@@ -158,26 +187,11 @@ pub fn run(
     only: &[String],
     mut progress: impl FnMut(&str),
 ) -> Result<Report, BenchError> {
-    if let Some(unknown) = only
-        .iter()
-        .find(|id| !BENCHES.iter().any(|bench| bench.id == **id))
-    {
-        let ids = BENCHES
-            .iter()
-            .map(|bench| bench.id)
-            .collect::<Vec<_>>()
-            .join(", ");
-        return Err(BenchError(format!(
-            "there is no measurement `{unknown}`; there are {ids}"
-        )));
-    }
+    check(only)?;
     let kvm = crate::doctor::kvm_word(mirrorball_monitor::probe::host().kvm);
     let provenance = provenance::collect(kvm);
     let mut lines = Vec::new();
-    for bench in BENCHES
-        .iter()
-        .filter(|bench| only.is_empty() || only.iter().any(|id| id == bench.id))
-    {
+    for bench in BENCHES.iter().filter(|bench| is_wanted(only, bench.id)) {
         progress(&format!("{}: {}, {runs} times", bench.id, bench.what));
         let mut log = Log {
             runs,

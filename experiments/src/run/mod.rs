@@ -1,7 +1,7 @@
 //! Runs an experiment: every cell as often as wanted, each run's results on disk as soon as it ends.
 
 mod account;
-mod agent;
+pub(crate) mod agent;
 mod cell;
 mod error;
 mod finished;

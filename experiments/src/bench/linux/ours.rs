@@ -1,0 +1,157 @@
+//! Our side: a machine and its Linux guests, as an experiment would start them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mirrorball_debian::job;
+use mirrorball_dedup::{Scanner, ScannerConfig, ScannerThread};
+use mirrorball_monitor::{
+    Boot, DiskConfig, Equipment, InitramfsPart, LinuxBoot, Machine, MachineConfig, MonitorError,
+    StopCause, Vm, VmConfig, WaitError, linux,
+};
+use mirrorball_pmap::{GroupId, PmapConfig};
+use mirrorball_virtio::{BlockStats, OverlayMode};
+
+use super::super::BenchError;
+use super::MEMORY;
+use super::guest::{Channel, PATIENCE, Plan, Talk};
+use crate::run::linux::panic;
+
+/// A machine with Linux guests; all gone when dropped.
+#[derive(Debug)]
+pub struct Ours {
+    machine: Arc<Machine>,
+    log: PathBuf,
+}
+
+impl Ours {
+    /// A machine without guests. With `sharing` it maps disk blocks and tracks writes, as in a run
+    /// with all mechanisms; without, as in one with none. Guests' consoles go to a file in `folder`.
+    pub fn new(sharing: bool, folder: &Path) -> Result<Self, BenchError> {
+        let config = MachineConfig {
+            pmap: PmapConfig {
+                tracking: sharing,
+                ..PmapConfig::default()
+            },
+            disk_sharing: sharing,
+            ..MachineConfig::default()
+        };
+        Ok(Self {
+            machine: Machine::new(&config).map_err(failed)?,
+            log: folder.join("console.log"),
+        })
+    }
+
+    /// Starts a guest.
+    pub fn start(&self, plan: &Plan) -> Result<Talk<OurChannel>, BenchError> {
+        let root = plan.image.root.iter();
+        let disks = root.chain(&plan.disks).map(|path| {
+            let image = self.machine.open_image(path).map_err(failed)?;
+            Ok(DiskConfig {
+                image,
+                mode: OverlayMode::Nonpersistent,
+                scratch: 0,
+            })
+        });
+        let config = VmConfig {
+            name: "guest".to_owned(),
+            group: GroupId(0),
+            memory: MEMORY,
+            vcpus: 1,
+            disks: disks.collect::<Result<_, BenchError>>()?,
+            console: false,
+            boot: Boot::Linux(boot(plan, self.log.clone())),
+        };
+        let vm = self.machine.create_vm(&config).map_err(failed)?;
+        vm.start().map_err(failed)?;
+        Ok(Talk::new(OurChannel(vm), plan))
+    }
+
+    /// Starts the scanner of a run with all mechanisms.
+    pub fn scan(&self) -> Result<ScannerThread, BenchError> {
+        let scanner = Scanner::new(self.machine.pmap().clone(), &ScannerConfig::default());
+        ScannerThread::start(scanner).map_err(BenchError::of("no scanner thread"))
+    }
+
+    /// Pages that are not needed thanks to sharing, now.
+    pub fn reclaimed(&self) -> u64 {
+        self.machine.pmap().settle_all();
+        self.machine.pmap().totals().reclaimed
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        for vm in self.machine.vms() {
+            self.machine.remove_vm(vm.id());
+        }
+    }
+}
+
+/// A guest's control channel.
+#[derive(Debug)]
+pub struct OurChannel(Arc<Vm>);
+
+impl OurChannel {
+    /// Waits until the guest has powered off.
+    pub fn wait_off(&self) -> Result<(), BenchError> {
+        match self.0.wait_stopped(PATIENCE) {
+            Ok(StopCause::PoweredOff) => Ok(()),
+            Ok(other) => Err(self.ended(&other)),
+            Err(error) => Err(BenchError(format!("the guest did not power off: {error}"))),
+        }
+    }
+
+    /// What its disks did.
+    pub fn block_stats(&self) -> Vec<BlockStats> {
+        self.0.block_stats()
+    }
+
+    /// Exits that came to the monitor.
+    pub fn exits(&self) -> u64 {
+        self.0.exit_times().len()
+    }
+
+    fn ended(&self, cause: &StopCause) -> BenchError {
+        BenchError(match panic(&self.0.console_tail()) {
+            Some(panic) => format!("the guest's kernel panicked: {panic}"),
+            None => format!("the guest stopped: {cause}"),
+        })
+    }
+}
+
+impl Channel for OurChannel {
+    fn hear(&mut self) -> Result<Vec<String>, BenchError> {
+        self.0.control_wait(PATIENCE).map_err(|error| match error {
+            WaitError::Stopped(cause) => self.ended(&cause),
+            WaitError::TimedOut => BenchError("the guest says nothing".to_owned()),
+        })
+    }
+
+    fn say(&mut self, word: &str) -> Result<(), BenchError> {
+        self.0.control_write(word);
+        Ok(())
+    }
+}
+
+fn boot(plan: &Plan, log: PathBuf) -> LinuxBoot {
+    LinuxBoot {
+        kernel: plan.image.kernel.clone(),
+        initramfs: vec![
+            InitramfsPart::File(plan.image.initramfs.clone()),
+            InitramfsPart::Bytes(job(&plan.commands, &[]).into()),
+        ],
+        command_line: linux::COMMAND_LINE.to_owned(),
+        devices: Equipment {
+            control: true,
+            balloon: true,
+            rng: true,
+            console: false,
+        },
+        console_log: Some(log),
+    }
+}
+
+fn failed(error: MonitorError) -> BenchError {
+    BenchError(error.to_string())
+}
