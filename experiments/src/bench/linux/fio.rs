@@ -5,7 +5,7 @@ use mirrorball_debian::Root;
 use super::super::BenchError;
 
 /// Bytes of the disk that is read and of the one that is written.
-pub const DISK: u64 = 64 << 20;
+pub const DISK: u64 = 32 << 20;
 
 /// A kind of transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,25 +26,25 @@ pub const JOBS: [Job; 4] = [
         id: "read",
         what: "sequential reads of 1 MiB",
         reads: true,
-        settings: "rw=read bs=1M iodepth=4 size=64M io_size=128M",
+        settings: "rw=read bs=1M iodepth=4 size=32M",
     },
     Job {
         id: "random-read",
         what: "random reads of 4 KiB",
         reads: true,
-        settings: "rw=randread bs=4k iodepth=16 size=64M io_size=16M",
+        settings: "rw=randread bs=4k iodepth=16 size=32M io_size=6M",
     },
     Job {
         id: "write",
         what: "sequential writes of 1 MiB",
         reads: false,
-        settings: "rw=write bs=1M iodepth=4 size=64M io_size=128M",
+        settings: "rw=write bs=1M iodepth=4 size=32M",
     },
     Job {
         id: "random-write",
         what: "random writes of 4 KiB",
         reads: false,
-        settings: "rw=randwrite bs=4k iodepth=16 size=64M io_size=16M",
+        settings: "rw=randwrite bs=4k iodepth=16 size=32M io_size=6M",
     },
 ];
 
@@ -58,10 +58,10 @@ pub fn root() -> (Root, Option<u64>) {
 /// and prints a line for each.
 pub fn command<'a>(jobs: impl Iterator<Item = &'a Job>) -> String {
     let mut line = "fio --output-format=terse --terse-version=3 --direct=1 --ioengine=libaio \
-                    --randrepeat=1 --norandommap --thread --allow_mounted_write=1"
+                    --randrepeat=1 --norandommap --thread"
         .to_owned();
     for job in jobs {
-        let disk = if job.reads { "vdb --readonly" } else { "vdc" };
+        let disk = if job.reads { "vdb" } else { "vdc" };
         line.push_str(&format!(
             " --name={} --stonewall --filename=/dev/{disk}",
             job.id
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn each_job_has_its_disk() {
         let line = command(JOBS.iter());
-        assert_eq!(line.matches("--filename=/dev/vdb --readonly").count(), 2);
+        assert_eq!(line.matches("--filename=/dev/vdb").count(), 2);
         assert_eq!(line.matches("--filename=/dev/vdc").count(), 2);
         assert!(line.contains("--name=random-read --stonewall"));
     }

@@ -10,7 +10,7 @@ use mirrorball_monitor::{
     StopCause, Vm, VmConfig, WaitError, linux,
 };
 use mirrorball_pmap::{GroupId, PmapConfig};
-use mirrorball_virtio::{BlockStats, OverlayMode};
+use mirrorball_virtio::OverlayMode;
 
 use super::super::BenchError;
 use super::MEMORY;
@@ -100,11 +100,6 @@ impl OurChannel {
             Ok(other) => Err(self.ended(&other)),
             Err(error) => Err(BenchError(format!("the guest did not power off: {error}"))),
         }
-    }
-
-    /// What its disks did.
-    pub fn block_stats(&self) -> Vec<BlockStats> {
-        self.0.block_stats()
     }
 
     /// Exits that came to the monitor.

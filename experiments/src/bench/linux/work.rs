@@ -21,15 +21,15 @@ const GUESTS: usize = 2;
 
 /// What they do: id, and a shell command.
 const WORKS: [(&str, &str); 2] = [
-    // Reads the whole root three times, which is cached after the first.
+    // Reads 26 MiB of programs, which are cached after the first time.
     (
         "sums",
-        "for i in 1 2 3; do find / -xdev -type f | xargs sha256sum >/dev/null || exit 1; done",
+        "for i in 1 2; do find /usr/bin -type f | xargs sha256sum >/dev/null || exit 1; done",
     ),
     // As a build does: many short processes that read a file, work on it and write another.
     (
         "build",
-        "mkdir /work && cd /work && for i in $(seq 60); do \
+        "mkdir /work && cd /work && for i in $(seq 40); do \
          seq 2000 | sed 's/$/ a line of source/' >$i.c && tr a-y b-z <$i.c | sort -r >$i.i && \
          gzip -c $i.i >$i.o || exit 1; done; cat *.o | sha256sum >/dev/null; sync",
     ),
