@@ -20,6 +20,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::sys::clock::ThreadClock;
+use crate::sys::schedule::work_in_batches;
 
 /// What happens when a device can't go on: called on the worker's thread with the reason.
 pub(crate) type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
@@ -178,6 +179,11 @@ impl Drop for Registration {
 impl Worker {
     fn run(&self) {
         self.clock.get_or_init(ThreadClock::current);
+        // Where guests have no processor to spare, a guest that has just rung a doorbell would
+        // otherwise lose its own to the worker at once, and each request would be a round.
+        if let Err(error) = work_in_batches() {
+            tracing::debug!(%error, "a device worker keeps its scheduling");
+        }
         let mut events = vec![EpollEvent::default(); 64];
         let mut ended = false;
         while !ended {

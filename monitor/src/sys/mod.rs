@@ -6,3 +6,4 @@
 pub(crate) mod clock;
 pub(crate) mod kick;
 pub(crate) mod memory;
+pub(crate) mod schedule;

@@ -16,7 +16,7 @@ const _: () = assert!(SECTORS_PER_BLOCK as u64 * SECTOR_BYTES == BLOCK_BYTES);
 
 /// Largest segment of a request. With as many of them as a queue takes, a request is never larger
 /// than what is served, whatever the guest's administrator sets.
-const SEGMENT_BYTES: u32 = 128 << 10;
+const SEGMENT_BYTES: u32 = 64 << 10;
 
 /// `struct virtio_blk_config` up to the fields of the features offered here.
 #[derive(Clone, Copy, Debug, Default, IntoBytes, Immutable, Unaligned)]

@@ -28,8 +28,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::Queue;
 use vm_memory::{Bytes, GuestAddress};
 
-/// One request queue.
-const QUEUE_SIZES: [u16; 1] = [128];
+/// One request queue, large enough that 1 MiB in scattered pages is two requests.
+const QUEUE_SIZES: [u16; 1] = [256];
 /// Bytes of a serial number.
 const SERIAL_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
 

@@ -223,7 +223,7 @@ fn what_a_driver_builds_requests_by_is_in_the_configuration() {
     }
     assert_eq!(field(0, 8), 24, "capacity in sectors");
     let (size_max, seg_max) = (field(8, 4), field(12, 4));
-    assert!(seg_max + 2 <= 128 && size_max >= 4096);
+    assert!(seg_max + 2 <= 256 && size_max >= 4096);
     assert!(
         size_max * seg_max <= 16 << 20,
         "the largest request is served"

@@ -193,7 +193,7 @@ fn queues_that_can_not_be_are_named() {
         (0x38, 0, "queue size 0"),
         (0x38, 3, "queue size 3"),
         (0x38, 0x1_0010, "queue size 65552"),
-        (0x38, 256, "queue size 256 (a power of two up to 128"),
+        (0x38, 512, "queue size 512 (a power of two up to 256"),
         (0x80, 0x1001, "descriptor table at 0x1001 is not aligned"),
         (0x84, 1, "descriptor table (256 bytes at 0x100001000)"),
         (0x90, 0, "available ring (38 bytes at 0x0)"),

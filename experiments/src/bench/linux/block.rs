@@ -62,7 +62,10 @@ fn tell(log: &mut Log<'_>, ours: &Outputs, theirs: &[u8]) -> Result<(), BenchErr
         let their = fio::speed(theirs, job)?;
         let mut row = |id: &str, what: &str, output: &[u8]| -> Result<(), BenchError> {
             let what = format!("throughput of {}{what} over QEMU microvm's", job.what);
-            let row = Row::new(id, &what, "", Wanted::AtLeast(1.0));
+            let row = match job.counts() {
+                true => Row::new(id, &what, "", Wanted::AtLeast(1.0)),
+                false => Row::detail(id, &what, ""),
+            };
             log.add(&row, fio::speed(output, job)? / their);
             Ok(())
         };
