@@ -72,7 +72,8 @@ pub const JOBS: [Job; 5] = [
 /// A root that has fio.
 pub fn root() -> (Root, Option<u64>) {
     let packages = vec!["fio".to_owned()];
-    (Root::Full { packages }, Some(512 << 20))
+    let sources = Vec::new();
+    (Root::Full { packages, sources }, Some(512 << 20))
 }
 
 /// A command that runs jobs one after the other, straight on the guest's second and third disk,
