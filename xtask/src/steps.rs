@@ -35,7 +35,8 @@ pub(crate) fn test(fast: bool) -> Result<()> {
         broken_protocol()?;
         let torture = ["run", "--release", "--quiet", "--", "run", TORTURE];
         cargo("torture, short form", &torture)?;
-        let linux = ["test", "--release", "--quiet", "--test", "linux_guests"];
+        let mut linux = vec!["test", "--release", "--quiet"];
+        linux.extend(["--test", "linux_guests", "--test", "linux_timeouts"]);
         cargo("Linux guests on the emulated host", &linux)?;
         heading("the monitor's tests on the emulated host");
         emulated::test(&[])?;

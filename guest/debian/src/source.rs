@@ -113,6 +113,18 @@ struct Files {
     archive: String,
 }
 
+impl Files {
+    /// Whether this is what was asked for: apt is content with the beginning of a version. Names of
+    /// files lack its epoch.
+    fn are_of(&self, request: &str) -> bool {
+        let Some((_, version)) = request.split_once('=') else {
+            return true;
+        };
+        let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+        self.version == version
+    }
+}
+
 /// apt's lists of source packages.
 #[derive(Debug)]
 struct Lists {
@@ -182,7 +194,8 @@ impl Lists {
             let arguments = ["-q", "source", "--print-uris", "--", request];
             let output = self.ask(&self.lists, &arguments)?;
             let text = String::from_utf8_lossy(&output.stdout);
-            Ok(read_files(&text).filter(|_| output.status.success()))
+            let found = read_files(&text).filter(|_| output.status.success());
+            Ok(found.filter(|files| files.are_of(request)))
         };
         if let Some(files) = look()? {
             return Ok(files);
@@ -359,5 +372,9 @@ mod tests {
         let native = ["dpkg_1.21.dsc", "dpkg_1.21.tar.xz"];
         assert_eq!(of(&native), expected("1.21", native[1]));
         assert_eq!(of(&[]), None);
+        let files = of(&native).unwrap();
+        for (request, fits) in [("dpkg", true), ("dpkg=1:1.21", true), ("dpkg=1", false)] {
+            assert_eq!(files.are_of(request), fits, "{request}");
+        }
     }
 }
