@@ -1,25 +1,26 @@
 //! The command line. Everything it does is in `mirrorball-experiments`, and in `mirrorball-host`
 //! for commands that run on an emulated host.
 
+mod documents;
 mod host;
 mod image;
 mod report;
+mod run;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use host::HostOptions;
 use image::ImageCommand;
-use mirrorball_experiments::output::{provenance, table};
-use mirrorball_experiments::run::{Options, Style};
+use mirrorball_experiments::output::provenance;
+use mirrorball_experiments::run::plan;
 use mirrorball_experiments::spec::{HostFacts, Loaded, SpecError};
-use mirrorball_experiments::{bench, doctor, exit, run, spec};
-
-/// Causes that are shown; a fault of the host often fails all guests alike.
-const MOST_CAUSES: usize = 5;
+use mirrorball_experiments::{bench, doctor, exit, list, spec};
+use run::RunArguments;
 
 /// A Disco-style research monitor: many guests under one pmap, identical pages kept once.
 #[derive(Parser)]
@@ -35,29 +36,28 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run an experiment: guests, measurements, results
-    Run {
-        /// The experiment file
-        file: PathBuf,
-        /// Folder for results instead of the file's
-        #[arg(short, long)]
-        output: Option<PathBuf>,
-        /// Runs of each cell instead of the file's
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-        runs: Option<u32>,
-        /// Seed instead of the file's
+    Run(Box<RunArguments>),
+    /// List the experiments of a folder: purpose, and the time that each takes
+    List {
+        /// The folder
+        #[arg(default_value = "experiments")]
+        folder: PathBuf,
+    },
+    /// Print the JSON Schema of experiment files, for editors
+    Schema {
+        /// Print the reference of all fields instead, in Markdown
         #[arg(long)]
-        seed: Option<u64>,
-        /// Only this mechanism set (may be repeated)
-        #[arg(long, value_name = "CELL")]
-        only: Vec<String>,
-        /// Show this VM's console on standard error while it runs (may be repeated)
-        #[arg(long, value_name = "VM")]
-        console: Vec<String>,
-        /// How progress is shown on standard error
-        #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
-        progress: ProgressStyle,
-        #[command(flatten)]
-        host: HostOptions,
+        reference: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write the pages of all commands to a folder
+    Man {
+        /// The folder
+        folder: Option<PathBuf>,
     },
     /// Check experiment files and start nothing
     Validate {
@@ -90,29 +90,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ProgressStyle {
-    /// A live line on a terminal, plain lines elsewhere
-    Auto,
-    /// A live line
-    Bar,
-    /// A line when a run ends, and at least one in 30 s
-    Plain,
-    /// Nothing but warnings and the result
-    None,
-}
-
-impl From<ProgressStyle> for Style {
-    fn from(style: ProgressStyle) -> Self {
-        match style {
-            ProgressStyle::Auto => Self::Auto,
-            ProgressStyle::Bar => Self::Bar,
-            ProgressStyle::Plain => Self::Plain,
-            ProgressStyle::None => Self::None,
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     mirrorball_experiments::log::start();
@@ -130,27 +107,12 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
-        Command::Run {
-            file,
-            output,
-            runs,
-            seed,
-            only,
-            console,
-            progress,
-            host,
-        } => {
-            let options = Options {
-                output: output.clone(),
-                runs: *runs,
-                seed: *seed,
-                only: only.clone(),
-                console: console.clone(),
-                progress: (*progress).into(),
-                ..Options::default()
-            };
-            run_experiment(file, &options, host, cli.json)
-        }
+        Command::Run(arguments) => run::run_experiment(arguments, cli.json),
+        Command::List { folder } => list_experiments(folder, cli.json),
+        Command::Schema { reference: true } => print(&spec::reference()).map(|()| exit::OK),
+        Command::Schema { .. } => print_json(&spec::schema()),
+        Command::Completions { shell } => documents::completions(*shell),
+        Command::Man { folder } => documents::manual(folder.as_deref()),
         Command::Validate { files } => validate(files, cli.json),
         Command::Image(command) => image::run(command, cli.json),
         Command::Bench {
@@ -186,16 +148,22 @@ fn folder_of(file: &Path) -> PathBuf {
 
 /// Reads an experiment file for this machine; its problems go to standard error.
 fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
-    load_for(provenance::memory("MemTotal:"), file, results)
+    load_for(provenance::memory("MemTotal:"), file, None, results)
 }
 
-/// Reads an experiment file for a machine with so much memory.
-fn load_for(memory: Option<u64>, file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
+/// Reads an experiment file for a machine with so much memory; its paths are relative to `base`, or
+/// to its own folder.
+fn load_for(
+    memory: Option<u64>,
+    file: &Path,
+    base: Option<&Path>,
+    results: Option<&Path>,
+) -> Result<Loaded, u8> {
     let host = HostFacts {
         memory: memory.unwrap_or(u64::MAX),
         results: results.map(Path::to_owned),
     };
-    match spec::load(file, &host) {
+    match spec::load(file, base, &host) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
@@ -216,56 +184,11 @@ fn load_for(memory: Option<u64>, file: &Path, results: Option<&Path>) -> Result<
     }
 }
 
-fn run_experiment(
-    file: &Path,
-    options: &Options,
-    host: &HostOptions,
-    json: bool,
-) -> anyhow::Result<u8> {
-    let memory = host.memory().or_else(|| provenance::memory("MemTotal:"));
-    let loaded = match load_for(memory, file, options.output.as_deref()) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    if host.emulated() {
-        let quiet = options.progress == Style::None;
-        return host::run_experiment(file, &loaded, options, host, quiet);
-    }
-    let finished = match run::run(&loaded, options) {
-        Ok(finished) => finished,
-        Err(error) => {
-            eprintln!("mirrorball: {error}");
-            return Ok(error.exit_code());
-        }
-    };
-    if json {
-        print(&format!(
-            "{}\n",
-            serde_json::to_string_pretty(&finished.summary)?
-        ))?;
-    } else {
-        print(&format!(
-            "{}\n",
-            table::render(&finished.summary, !std::io::stdout().is_terminal())
-        ))?;
-    }
-    let causes = &finished.summary.causes;
-    for cause in causes.iter().take(MOST_CAUSES) {
-        eprintln!("mirrorball: {cause}");
-    }
-    if causes.len() > MOST_CAUSES {
-        let more = causes.len() - MOST_CAUSES;
-        eprintln!("mirrorball: {more} more causes are in summary.json");
-    }
-    eprint!("{}", finished.closing(file));
-    Ok(finished.exit_code)
-}
-
 fn validate(files: &[PathBuf], json: bool) -> anyhow::Result<u8> {
     let (mut codes, mut checked) = (Vec::new(), Vec::new());
     for file in files {
         let loaded = load(file, None);
-        let plan = loaded.as_ref().ok().map(|l| run::plan(&l.experiment));
+        let plan = loaded.as_ref().ok().map(|l| plan(&l.experiment));
         match &plan {
             _ if json => {
                 let valid = plan.is_some();
@@ -290,6 +213,22 @@ fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> any
             .with_context(|| format!("{} can't be written", path.display()))?;
     }
     print(if json { &text } else { &report.table })?;
+    Ok(exit::OK)
+}
+
+fn list_experiments(folder: &Path, json: bool) -> anyhow::Result<u8> {
+    let entries = list::experiments(folder)
+        .with_context(|| format!("{}: no folder of experiments", folder.display()))?;
+    if json {
+        return print_json(&entries);
+    }
+    print(&list::text(&entries))?;
+    Ok(exit::OK)
+}
+
+/// Prints a value as JSON, in lines.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<u8> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))?;
     Ok(exit::OK)
 }
 

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod doctor;
 pub mod exit;
 pub mod image;
+pub mod list;
 pub mod log;
 pub mod output;
 pub mod run;

@@ -73,7 +73,7 @@ fn check_blame(finished: &Finished, cause: &str) {
         assert_eq!(cell.figures.memory.guest_physical, None);
     }
     eprintln!("{}", summary.causes[0]);
-    let next = finished.closing(Path::new("crash.yaml"));
+    let next = finished.closing();
     assert!(next.contains("verdict: failed"), "{next}");
     assert!(next.ends_with("summary.json\n"), "{next}");
 

@@ -13,6 +13,7 @@ pub fn judge(expectation: &Expectation, figures: &Figures) -> Outcome {
             let met = match expectation.bound {
                 Bound::AtLeast(bound) => value >= bound,
                 Bound::AtMost(bound) => value <= bound,
+                Bound::Within { part, of } => (value - of).abs() <= part * of.abs(),
                 Bound::Equals(bound) => (value - bound).abs() < f64::EPSILON * bound.abs().max(1.0),
             };
             if met { Verdict::Met } else { Verdict::NotMet }
@@ -48,6 +49,7 @@ mod tests {
                 cell: None,
                 bound,
                 published: None,
+                source: None,
             };
             let mut figures = Figures::default();
             figures.memory.reclaimed = Some(100);
@@ -65,6 +67,9 @@ mod tests {
             expect("memory.reclaimed", Bound::Equals(100.0)),
             Verdict::Met
         );
+        let near = |part, of| expect("memory.reclaimed", Bound::Within { part, of });
+        assert_eq!(near(0.1, 91.0), Verdict::Met);
+        assert_eq!(near(0.1, 90.0), Verdict::NotMet);
         assert_eq!(
             expect("memory.touched", Bound::AtLeast(0.0)),
             Verdict::Inconclusive

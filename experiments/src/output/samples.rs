@@ -29,6 +29,32 @@ impl SampleWriter {
         }
     }
 
+    /// Goes on behind the rows that are in that file, which ends with a whole one.
+    ///
+    /// # Errors
+    /// Its length can't be read.
+    pub fn append_to(path: PathBuf, file: File) -> Result<Self, OutputError> {
+        match file.metadata() {
+            Ok(meta) => Ok(Self {
+                path,
+                file,
+                length: meta.len(),
+            }),
+            Err(error) => Err(OutputError { path, error }),
+        }
+    }
+
+    /// Puts all rows on the disk.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn sync(&self) -> Result<(), OutputError> {
+        self.file.sync_data().map_err(|error| OutputError {
+            path: self.path.clone(),
+            error,
+        })
+    }
+
     /// Adds rows.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Most bytes of output that are kept of one command.
 const MOST_OUTPUT: usize = 64 << 10;
@@ -26,7 +26,7 @@ pub enum Stage {
 }
 
 /// One command's fate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CommandRecord {
     /// The command.
     pub command: String,
@@ -42,7 +42,7 @@ pub struct CommandRecord {
 }
 
 /// What a Linux guest did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinuxRecord {
     /// Seconds from the kernel's start until the guest was ready, by its own clock.
     pub up_seconds: Option<f64>,

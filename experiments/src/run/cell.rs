@@ -10,12 +10,13 @@ use mirrorball_dedup::oracle;
 use mirrorball_monitor::{Machine, MachineConfig};
 use mirrorball_pmap::{PAGE_BYTES, PmapConfig};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use mirrorball_debian::GuestImage;
 
 use super::agent::LinuxRecord;
 use super::fleet::{Fleet, Waited};
+use super::noise::{Noise, Watch};
 use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
 use super::scanning::{Reading, Scanning, switched_later};
@@ -60,7 +61,7 @@ pub struct Context<'a> {
 }
 
 /// What one run gave.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Cell.
     pub cell: String,
@@ -77,7 +78,7 @@ pub struct RunRecord {
     /// What its guests computed, by guest group, where it is the same in all runs.
     pub checksums: BTreeMap<String, String>,
     /// What its Linux guests did, by guest.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub linux: BTreeMap<String, LinuxRecord>,
     /// Why it failed.
     pub failures: Vec<Failure>,
@@ -85,12 +86,23 @@ pub struct RunRecord {
     pub warnings: Vec<String>,
     /// Our scanner's statistics, as it prints them.
     pub scanner: Option<String>,
+    /// What else the machine did.
+    #[serde(default)]
+    pub noise: Noise,
+    /// CPU time of the thread that took the samples, seconds.
+    #[serde(default)]
+    pub sampler_seconds: Option<f64>,
     /// Latencies; written to files of their own.
     #[serde(skip)]
     pub histograms: Histograms,
     /// When it began and how long it took, for the histogram log.
-    #[serde(skip)]
+    #[serde(skip, default = "no_clock")]
     pub clock: (SystemTime, Duration),
+}
+
+/// Of a record that has no histograms any more.
+pub(super) const fn no_clock() -> (SystemTime, Duration) {
+    (SystemTime::UNIX_EPOCH, Duration::ZERO)
 }
 
 /// Runs one cell once.
@@ -99,7 +111,7 @@ pub struct RunRecord {
 /// What makes going on with other runs pointless: a changed image, results that can't be written,
 /// a host that can't run guests.
 pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
-    let (clock, began) = (SystemTime::now(), Instant::now());
+    let (clock, began, watch) = (SystemTime::now(), Instant::now(), Watch::start());
     let started = jiff::Timestamp::now().to_string();
     let mut run = Run::new(context)?;
     let thread = run
@@ -108,9 +120,12 @@ pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
         .map_err(RunError::Thread)?;
     let outcome = run.phases();
     run.stop();
-    run.sampler.finish(thread);
+    let sampler_seconds = run.sampler.finish(thread);
     let complete = outcome?;
     let mut record = run.into_record();
+    record.noise = watch.noise(record.figures.cpu_seconds.ksmd.unwrap_or(0.0));
+    record.warnings.extend(record.noise.warning());
+    record.sampler_seconds = sampler_seconds;
     record.started = started;
     record.seconds = began.elapsed().as_secs_f64();
     record.complete = complete && record.failures.is_empty();
@@ -195,8 +210,10 @@ impl<'a> Run<'a> {
             failures: report.failures,
             warnings,
             scanner: self.reading.ours.map(|stats| format!("{stats:?}")),
+            noise: Noise::default(),
+            sampler_seconds: None,
             histograms: report.histograms,
-            clock: (SystemTime::UNIX_EPOCH, Duration::ZERO),
+            clock: no_clock(),
         }
     }
 
@@ -318,6 +335,7 @@ impl<'a> Run<'a> {
                 on,
             } => self.machine.set_disk_sharing(*on),
             Event::Switch { mechanism, on } => self.scanning.lock().switch(*mechanism, *on),
+            Event::Checkpoint { name } => self.sampler.checkpoint(name),
             Event::StopGuests { guests, count } => {
                 if let Some(group) = self.fleet.group(guests) {
                     self.fleet.stop_oldest(group, *count);

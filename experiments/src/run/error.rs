@@ -4,6 +4,7 @@ use mirrorball_debian::DebianError;
 use mirrorball_dedup::ksm::KsmUnavailable;
 use mirrorball_monitor::MonitorError;
 
+use super::resume::ResumeError;
 use crate::exit;
 use crate::image::ImageError;
 use crate::output::OutputError;
@@ -36,6 +37,9 @@ pub enum RunError {
     /// The console of a VM that the experiment does not have was asked for.
     #[error("there is no VM `{0}`; this experiment has {1}")]
     NoVm(String, String),
+    /// What was begun can't be resumed.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// The monitor can't go on.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
@@ -112,6 +116,7 @@ impl RunError {
             Self::Stopped(code) => *code,
             Self::NoCell(..) | Self::NoVm(..) => exit::USAGE,
             Self::Debian(error) if error.is_of_the_request() => exit::INVALID,
+            Self::Resume(error) => error.exit_code(),
             Self::NoImage(_) => exit::INTERNAL,
             Self::Monitor(MonitorError::Disk(_))
             | Self::Guest {

@@ -1,6 +1,6 @@
 //! What an experiment that was run tells its user: the exit code, and the last lines.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::exit;
 use crate::output::summary::{Summary, Verdict};
@@ -28,13 +28,13 @@ pub struct Finished {
 impl Finished {
     /// The last lines for people: the verdict, the files and what to do next.
     #[must_use]
-    pub fn closing(&self, file: &Path) -> String {
+    pub fn closing(&self) -> String {
         let folder = self.folder.display();
         let files = FILES
             .into_iter()
             .filter(|name| self.folder.join(name).exists());
         let files = files.collect::<Vec<_>>().join(", ");
-        let again = format!("mirrorball run {}", file.display());
+        let again = format!("mirrorball run --resume {folder}");
         let next = if self.summary.interrupted {
             again
         } else if self.folder.join("consoles").exists() {
@@ -92,17 +92,20 @@ mod tests {
             folder: place.path().to_owned(),
             exit_code: exit::INTERRUPTED,
         };
-        let stopped = finished.closing(Path::new("x.yaml"));
+        let stopped = finished.closing();
         assert!(stopped.contains("verdict: stopped"), "{stopped}");
         assert!(stopped.contains("(summary.json)"), "{stopped}");
-        assert!(stopped.ends_with("mirrorball run x.yaml\n"), "{stopped}");
+        assert!(
+            stopped.contains("next:    mirrorball run --resume /"),
+            "{stopped}"
+        );
 
         finished.summary.interrupted = false;
         finished.summary.verdict = Verdict::NotSupported;
         assert_eq!(exit_code(&finished.summary), exit::HOST);
         finished.summary.verdict = Verdict::Failed;
         std::fs::create_dir(place.path().join("consoles")).unwrap();
-        let failed = finished.closing(Path::new("x.yaml"));
+        let failed = finished.closing();
         assert!(failed.contains("verdict: failed"), "{failed}");
         assert!(failed.ends_with("consoles/*\n"), "{failed}");
     }

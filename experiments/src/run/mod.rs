@@ -3,14 +3,17 @@
 mod account;
 pub(crate) mod agent;
 mod cell;
+mod dry;
 mod error;
 mod finished;
 mod fleet;
 mod follow;
 pub mod linux;
+mod noise;
 mod overdue;
 mod progress;
 mod quiet;
+mod resume;
 mod sampler;
 mod scanning;
 mod schedule;
@@ -19,19 +22,23 @@ mod store;
 mod told;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mirrorball_dedup::ksm::Ksm;
 use mirrorball_monitor::probe;
 use parking_lot::Mutex;
 
+pub use dry::{Plan, PlannedRun, dry_run};
 pub use error::RunError;
 pub use finished::Finished;
+pub use noise::Noise;
 pub use progress::Style;
+pub use resume::{Invocation, ResumeError, Unfinished};
 pub use signals::Stop;
 
 use crate::image::{self, Image};
+use crate::output::samples::Sample;
 use crate::output::summary::{Failure, Figures};
 use crate::spec::{Capability, Experiment, GuestGroup, Loaded, MechanismSet};
 use cell::{Context, RunRecord};
@@ -55,6 +62,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// VMs whose consoles are shown while they run.
     pub console: Vec<String>,
+    /// What a failure means for the runs that are left.
+    pub on_failure: OnFailure,
     /// How progress is shown.
     pub progress: Style,
     /// What boots in place of the splash guest. Results do not tell of it, so the command line has
@@ -62,24 +71,57 @@ pub struct Options {
     pub guests: Guests,
 }
 
+/// What a failure means for the runs that are left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// A run that failed is noted and the next begins; what ails the whole host ends the experiment.
+    #[default]
+    GoOn,
+    /// The next run begins whatever happened, unless results can't be written.
+    KeepGoing,
+    /// The first run that fails is the last.
+    End,
+}
+
 /// Runs an experiment.
 ///
 /// # Errors
 /// It could not begin. What goes wrong later is in the result, beside what was measured before.
 pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
+    start(loaded, options, None)
+}
+
+/// Runs what is left of an experiment. `loaded` is [`Unfinished::file`], with paths relative to
+/// [`Unfinished::base`].
+///
+/// # Errors
+/// As [`run`]; or it is not the same experiment any more.
+pub fn resume(
+    loaded: &Loaded,
+    options: &Options,
+    unfinished: Unfinished,
+) -> Result<Finished, RunError> {
+    start(loaded, options, Some(unfinished))
+}
+
+fn start(
+    loaded: &Loaded,
+    options: &Options,
+    unfinished: Option<Unfinished>,
+) -> Result<Finished, RunError> {
     let experiment = adapted(&loaded.experiment, options)?;
     check_consoles(&experiment, &options.console)?;
     let kvm = check_host(&experiment)?;
     let stop = Stop::on_signals().map_err(RunError::Thread)?;
-    let runs = experiment.matrix.len() * experiment.repeat.runs as usize;
-    let progress = Arc::new(Progress::new(
-        options.progress,
-        runs,
-        experiment.guest_count(),
-    ));
-    let directory = experiment.outputs.directory.display();
+    let progress = Arc::new(Progress::new(options.progress, experiment.guest_count()));
     progress.line(&format!("{}: {}", experiment.name, plan(&experiment)));
-    progress.line(&format!("results will be below {directory}"));
+    match &unfinished {
+        Some(unfinished) => progress.line(&unfinished.told()),
+        None => {
+            let directory = experiment.outputs.directory.display();
+            progress.line(&format!("results will be below {directory}"));
+        }
+    }
     let images = prepare_images(&experiment, loaded, &progress);
     let systems = linux::prepare(&experiment, &loaded.folder, &|line| progress.line(line));
     if let Some(code) = stop.requested() {
@@ -88,31 +130,41 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         return Err(RunError::Stopped(code));
     }
     let (images, systems) = (images?, systems?);
-    let mut store = Store::create(&experiment, &loaded.text, &images, kvm)?;
+    let (mut store, samples) = open_store(&experiment, loaded, options, unfinished, &images, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
-    let sink = Arc::new(Mutex::new(Sink::new(store.samples()?)));
-    let paths = images
-        .into_iter()
-        .map(|(id, image)| (id, image.path))
-        .collect();
-    let error = run_all(
-        &experiment,
+    let sink = Arc::new(Mutex::new(Sink::new(store.samples()?, samples)));
+    let session = Session {
+        experiment: &experiment,
         options,
-        (&paths, &systems),
-        &mut store,
-        &sink,
-        &progress,
-        &stop,
-    );
+        images: images
+            .into_iter()
+            .map(|(id, image)| (id, image.path))
+            .collect(),
+        systems: &systems,
+        sink: &sink,
+        progress: &progress,
+        stop: &stop,
+    };
+    let error = session.run_all(&mut store);
     progress.finish();
-    let mut error = error
+    let error = error
         .err()
         .or_else(|| sink.lock().error.take().map(RunError::Output));
+    Ok(close(store, &sink.lock().machine, error, &stop))
+}
+
+/// Writes what is made of all runs together.
+fn close(
+    mut store: Store,
+    samples: &[Sample],
+    mut error: Option<RunError>,
+    stop: &Stop,
+) -> Finished {
     let interrupted = stop.requested().is_some();
     if let Some(error) = &error {
         store.ended_by(error.to_string());
     }
-    if let Err(late) = store.finish(&sink.lock().machine, interrupted) {
+    if let Err(late) = store.finish(samples, interrupted) {
         // Of two errors the first is the cause; the disk is as full as it was.
         let late = error.get_or_insert(RunError::Output(late));
         store.ended_by(late.to_string());
@@ -122,53 +174,93 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<Finished, RunError> {
         .requested()
         .or(error.as_ref().map(RunError::exit_code))
         .unwrap_or_else(|| finished::exit_code(&summary));
-    Ok(Finished {
+    Finished {
         summary,
         folder: store.path().to_owned(),
         exit_code,
-    })
+    }
 }
 
-fn run_all(
+/// The results folder: a new one, or that of what was interrupted, with the samples in it.
+fn open_store(
     experiment: &Experiment,
+    loaded: &Loaded,
     options: &Options,
-    (images, systems): (&BTreeMap<String, PathBuf>, &linux::Images),
-    store: &mut Store,
-    sink: &Arc<Mutex<Sink>>,
-    progress: &Arc<Progress>,
-    stop: &Stop,
-) -> Result<(), RunError> {
-    let planned = schedule::schedule(
-        experiment.matrix.len(),
-        experiment.repeat.runs,
-        experiment.repeat.order,
-    );
-    for planned in planned {
-        if stop.requested().is_some() {
-            break;
-        }
-        let context = Context {
-            experiment,
-            set: &experiment.matrix[planned.cell],
-            run: planned.run,
-            guests: &options.guests,
-            consoles: &options.console,
-            images,
-            systems,
-            folder: store.path().to_owned(),
-            sink: sink.clone(),
-            progress: progress.clone(),
-            stop: stop.clone(),
-        };
-        let record = match cell::run(&context) {
-            Ok(record) => record,
-            Err(error) if error.is_of_one_run() => failed(context.set, planned.run, &error),
-            Err(error) => return Err(error),
-        };
-        progress.run_ended(&one_line(&record));
-        store.add(record, stop.requested().is_some())?;
+    unfinished: Option<Unfinished>,
+    images: &BTreeMap<String, Image>,
+    kvm: &str,
+) -> Result<(Store, Vec<Sample>), RunError> {
+    if let Some(unfinished) = unfinished {
+        return Ok(Store::resume(experiment, unfinished, images, kvm)?);
     }
-    Ok(())
+    let invocation = |folder: &Path| Invocation {
+        folder: resume::relative(folder, &loaded.folder),
+        runs: options.runs,
+        seed: options.seed,
+        only: options.only.clone(),
+    };
+    let store = Store::create(experiment, &loaded.text, images, invocation, kvm)?;
+    Ok((store, Vec::new()))
+}
+
+/// What all runs of this process have in common.
+struct Session<'a> {
+    experiment: &'a Experiment,
+    options: &'a Options,
+    images: BTreeMap<String, PathBuf>,
+    systems: &'a linux::Images,
+    sink: &'a Arc<Mutex<Sink>>,
+    progress: &'a Arc<Progress>,
+    stop: &'a Stop,
+}
+
+impl Session<'_> {
+    /// All runs that are not in the store yet.
+    fn run_all(&self, store: &mut Store) -> Result<(), RunError> {
+        let planned = schedule::of(self.experiment);
+        let left = planned.into_iter().filter(|planned| !store.has(planned));
+        let left = left.collect::<Vec<_>>();
+        self.progress.runs_left(left.len());
+        for planned in left {
+            if self.stop.requested().is_some() {
+                break;
+            }
+            let record = self.run(planned, store)?;
+            let failed = !record.complete;
+            self.progress.run_ended(&one_line(&record));
+            // The record last: what is in it is finished.
+            self.sink.lock().sync()?;
+            store.add(record, self.stop.requested().is_some())?;
+            if failed && self.options.on_failure == OnFailure::End {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, planned: schedule::Planned, store: &Store) -> Result<RunRecord, RunError> {
+        let context = Context {
+            experiment: self.experiment,
+            set: &self.experiment.matrix[planned.cell],
+            run: planned.run,
+            guests: &self.options.guests,
+            consoles: &self.options.console,
+            images: &self.images,
+            systems: self.systems,
+            folder: store.path().to_owned(),
+            sink: self.sink.clone(),
+            progress: self.progress.clone(),
+            stop: self.stop.clone(),
+        };
+        let keep_going = self.options.on_failure == OnFailure::KeepGoing;
+        match cell::run(&context) {
+            Err(RunError::Output(error)) => Err(RunError::Output(error)),
+            Err(error) if keep_going || error.is_of_one_run() => {
+                Ok(failed(context.set, planned.run, &error))
+            }
+            other => other,
+        }
+    }
 }
 
 /// The record of a run that gave no figures.
@@ -190,8 +282,10 @@ fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
         failures: vec![failure],
         warnings: Vec::new(),
         scanner: None,
+        noise: Noise::default(),
+        sampler_seconds: None,
         histograms: Vec::new(),
-        clock: (std::time::SystemTime::now(), std::time::Duration::ZERO),
+        clock: cell::no_clock(),
     }
 }
 

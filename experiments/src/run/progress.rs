@@ -39,12 +39,16 @@ pub struct Progress {
 struct State {
     prefix: String,
     last_plain: Instant,
+    /// Runs that this process has made, and will make.
+    done: usize,
+    runs: usize,
+    began: Instant,
 }
 
 impl Progress {
-    /// Progress of so many runs of so many guests.
+    /// Progress of runs of so many guests.
     #[must_use]
-    pub fn new(style: Style, runs: usize, guests: u64) -> Self {
+    pub fn new(style: Style, guests: u64) -> Self {
         let terminal =
             stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let style = match style {
@@ -57,7 +61,7 @@ impl Progress {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(Some(runs as u64), target);
+        let bar = ProgressBar::with_draw_target(None, target);
         // Three short lines instead of a long one: at 80 columns nothing wraps.
         let template = "[{elapsed_precise}] {wide_bar} run {pos}/{len}\n{prefix}\n{wide_msg}";
         if let Ok(shape) = ProgressStyle::with_template(template) {
@@ -66,6 +70,9 @@ impl Progress {
         let state = Mutex::new(State {
             prefix: String::new(),
             last_plain: Instant::now(),
+            done: 0,
+            runs: 0,
+            began: Instant::now(),
         });
         Self {
             style,
@@ -118,16 +125,37 @@ impl Progress {
         }
     }
 
+    /// So many runs come now.
+    pub fn runs_left(&self, runs: usize) {
+        self.bar.set_length(runs as u64);
+        let mut state = self.state.lock();
+        (state.done, state.runs, state.began) = (0, runs, Instant::now());
+    }
+
     /// A run ended.
     pub fn run_ended(&self, text: &str) {
+        let mut state = self.state.lock();
+        state.done += 1;
+        state.last_plain = Instant::now();
+        let left = time_left(state.began.elapsed(), state.done, state.runs);
         self.bar.inc(1);
-        self.line(text);
-        self.state.lock().last_plain = Instant::now();
+        self.line(&format!("[{}/{}] {text}{left}", state.done, state.runs));
     }
 
     /// Nothing more comes.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// What is still to come, by what the runs so far took.
+fn time_left(elapsed: Duration, done: usize, runs: usize) -> String {
+    let left = u32::try_from(runs.saturating_sub(done)).unwrap_or(u32::MAX);
+    let each = elapsed / u32::try_from(done.max(1)).unwrap_or(u32::MAX);
+    match each.saturating_mul(left).as_secs_f64().ceil() {
+        0.0 => String::new(),
+        seconds if seconds < 120.0 => format!("; about {seconds} s left"),
+        seconds => format!("; about {} min left", (seconds / 60.0).ceil()),
     }
 }
 
@@ -154,6 +182,14 @@ fn saved(sample: &Sample) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_the_runs_so_far() {
+        let left = |seconds, done, runs| time_left(Duration::from_secs(seconds), done, runs);
+        assert_eq!(left(10, 1, 4), "; about 30 s left");
+        assert_eq!(left(100, 2, 6), "; about 4 min left");
+        assert_eq!(left(100, 6, 6), "");
+    }
 
     #[test]
     fn what_is_saved_is_told_by_mechanism() {

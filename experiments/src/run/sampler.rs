@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mirrorball_monitor::{Machine, VmState};
 use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap};
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::progress::Progress;
 use super::scanning::{Reading, Scanning};
@@ -28,19 +29,35 @@ pub struct Sink {
     pub machine: Vec<Sample>,
     /// The first error; nothing is written after it.
     pub error: Option<OutputError>,
+    /// Seconds that were over when this process began.
+    before: f64,
     began: Instant,
 }
 
 impl Sink {
-    /// Writes to that writer; times count from now.
+    /// Writes to that writer, behind these samples; times go on from the last of them.
     #[must_use]
-    pub fn new(writer: SampleWriter) -> Self {
+    pub fn new(writer: SampleWriter, machine: Vec<Sample>) -> Self {
+        let before = machine.last().map_or(0.0, |last| last.time_seconds);
         Self {
             writer,
-            machine: Vec::new(),
+            machine,
             error: None,
+            before,
             began: Instant::now(),
         }
+    }
+
+    /// Puts all samples on the disk.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn sync(&self) -> Result<(), OutputError> {
+        self.writer.sync()
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.began.elapsed().as_secs_f64()
     }
 
     fn add(&mut self, samples: Vec<Sample>) {
@@ -92,7 +109,7 @@ impl Sampler {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn spawn(self: &Arc<Self>, period: std::time::Duration) -> std::io::Result<JoinHandle<()>> {
+    pub fn spawn(self: &Arc<Self>, period: Duration) -> std::io::Result<JoinHandle<f64>> {
         let sampler = Arc::clone(self);
         std::thread::Builder::new()
             .name("sampler".to_owned())
@@ -108,16 +125,20 @@ impl Sampler {
                     }
                     std::thread::park_timeout(next - now);
                 }
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::try_from(time).unwrap_or_default().as_secs_f64()
             })
     }
 
-    /// Ends the grid.
-    pub fn finish(&self, thread: JoinHandle<()>) {
+    /// Ends the grid; the CPU time that it took, seconds.
+    pub fn finish(&self, thread: JoinHandle<f64>) -> Option<f64> {
         self.end.store(true, Ordering::Relaxed);
         thread.thread().unpark();
-        if thread.join().is_err() {
+        let seconds = thread.join();
+        if seconds.is_err() {
             tracing::error!("the sampler panicked");
         }
+        seconds.ok()
     }
 
     /// The phase changes: one sample at the end of the old one.
@@ -127,6 +148,11 @@ impl Sampler {
         self.progress.phase(&self.cell, self.run, name);
     }
 
+    /// One sample of everything, under that name in place of the phase's.
+    pub fn checkpoint(&self, name: &str) {
+        self.sample_as(name, true);
+    }
+
     /// What the scanner has done so far.
     #[must_use]
     pub fn reading(&self) -> Reading {
@@ -134,9 +160,14 @@ impl Sampler {
     }
 
     fn sample(&self, phase_ends: bool) {
+        let phase = *self.phase.lock();
+        self.sample_as(phase, phase_ends);
+    }
+
+    fn sample_as(&self, phase: &str, whole: bool) {
         let vms = self.machine.vms();
         let few = vms.len() <= MOST_VMS_ON_GRID;
-        if few || phase_ends {
+        if few || whole {
             self.machine.pmap().settle_all();
         }
         let reading = self.reading();
@@ -144,8 +175,8 @@ impl Sampler {
         let base = Sample {
             cell: self.cell.clone(),
             run: self.run,
-            time_seconds: sink.began.elapsed().as_secs_f64(),
-            phase: (*self.phase.lock()).to_owned(),
+            time_seconds: sink.seconds(),
+            phase: phase.to_owned(),
             ..Sample::default()
         };
         let up = vms
@@ -159,7 +190,7 @@ impl Sampler {
         machine.device_seconds = Some(cpu.device);
         self.progress.sample(&machine);
         let mut samples = vec![machine];
-        if few || phase_ends {
+        if few || whole {
             samples.extend(vms.iter().map(|vm| {
                 let totals = vm.space().totals();
                 Sample {

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::cell::RunRecord;
+use super::resume::{Invocation, ResumeError, Resumption, Unfinished};
+use super::schedule::Planned;
 use crate::image::Image;
 use crate::output::folder::Folder;
 use crate::output::judge::judge;
 use crate::output::median::median;
-use crate::output::provenance::{self, Provenance};
 use crate::output::samples::{Sample, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
-use crate::output::{OutputError, README, figure, histogram, table};
+use crate::output::{OutputError, README, figure, histogram, provenance, table};
 use crate::spec::{Experiment, MechanismSet};
 
 /// `run.json`.
@@ -21,9 +23,12 @@ use crate::spec::{Experiment, MechanismSet};
 struct RunFile<'a> {
     schema_version: u32,
     experiment: &'a Experiment,
-    provenance: &'a Provenance,
+    provenance: &'a Value,
     images: &'a BTreeMap<String, Image>,
     started: String,
+    invocation: &'a Invocation,
+    /// Later processes that went on with it.
+    resumed: &'a [Resumption],
     ended_by: Option<&'a str>,
     /// In the order in which they were made.
     runs: &'a [RunRecord],
@@ -34,9 +39,12 @@ struct RunFile<'a> {
 pub struct Store {
     experiment: Experiment,
     folder: Folder,
-    provenance: Provenance,
+    provenance: Value,
+    emulated: bool,
     images: BTreeMap<String, Image>,
     started: jiff::Timestamp,
+    invocation: Invocation,
+    resumed: Vec<Resumption>,
     runs: Vec<RunRecord>,
     ended_by: Option<String>,
 }
@@ -50,23 +58,76 @@ impl Store {
         experiment: &Experiment,
         text: &str,
         images: &BTreeMap<String, Image>,
+        invocation: impl FnOnce(&Path) -> Invocation,
         kvm: &str,
     ) -> Result<Self, OutputError> {
         let started = jiff::Timestamp::now();
-        let folder = Folder::create(&experiment.outputs.directory, &experiment.name, started)?;
+        let provenance = provenance::collect(kvm);
+        let folder = Folder::stage(&experiment.outputs.directory)?;
         folder.write("README.txt", README.as_bytes())?;
         folder.write("experiment.yaml", text.as_bytes())?;
-        let store = Self {
+        let mut store = Self {
             experiment: experiment.clone(),
-            folder,
-            provenance: provenance::collect(kvm),
+            emulated: provenance.host.emulated.is_some(),
+            provenance: serde_json::to_value(&provenance).unwrap_or_default(),
             images: images.clone(),
             started,
+            invocation: invocation(folder.path()),
+            resumed: Vec::new(),
             runs: Vec::new(),
+            ended_by: None,
+            folder,
+        };
+        store.write(false)?;
+        store.folder.publish(&experiment.name, started)?;
+        Ok(store)
+    }
+
+    /// Goes on with an experiment that was interrupted; with the machine's samples so far.
+    ///
+    /// # Errors
+    /// It is not the same experiment any more, or something can't be written.
+    pub fn resume(
+        experiment: &Experiment,
+        unfinished: Unfinished,
+        images: &BTreeMap<String, Image>,
+        kvm: &str,
+    ) -> Result<(Self, Vec<Sample>), ResumeError> {
+        unfinished.check_experiment(experiment)?;
+        for (id, image) in images {
+            unfinished.check_image(id, &image.digest)?;
+        }
+        let now = provenance::collect(kvm);
+        unfinished.check_host(now.host.emulated.is_some())?;
+        let samples = unfinished.clean()?;
+        let mut resumed = unfinished.resumed;
+        resumed.push(Resumption {
+            started: jiff::Timestamp::now().to_string(),
+            runs_before: unfinished.runs.len(),
+            provenance: serde_json::to_value(&now).unwrap_or_default(),
+        });
+        let store = Self {
+            experiment: experiment.clone(),
+            folder: unfinished.folder,
+            emulated: now.host.emulated.is_some(),
+            provenance: unfinished.provenance,
+            images: images.clone(),
+            started: unfinished.started,
+            invocation: unfinished.invocation,
+            resumed,
+            runs: unfinished.runs,
             ended_by: None,
         };
         store.write(false)?;
-        Ok(store)
+        Ok((store, samples))
+    }
+
+    /// Whether that run was finished before.
+    #[must_use]
+    pub fn has(&self, planned: &Planned) -> bool {
+        let id = &self.experiment.matrix[planned.cell].id;
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.cell == *id && run.run == planned.run)
     }
 
     /// The folder.
@@ -80,8 +141,12 @@ impl Store {
     /// # Errors
     /// The file can't be made.
     pub fn samples(&self) -> Result<SampleWriter, OutputError> {
+        let path = self.folder.join("samples.csv");
+        if path.exists() {
+            return SampleWriter::append_to(path, self.folder.open_file("samples.csv")?);
+        }
         let file = self.folder.create_file("samples.csv")?;
-        Ok(SampleWriter::new(self.folder.join("samples.csv"), file))
+        Ok(SampleWriter::new(path, file))
     }
 
     /// Takes a run in and writes everything anew.
@@ -210,7 +275,7 @@ impl Store {
             name,
             verdict,
             interrupted,
-            emulated: self.provenance.host.emulated.is_some(),
+            emulated: self.emulated,
             causes,
             cells,
         }
@@ -252,6 +317,8 @@ impl Store {
             provenance: &self.provenance,
             images: &self.images,
             started: self.started.to_string(),
+            invocation: &self.invocation,
+            resumed: &self.resumed,
             ended_by: self.ended_by.as_deref(),
             runs: &self.runs,
         };

@@ -157,7 +157,12 @@ impl Diagnostic {
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&written.to_lowercase(), name), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&written.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
@@ -186,6 +191,7 @@ mod tests {
     #[test]
     fn near_names_only() {
         assert_eq!(nearest("memroy", ["memory", "count"]), Some("memory"));
+        assert_eq!(nearest("Mib", ["KiB", "MiB"]), Some("MiB"));
         assert_eq!(nearest("zzz", ["memory", "count"]), None);
     }
 

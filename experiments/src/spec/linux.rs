@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::reader::{At, FromNode};
+use super::describe::{Field, Map, Shape};
+use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::text::{Node, Value};
 use super::units::{Size, Time};
 
@@ -52,49 +53,134 @@ pub enum RootSpec {
     Image(PathBuf),
 }
 
-impl FromNode for LinuxSpec {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `kernel`, `run`")?;
-        let kernel = fields.need::<String>("kernel");
-        let version = fields.get::<String>("version");
-        let root = fields.or("root", RootSpec::Busybox);
-        let run = fields.need::<Vec<String>>("run");
-        let command_line = fields.or("command-line", String::new());
-        let boot_timeout = fields.get("boot-timeout");
-        let command_timeout = fields.get("command-timeout");
-        fields.finish();
+from_map!(LinuxSpec, Packages);
+
+impl FromMap for LinuxSpec {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>(
+                "kernel",
+                "a series of Debian's cloud kernels (`6.12`), the name of a kernel package, or a path (with a `/`) of a bzImage or of a folder with `boot/` and `lib/modules/`",
+            ),
+            Field::maybe::<String>("version", "the newest", "version of that package"),
+            Field::or::<RootSpec>("root", "busybox", "the root file system"),
+            Field::needed::<Vec<String>>(
+                "run",
+                "shell commands, run one after the other when all guests are up",
+            ),
+            Field::maybe::<String>(
+                "command-line",
+                "none",
+                "kernel parameters after the monitor's own",
+            ),
+            Field::maybe::<Time>(
+                "boot-timeout",
+                "the phase's timeout",
+                "how long it may take to boot; then it is ended, and the others go on",
+            ),
+            Field::maybe::<Time>(
+                "command-timeout",
+                "the phase's timeout",
+                "how long each command may take",
+            ),
+        ];
+        let about = "What a Linux guest boots and does ([linux-guests.md](linux-guests.md))";
+        Map::new("linux", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (kernel, run) = (fields.get("kernel"), fields.get("run"));
+        let (version, root) = (fields.get("version"), fields.get("root"));
+        let command_line = fields.get("command-line");
         Some(Self {
             kernel: kernel?,
             version,
-            root,
+            root: root?,
             run: run?,
-            command_line,
-            boot_timeout,
-            command_timeout,
+            command_line: command_line.unwrap_or_default(),
+            boot_timeout: fields.get("boot-timeout"),
+            command_timeout: fields.get("command-timeout"),
         })
     }
 }
 
+/// A root file system that is known by a word.
+#[derive(Clone, Copy)]
+enum Known {
+    None,
+    Busybox,
+}
+
+impl Word for Known {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("none", Self::None, "commands run in the initramfs"),
+        (
+            "busybox",
+            Self::Busybox,
+            "a small one with busybox on a disk",
+        ),
+    ];
+}
+
+/// A root file system that is made, or given.
+struct Packages(RootSpec);
+
+impl FromMap for Packages {
+    fn map() -> Map {
+        let fields = vec![
+            Field::maybe::<Vec<String>>(
+                "packages",
+                "an `image`",
+                "Debian packages; what they depend on comes along",
+            ),
+            Field::or::<Vec<String>>(
+                "sources",
+                "[]",
+                "with `packages` only: source packages, unpacked below `/usr/src`",
+            ),
+            Field::maybe::<Size>(
+                "size",
+                "what is in it and some room",
+                "with `packages` only: size of the file system",
+            ),
+            Field::maybe::<String>("image", "`packages`", "an ext4 image of your own"),
+        ];
+        let about = "The root file system of a Linux guest";
+        Map::new("root", about, fields).one_of(&["packages", "image"])
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (size, image) = (fields.get("size"), fields.get::<String>("image"));
+        for name in ["size", "sources"] {
+            if let (Some((at, _)), false) = (fields.node(name), fields.has("packages")) {
+                let problem = at.problem(format!("`{name}` is for `packages` only"));
+                return at.report(problem.expected(format!("no `{name}`")));
+            }
+        }
+        let sources = fields.get("sources")?;
+        let packages = fields.get("packages");
+        let packages = packages.map(|packages| RootSpec::Packages {
+            packages,
+            sources,
+            size,
+        });
+        let image = image.map(|image| RootSpec::Image(image.into()));
+        packages.or(image).map(Self)
+    }
+}
+
 impl FromNode for RootSpec {
+    fn shape() -> Shape {
+        Shape::Either(vec![Known::shape(), Packages::shape()])
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         if let Value::Map(_) = node.value {
-            let fields = at.fields(node, "a map with `packages` or `image`")?;
-            let image = fields.get::<String>("image").map(PathBuf::from);
-            if let Some(image) = image {
-                fields.finish();
-                return Some(Self::Image(image));
-            }
-            let packages = fields.need::<Vec<String>>("packages");
-            let sources = fields.or("sources", Vec::new());
-            let size = fields.get("size");
-            fields.finish();
-            return Some(Self::Packages {
-                packages: packages?,
-                sources,
-                size,
-            });
+            return Packages::from_node(at, node).map(|packages| packages.0);
         }
-        at.word(node, &[("none", 0), ("busybox", 1)])
-            .map(|word| if word == 0 { Self::None } else { Self::Busybox })
+        Known::from_node(at, node).map(|known| match known {
+            Known::None => Self::None,
+            Known::Busybox => Self::Busybox,
+        })
     }
 }

@@ -1,11 +1,15 @@
 //! Experiment files: text to a checked experiment, or every problem with its place.
 
 mod check;
+mod describe;
 mod diagnostic;
 mod linux;
+mod mechanisms;
 mod model;
 mod parse;
 mod reader;
+mod reference;
+mod schema;
 mod text;
 mod units;
 mod workload;
@@ -16,6 +20,8 @@ pub use check::{HostFacts, resolve};
 pub use diagnostic::{Diagnostic, Mark, Severity};
 pub use linux::{LinuxSpec, RootSpec};
 pub use model::*;
+pub use reference::reference;
+pub use schema::schema;
 pub use units::{Count, PagesPerSecond, Percent, Size, Switch, Time};
 
 use reader::{At, Findings, FromNode};
@@ -70,11 +76,11 @@ impl SpecError {
     }
 }
 
-/// Reads and checks an experiment file.
+/// Reads and checks an experiment file. Its paths are relative to `base`, or else to its own folder.
 ///
 /// # Errors
 /// The file can't be read, or it has problems.
-pub fn load(path: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
+pub fn load(path: &Path, base: Option<&Path>, host: &HostFacts) -> Result<Loaded, SpecError> {
     let unreadable = |reason: String| SpecError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -98,7 +104,7 @@ pub fn load(path: &Path, host: &HostFacts) -> Result<Loaded, SpecError> {
             error.utf8_error().valid_up_to()
         ))
     })?;
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let folder = base.or(path.parent()).unwrap_or(Path::new(".")).to_owned();
     check_text(&path.display().to_string(), text, &folder, host)
 }
 

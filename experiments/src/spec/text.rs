@@ -52,9 +52,10 @@ impl Value {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Null => "nothing",
+            Self::Null => "empty",
             Self::Bool(_) => "a truth value",
             Self::Integer(_) => "a whole number",
+            Self::Float(number) if number.fract() == 0.0 => "a number out of range",
             Self::Float(_) => "a number with a fraction",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
@@ -83,10 +84,10 @@ pub fn parse(text: &str) -> Result<Node, Diagnostic> {
     };
     serde_yaml::from_str_with_options::<Spanned<Value>>(text, options)
         .map(node)
-        .map_err(|error| not_yaml(&error))
+        .map_err(|error| not_yaml(text, &error))
 }
 
-fn not_yaml(error: &serde_yaml::Error) -> Diagnostic {
+fn not_yaml(whole: &str, error: &serde_yaml::Error) -> Diagnostic {
     let mark = error
         .location()
         .map_or(Mark::START, |location| mark(&location));
@@ -98,8 +99,80 @@ fn not_yaml(error: &serde_yaml::Error) -> Diagnostic {
         .unwrap_or(&text)
         .trim()
         .to_owned();
-    Diagnostic::new(mark, format!("not valid YAML: {message}"))
-        .expected("a YAML document with one map at the top")
+    let (message, expected) = reworded(&message);
+    let problem = Diagnostic::new(inside(mark, whole), format!("not valid YAML: {message}"))
+        .expected(expected);
+    match likely_cause(whole) {
+        Some(cause) => problem.help(cause),
+        None => problem,
+    }
+}
+
+/// The parser's words in ours, where its own are for programmers; and what would be right.
+fn reworded(message: &str) -> (&str, &'static str) {
+    let one_map = "a YAML document with one map at the top";
+    if message.contains("multiple YAML documents") {
+        return ("a second document begins", "one experiment in a file");
+    }
+    if message.contains("unknown anchor") {
+        let expected = "an anchor of that name (`&name`) further up";
+        return ("nothing was given this name", expected);
+    }
+    if message.contains("mapping values are not allowed") {
+        let expected =
+            "a line indented like its neighbours, and quotes around text that has `: ` in it";
+        return ("no field can begin here", expected);
+    }
+    (message, one_map)
+}
+
+/// A mark in the text: some mistakes are noticed behind its end only.
+fn inside(mark: Mark, text: &str) -> Mark {
+    let lines = u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
+    if mark.line <= lines {
+        return mark;
+    }
+    Mark {
+        line: lines.max(1),
+        ..Mark::START
+    }
+}
+
+/// Why a text is probably not YAML: the parser notices some mistakes only lines later.
+fn likely_cause(text: &str) -> Option<String> {
+    if let Some(line) = text
+        .lines()
+        .position(|line| line.trim_start_matches(' ').starts_with('\t'))
+    {
+        return Some(format!(
+            "line {} is indented with a tab; YAML wants spaces",
+            line + 1
+        ));
+    }
+    let (mut open, mut before) = (Vec::new(), ' ');
+    let mut quote: Option<(char, usize)> = None;
+    for (number, line) in text.lines().enumerate() {
+        for (column, c) in line.chars().enumerate() {
+            match (quote, c) {
+                (Some((end, _)), c) if c == end => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if before.is_whitespace() => break,
+                (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some((c, number + 1)),
+                (None, '{' | '[') => open.push((c, number + 1, column + 1)),
+                (None, '}' | ']') => drop(open.pop()),
+                (None, _) => {}
+            }
+            before = c;
+        }
+        before = ' ';
+    }
+    if let Some((mark, line)) = quote {
+        return Some(format!("the `{mark}` in line {line} is never closed"));
+    }
+    let (bracket, line, column) = open.last()?;
+    Some(format!(
+        "the `{bracket}` in line {line}, column {column} is never closed"
+    ))
 }
 
 fn mark(location: &serde_yaml::Location) -> Mark {

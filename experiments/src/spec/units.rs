@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::reader::{At, FromNode};
+use super::describe::Shape;
+use super::reader::{At, FromNode, Word};
 use super::text::{Node, Value};
 
 /// A size in bytes.
@@ -91,6 +92,13 @@ impl std::str::FromStr for Size {
 }
 
 impl FromNode for Size {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "size",
+            pattern: r"^ *[0-9.]+ *(B|KiB|MiB|GiB) *$",
+        }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let text = match &node.value {
             Value::Text(text) => text,
@@ -123,8 +131,10 @@ impl FromNode for Size {
         whole(number, *factor).map_or_else(
             || {
                 at.report(
-                    at.problem(format!("`{text}` is no whole number of bytes"))
-                        .expected(A_SIZE),
+                    at.problem(format!(
+                        "`{text}` is no whole number of bytes, or too large"
+                    ))
+                    .expected(A_SIZE),
                 )
             },
             |bytes| Some(Self(bytes)),
@@ -150,12 +160,19 @@ fn whole(number: f64, factor: u64) -> Option<u64> {
 }
 
 impl FromNode for Time {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "time",
+            pattern: r"^ *[0-9.]+ *(us|ms|s|min|h) *$",
+        }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let text = match &node.value {
             Value::Text(text) => text,
             Value::Integer(number) => {
                 let problem = at.problem("a time needs a unit").expected(A_TIME);
-                return at.report(problem.help(format!("did you mean `{number} s`?")));
+                return at.report(problem.help(format!("write `{number} s` or `{number} ms`")));
             }
             _ => return at.wrong_kind(node, A_TIME),
         };
@@ -175,13 +192,20 @@ impl FromNode for Time {
             Ok(time) if time <= Duration::from_secs(7 * 24 * 3600) => Some(Self(time)),
             _ => at.report(
                 at.problem(format!("`{text}` is longer than a week"))
-                    .expected(A_TIME),
+                    .expected("at most `168 h`"),
             ),
         }
     }
 }
 
 impl FromNode for PagesPerSecond {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "rate",
+            pattern: r"^ *[0-9]+ */s *$",
+        }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         const EXPECTED: &str = "pages each second, such as `50000/s`";
         if let Value::Text(text) = &node.value
@@ -196,6 +220,13 @@ impl FromNode for PagesPerSecond {
 }
 
 impl FromNode for Percent {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "percentage",
+            pattern: r"^ *[0-9.]+ *% *$",
+        }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         const EXPECTED: &str = "a percentage from 0 % to 100 %, such as `20 %`";
         match &node.value {
@@ -220,30 +251,45 @@ impl FromNode for Percent {
 }
 
 impl FromNode for Count {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        match u32::from_node(at, node)? {
-            0 => at.report(
-                at.problem("this can't be 0")
-                    .expected("a whole number from 1 on"),
-            ),
-            count => Some(Self(count)),
+    fn shape() -> Shape {
+        Shape::Number {
+            least: 1,
+            most: u32::MAX.into(),
         }
+    }
+
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        number(at, node, 1, u32::MAX.into())
+            .and_then(|count| u32::try_from(count).ok())
+            .map(Self)
     }
 }
 
 impl FromNode for Niceness {
+    fn shape() -> Shape {
+        Shape::Number { least: 0, most: 19 }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        match u32::from_node(at, node)? {
-            nice @ 0..=19 => u8::try_from(nice).ok().map(Self),
-            _ => at
-                .report(at.problem("this is not a niceness").expected(
-                    "a whole number from 0 (as the guests) to 19 (only what they leave)",
-                )),
-        }
+        let nice = number(at, node, 0, 19)?;
+        u8::try_from(nice).ok().map(Self)
     }
 }
 
+/// The words of a [`Switch`], which tells of `true` and `false` besides.
+#[derive(Clone, Copy, Debug)]
+struct OnOff(bool);
+
+impl Word for OnOff {
+    const WORDS: &'static [(&'static str, Self, &'static str)] =
+        &[("on", Self(true), ""), ("off", Self(false), "")];
+}
+
 impl FromNode for Switch {
+    fn shape() -> Shape {
+        OnOff::shape()
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         if let Value::Bool(value) = node.value {
             let word = if value { "on" } else { "off" };
@@ -252,34 +298,60 @@ impl FromNode for Switch {
                 .expected("`on` or `off`");
             return at.report(problem.help(format!("did you mean `{word}`?")));
         }
-        at.word(node, &[("on", true), ("off", false)]).map(Self)
+        OnOff::from_node(at, node).map(|word| Self(word.0))
     }
 }
 
-macro_rules! number {
-    ($type:ty, $expected:literal) => {
-        impl FromNode for $type {
-            fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-                let Value::Integer(number) = node.value else {
-                    return at.wrong_kind(node, $expected);
-                };
-                <$type>::try_from(number).map_or_else(
-                    |_| {
-                        at.report(
-                            at.problem(format!("{number} is out of range"))
-                                .expected($expected),
-                        )
-                    },
-                    Some,
-                )
-            }
-        }
+/// A whole number in bounds.
+fn number(at: &At<'_>, node: &Node, least: u64, most: u64) -> Option<u64> {
+    let expected = match most {
+        u64::MAX => format!("a whole number from {least} on"),
+        _ => format!("a whole number from {least} to {most}"),
     };
+    let Value::Integer(number) = node.value else {
+        return at.wrong_kind(node, &expected);
+    };
+    let found = u64::try_from(number).ok();
+    found
+        .filter(|number| (least..=most).contains(number))
+        .or_else(|| {
+            let problem = at.problem(format!("{number} is out of range"));
+            at.report(problem.expected(expected))
+        })
 }
-number!(u32, "a whole number from 0 to 4294967295");
-number!(u64, "a whole number from 0 on");
+
+impl FromNode for u32 {
+    fn shape() -> Shape {
+        Shape::Number {
+            least: 0,
+            most: Self::MAX.into(),
+        }
+    }
+
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        let number = number(at, node, 0, Self::MAX.into())?;
+        Self::try_from(number).ok()
+    }
+}
+
+impl FromNode for u64 {
+    fn shape() -> Shape {
+        Shape::Number {
+            least: 0,
+            most: Self::MAX,
+        }
+    }
+
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        number(at, node, 0, Self::MAX)
+    }
+}
 
 impl FromNode for f64 {
+    fn shape() -> Shape {
+        Shape::Decimal
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         match node.value {
             #[allow(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mirrorball_abi::WorkloadKind;
 
+use super::describe::{Field, Map, Shape};
 use super::model::WorkloadSpec;
 use super::reader::{At, Fields, FromNode};
 use super::text::Node;
@@ -26,83 +27,195 @@ enum Unit {
     Percent,
 }
 
-type Params = &'static [(&'static str, Unit)];
+/// A parameter: name, unit, default in words, purpose.
+type Param = (&'static str, Unit, &'static str, &'static str);
 
-/// Every workload with its parameters in the order of the guest interface.
-const WORKLOADS: &[(&str, WorkloadKind, Params)] = &[
-    ("idle", WorkloadKind::Idle, &[]),
+/// A workload: name, kind, purpose and parameters, in the order of the guest interface.
+type Workload = (&'static str, WorkloadKind, &'static str, &'static [Param]);
+
+const WORKLOADS: &[Workload] = &[
+    (
+        "idle",
+        WorkloadKind::Idle,
+        "Nothing; it needs a `workload` phase with `for`",
+        &[],
+    ),
     (
         "pmake",
         WorkloadKind::Pmake,
+        "A parallel make; it needs a disk with `scratch`",
         &[
-            ("jobs", Unit::Number),
-            ("passes", Unit::Number),
-            ("files", Unit::Number),
-            ("pause", Unit::Micros),
+            (
+                "jobs",
+                Unit::Number,
+                "two for each vCPU",
+                "files that are worked on at a time; at most 64",
+            ),
+            ("passes", Unit::Number, "1", "builds of everything"),
+            ("files", Unit::Number, "all", "files to build"),
+            ("pause", Unit::Micros, "none", "time between files"),
         ],
     ),
     (
         "scan",
         WorkloadKind::Scan,
-        &[("passes", Unit::Number), ("table", Unit::Bytes)],
+        "Aggregates over a table file; it needs a disk",
+        &[
+            ("passes", Unit::Number, "3", "times that the table is read"),
+            (
+                "table",
+                Unit::Bytes,
+                "the whole table",
+                "bytes of it to read",
+            ),
+        ],
     ),
     (
         "splash",
         WorkloadKind::Splash,
-        &[("keys", Unit::Number), ("passes", Unit::Number)],
+        "A parallel radix sort over all vCPUs",
+        &[
+            ("keys", Unit::Number, "2^20 or what fits", "keys to sort"),
+            ("passes", Unit::Number, "1", "sorts of new keys"),
+        ],
     ),
     (
         "touch",
         WorkloadKind::Touch,
+        "A working set that changes over time",
         &[
-            ("working-set", Unit::Pages),
-            ("period", Unit::Millis),
-            ("moved", Unit::Percent),
-            ("written", Unit::Percent),
-            ("zero", Unit::Percent),
-            ("equal", Unit::Percent),
-            ("duration", Unit::Millis),
+            (
+                "working-set",
+                Unit::Pages,
+                "4 MiB",
+                "memory that is touched; whole pages of 4 KiB",
+            ),
+            (
+                "period",
+                Unit::Millis,
+                "1 s",
+                "time in which all of it is touched once",
+            ),
+            ("moved", Unit::Percent, "10 %", "pages replaced each period"),
+            ("written", Unit::Percent, "50 %", "touches that write"),
+            ("zero", Unit::Percent, "0 %", "pages of zeros"),
+            (
+                "equal",
+                Unit::Percent,
+                "0 %",
+                "pages equal in all guests of one seed",
+            ),
+            (
+                "duration",
+                Unit::Millis,
+                "until asked to end",
+                "when it ends by itself",
+            ),
         ],
     ),
     (
         "torture",
         WorkloadKind::Torture,
+        "Writes and verifies every byte; it needs a disk with `scratch`",
         &[
-            ("pages", Unit::Number),
-            ("region", Unit::Pages),
-            ("blocks", Unit::Number),
-            ("equal", Unit::Percent),
+            ("pages", Unit::Number, "100,000", "pages to verify"),
+            (
+                "region",
+                Unit::Pages,
+                "a quarter of what is free",
+                "memory that is worked on; whole pages of 4 KiB",
+            ),
+            (
+                "blocks",
+                Unit::Number,
+                "256",
+                "disk blocks that are worked on",
+            ),
+            (
+                "equal",
+                Unit::Percent,
+                "50 %",
+                "rewrites equal in all guests of one seed",
+            ),
         ],
     ),
     (
         "hostile",
         WorkloadKind::Hostile,
+        "Attacks its devices",
         &[
-            ("attacks", Unit::Number),
-            ("which", Unit::Number),
-            ("device", Unit::Number),
+            ("attacks", Unit::Number, "200", "how many"),
+            (
+                "which",
+                Unit::Number,
+                "all in turn",
+                "only this attack, from 1",
+            ),
+            (
+                "device",
+                Unit::Number,
+                "both",
+                "only this device, by its virtio id: 2 block, 3 console",
+            ),
         ],
     ),
 ];
 
-impl FromNode for WorkloadSpec {
+/// The name of a workload.
+#[derive(Clone, Copy)]
+struct Name(usize);
+
+impl FromNode for Name {
+    fn shape() -> Shape {
+        let words = WORKLOADS.iter().map(|(name, _, about, _)| (*name, *about));
+        Shape::Words(words.collect())
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `name` and the workload's parameters")?;
-        let names = WORKLOADS
-            .iter()
-            .enumerate()
-            .map(|(index, (name, ..))| (*name, index))
-            .collect::<Vec<_>>();
-        let Some((name_at, name_node)) = fields.node("name") else {
-            let problem = at.problem("`name` is missing");
-            let all = names
-                .iter()
-                .map(|(name, _)| *name)
-                .collect::<Vec<_>>()
-                .join(", ");
-            return at.report(problem.expected(format!("`name`: one of {all}")));
-        };
-        let (name, kind, params) = WORKLOADS.get(name_at.word(name_node, &names)?)?;
+        let names = WORKLOADS.iter().enumerate();
+        let names = names.map(|(index, (name, ..))| (*name, Self(index)));
+        at.word(node, &names.collect::<Vec<_>>())
+    }
+}
+
+/// The description of a workload's map.
+fn map((name, _, about, params): &Workload) -> Map {
+    let common = [
+        Field::needed::<Name>("name", "which workload"),
+        Field::maybe::<u64>("seed", "the experiment's", "of this group's guests"),
+        Field::maybe::<Percent>(
+            "cache",
+            "50 %",
+            "most of the guest's memory for its buffer cache",
+        ),
+    ];
+    let params = params
+        .iter()
+        .map(|(name, unit, default, about)| match unit {
+            Unit::Number => Field::maybe::<u64>(name, default, about),
+            Unit::Bytes | Unit::Pages => Field::maybe::<Size>(name, default, about),
+            Unit::Micros | Unit::Millis => Field::maybe::<Time>(name, default, about),
+            Unit::Percent => Field::maybe::<Percent>(name, default, about),
+        });
+    Map::new(name, about, common.into_iter().chain(params).collect())
+}
+
+impl FromNode for WorkloadSpec {
+    fn shape() -> Shape {
+        Shape::Tagged {
+            tag: "name",
+            maps: WORKLOADS.iter().map(map).collect(),
+        }
+    }
+
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        // The name first: it says which parameters there are.
+        let name = at
+            .fields(node, map(WORKLOADS.first()?))?
+            .get::<Name>("name")?;
+        let workload = WORKLOADS.get(name.0)?;
+        let fields = at.again(node, map(workload))?;
+        let (name, kind, _, params) = workload;
         let mut spec = Self {
             kind: *kind,
             name,
@@ -114,7 +227,7 @@ impl FromNode for WorkloadSpec {
         if let Some(cache) = read(&fields, "cache", Unit::Percent) {
             spec.cache_percent = u32::try_from(cache).unwrap_or(0);
         }
-        for (slot, (name, unit)) in spec.params.iter_mut().zip(*params) {
+        for (slot, (name, unit, ..)) in spec.params.iter_mut().zip(*params) {
             if let Some(value) = read(&fields, name, *unit) {
                 *slot = value;
                 spec.named.insert(name, value);

@@ -19,6 +19,7 @@ use crate::port;
 use crate::shared::{self, Message};
 use alloc::string::String;
 use core::fmt::{self, Write};
+use mirrorball_abi::layout::PAGE_SIZE;
 use mirrorball_abi::{
     OUTCOME_FAILED, OUTCOME_MISMATCH, OUTCOME_UNKNOWN, Phase, Workload, WorkloadKind,
 };
@@ -94,6 +95,22 @@ fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
     result.map_err(|reason| (OUTCOME_FAILED, reason))
 }
 
+/// `wanted` pages, or why a guest with `free` pages can't have them: a workload takes no more than
+/// `most`. A smaller size than the one asked for would be another experiment.
+fn fitting(what: &str, wanted: usize, most: usize, free: usize) -> Result<usize, String> {
+    if wanted <= most {
+        return Ok(wanted);
+    }
+    let kib = |pages: usize| pages.saturating_mul(PAGE_SIZE) / 1024;
+    Err(alloc::format!(
+        "{what}: {wanted} pages ({} KiB) do not fit: the workload takes at most {most} ({} KiB) of the \
+         {free} pages ({} KiB) that are free",
+        kib(wanted),
+        kib(most),
+        kib(free)
+    ))
+}
+
 /// Puts a message into the status page.
 fn say(text: fmt::Arguments<'_>) {
     let mut message = Message::default();
@@ -117,4 +134,19 @@ fn mismatch(what: fmt::Arguments<'_>, wrong: Mismatch) {
         say(format_args!("{text}"));
     }
     console::line(format_args!("{text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_arithmetic() {
+        assert_eq!(fitting("8 keys", 300, 300, 400), Ok(300));
+        assert_eq!(
+            fitting("the region", 301, 300, 400).unwrap_err(),
+            "the region: 301 pages (1204 KiB) do not fit: the workload takes at most 300 (1200 KiB) of \
+             the 400 pages (1600 KiB) that are free"
+        );
+    }
 }

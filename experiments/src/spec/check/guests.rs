@@ -7,7 +7,7 @@ use mirrorball_monitor::linux::MAX_LINUX_VCPUS;
 
 use super::super::linux::{LinuxSpec, RootSpec};
 use super::super::model::{GuestGroup, System, WorkloadSpec};
-use super::{Checks, list, mib};
+use super::{Checks, list, mib, size};
 
 /// Page table entries of the boot image cover this much each.
 const MEMORY_STEP: u64 = 2 << 20;
@@ -17,6 +17,11 @@ const MAX_GUESTS: u64 = 20_000;
 const LEAST_LINUX: u64 = 64 << 20;
 /// Longest command of a Linux guest, in bytes.
 const LONGEST_COMMAND: usize = 4096;
+
+/// Most files that `pmake` works on at a time.
+const MOST_JOBS: u64 = 64;
+/// The last virtio device that `hostile` knows: the console.
+const LAST_DEVICE: u64 = 3;
 
 /// What a guest can have.
 struct Limits {
@@ -45,14 +50,11 @@ impl Limits {
 impl Checks<'_> {
     pub(super) fn guests(&mut self) {
         let groups = &self.experiment.guests;
-        if groups
-            .iter()
-            .map(|group| u64::from(group.count))
-            .sum::<u64>()
-            > MAX_GUESTS
-        {
+        let all = groups.iter().map(|group| u64::from(group.count));
+        let all = all.sum::<u64>();
+        if all > MAX_GUESTS {
             self.add(
-                self.problem("guests", "too many guests")
+                self.problem("guests", format!("{all} guests"))
                     .expected(format!("at most {MAX_GUESTS} in all")),
             );
         }
@@ -105,7 +107,7 @@ impl Checks<'_> {
         if !limits.memory.contains(&memory) || !memory.is_multiple_of(MEMORY_STEP) {
             let problem = self.problem(
                 &path("memory"),
-                format!("a {} guest can't have {memory} bytes", limits.kind),
+                format!("a {} guest can't have {}", limits.kind, size(memory)),
             );
             self.add(problem.expected(format!(
                 "{} to {}, a multiple of 2 MiB",
@@ -178,6 +180,7 @@ impl Checks<'_> {
             );
             self.add(problem.expected("a guest with `disks`"));
         }
+        self.numbers(&path, group, workload);
         let writes = matches!(kind, Pmake | Torture);
         if writes && !group.disks.is_empty() && group.disks.iter().all(|disk| disk.scratch.0 == 0) {
             let problem = self.problem(
@@ -189,6 +192,40 @@ impl Checks<'_> {
         if kind == Idle && self.experiment.phases.workload_for.is_none() {
             let problem = self.problem(&path, "`idle` does not end by itself");
             self.add(problem.expected("a phase `workload` with `for`, such as `for: 5 s`"));
+        }
+    }
+
+    /// Numbers that no guest of the group could have. What else does not fit, the guest refuses: only
+    /// it knows what is free.
+    fn numbers(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
+        let named = |name: &str| workload.named.get(name).copied().unwrap_or(0);
+        for (name, most) in [("jobs", MOST_JOBS), ("device", LAST_DEVICE)] {
+            if named(name) > most {
+                let message = format!("{} is out of range", named(name));
+                let problem = self.problem(&format!("{path}.{name}"), message);
+                self.add(problem.expected(format!("at most {most}")));
+            }
+        }
+        let memory = group.memory.0;
+        let sizes = [
+            ("working-set", 4096, "each page has 4 KiB"),
+            ("region", 4096, "each page has 4 KiB"),
+            ("keys", 8, "each key has 4 bytes in two arrays"),
+        ];
+        for (name, each, how) in sizes {
+            let bytes = named(name).saturating_mul(each);
+            if bytes > memory {
+                let message = format!(
+                    "this takes {} ({} x {each} bytes: {how}), and the guest has {}",
+                    mib(bytes),
+                    named(name),
+                    mib(memory)
+                );
+                let problem = self.problem(&format!("{path}.{name}"), message);
+                self.add(problem.expected(
+                    "less than the guest's memory, which its own code and buffers are in too",
+                ));
+            }
         }
     }
 }

@@ -231,7 +231,7 @@ impl Checks<'_> {
             let (field, guests) = match &timed.event {
                 Event::StopGuests { guests, .. } => ("stop-guests", guests),
                 Event::StartGuests { guests, .. } => ("start-guests", guests),
-                Event::Switch { .. } => continue,
+                Event::Switch { .. } | Event::Checkpoint { .. } => continue,
             };
             if !groups.is_empty() && !groups.contains(&guests.as_str()) {
                 let problem = self
@@ -317,6 +317,14 @@ impl Checks<'_> {
                     .expected(format!("at least {}", mib(RESULTS_ROOM))),
             );
         }
+    }
+}
+
+/// A size as it would be written.
+fn size(bytes: u64) -> String {
+    match bytes {
+        whole if whole.is_multiple_of(1 << 20) => mib(whole),
+        other => format!("{other} B"),
     }
 }
 

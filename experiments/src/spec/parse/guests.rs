@@ -1,44 +1,104 @@
 //! Guests and their disks.
 
+use super::super::describe::{Field, Map};
 use super::super::linux::LinuxSpec;
 use super::super::model::{DiskMode, DiskSpec, GuestGroup, System, WorkloadSpec};
-use super::super::reader::{At, FromNode};
-use super::super::text::Node;
+use super::super::reader::{Fields, FromMap, Word, from_map};
 use super::super::units::{Count, Size, Time};
 use super::Name;
 
-impl FromNode for GuestGroup {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `id`, `count`, `memory`, `workload`")?;
-        let linux = fields
-            .node("kind")
-            .and_then(|(at, node)| at.word(node, &[("splash", false), ("linux", true)]))
-            .unwrap_or(false);
-        let (id, count) = (fields.need::<Name>("id"), fields.need::<Count>("count"));
-        let vcpus = fields.or("vcpus", 1_u32);
-        let memory = fields.need::<Size>("memory");
-        let group = fields.or("group", 0);
-        let disks = fields.or("disks", Vec::new());
-        let stagger = fields
-            .get::<Start>("start")
-            .map(|start| start.0)
-            .unwrap_or_default();
-        let system = if linux {
-            fields.need::<LinuxSpec>("linux").map(System::Linux)
-        } else {
-            let workload = fields.need::<WorkloadSpec>("workload");
-            workload.map(|workload| System::Splash { workload })
+from_map!(GuestGroup, Start, DiskSpec);
+
+/// The operating system of a guest.
+#[derive(Clone, Copy)]
+enum Kind {
+    Splash,
+    Linux,
+}
+
+impl Word for Kind {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        (
+            "splash",
+            Self::Splash,
+            "the thin guest ([thin-guest.md](thin-guest.md))",
+        ),
+        (
+            "linux",
+            Self::Linux,
+            "a distribution kernel ([linux-guests.md](linux-guests.md)), which needs a hardware KVM or `--host emulated`",
+        ),
+    ];
+}
+
+impl FromMap for GuestGroup {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<Name>("id", "used in results and events; must be unique"),
+            Field::or::<Kind>("kind", "splash", "the operating system"),
+            Field::needed::<Count>("count", "guests at the start"),
+            Field::or::<u32>("vcpus", "1", "1 to 16; 1 to 8 for `linux`"),
+            Field::needed::<Size>(
+                "memory",
+                "guest-physical memory of each; 16 MiB (`linux`: 64 MiB) to 3 GiB, a multiple of 2 MiB",
+            ),
+            Field::or::<u32>(
+                "group",
+                "0",
+                "sharing group: frames are never shared across groups; zero pages are exempt",
+            ),
+            Field::or::<Vec<DiskSpec>>("disks", "[]", "at most 7"),
+            Field::or::<Start>("start", "{ stagger: 0 s }", "when each guest starts"),
+            Field::maybe::<WorkloadSpec>(
+                "workload",
+                "required for `splash`",
+                "what the thin guest does",
+            ),
+            Field::maybe::<LinuxSpec>(
+                "linux",
+                "required for `linux`",
+                "kernel, root, commands: see [linux-guests.md](linux-guests.md#in-an-experiment)",
+            ),
+        ];
+        let about = "A group of guests that are alike; at most 20,000 guests in all. More \
+                     guest-physical memory than the host has is a warning, not an error";
+        Map::new("guest", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (id, count) = (fields.get::<Name>("id"), fields.get::<Count>("count"));
+        let (vcpus, memory) = (fields.get("vcpus"), fields.get::<Size>("memory"));
+        let (group, disks) = (fields.get("group"), fields.get("disks"));
+        let start = fields.get::<Start>("start");
+        let kind = fields.get::<Kind>("kind")?;
+        let (workload, linux) = (fields.get("workload"), fields.get("linux"));
+        let (wanted, other) = match kind {
+            Kind::Splash => ("workload", "linux"),
+            Kind::Linux => ("linux", "workload"),
         };
-        fields.finish();
+        if !fields.has(wanted) {
+            let problem = fields.problem(format!("`{wanted}` is missing"));
+            fields.report::<()>(problem.expected(format!("what the guest does, in `{wanted}`")));
+        }
+        if let Some((at, _)) = fields.node(other) {
+            let problem = at.problem(format!("`{other}` is for guests of another kind"));
+            at.report::<()>(problem.expected(format!("`{wanted}`, or another `kind`")));
+        }
+        let system = match kind {
+            Kind::Splash => System::Splash {
+                workload: workload?,
+            },
+            Kind::Linux => System::Linux(linux?),
+        };
         Some(Self {
             id: id?.0,
             count: count?.0,
-            vcpus,
+            vcpus: vcpus?,
             memory: memory?,
-            group,
-            disks,
-            stagger,
-            system: system?,
+            group: group?,
+            disks: disks?,
+            stagger: start?.0,
+            system,
         })
     }
 }
@@ -46,35 +106,54 @@ impl FromNode for GuestGroup {
 /// How the guests of a group start.
 struct Start(Time);
 
-impl FromNode for Start {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `stagger`")?;
-        let stagger = fields.need("stagger");
-        fields.finish();
-        stagger.map(Self)
+impl FromMap for Start {
+    fn map() -> Map {
+        let about = "pause after the start of each guest of the group";
+        let fields = vec![Field::needed::<Time>("stagger", about)];
+        Map::new("start", "When guests start", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        fields.get("stagger").map(Self)
     }
 }
 
-impl FromNode for DiskSpec {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `image`, `mode`, `scratch`")?;
-        let image = fields.need("image");
-        let mode = match fields.node("mode") {
-            Some((at, node)) => at.word(
-                node,
-                &[
-                    ("nonpersistent", DiskMode::Nonpersistent),
-                    ("persistent", DiskMode::Persistent),
-                ],
+impl Word for DiskMode {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        (
+            "nonpersistent",
+            Self::Nonpersistent,
+            "writes go to an unlinked file in `TMPDIR` and are dropped",
+        ),
+        (
+            "persistent",
+            Self::Persistent,
+            "writes go to `disks/<cell>-<run>/<guest>-<disk>` in the results folder and are durable at each flush",
+        ),
+    ];
+}
+
+impl FromMap for DiskSpec {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("image", "an id of `images`"),
+            Field::or::<DiskMode>("mode", "nonpersistent", "what becomes of writes"),
+            Field::or::<Size>(
+                "scratch",
+                "0 B",
+                "blank space behind the image; a multiple of 4 KiB",
             ),
-            None => Some(DiskMode::Nonpersistent),
-        };
-        let scratch = fields.or("scratch", Size(0));
-        fields.finish();
+        ];
+        Map::new("disk", "A disk of a guest", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (image, mode) = (fields.get("image"), fields.get("mode"));
+        let scratch = fields.get("scratch");
         Some(Self {
             image: image?,
             mode: mode?,
-            scratch,
+            scratch: scratch?,
         })
     }
 }

@@ -2,11 +2,14 @@
 
 use mirrorball_report::figure::Published;
 
+use super::super::describe::{Field, Map, Shape};
 use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Sweep, Switchable};
-use super::super::reader::{At, Fields, FromNode};
+use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::Node;
-use super::super::units::{Count, Percent, Switch};
+use super::super::units::{Count, Niceness, PagesPerSecond, Percent, Switch, Time};
 use super::not_empty;
+
+from_map!(Sweep, Published, Sharing, ScannerSpec, KsmSpec);
 
 /// The mechanism sets: `matrix`, or the one of `sharing`.
 pub(super) fn matrix(fields: &Fields<'_>) -> Vec<MechanismSet> {
@@ -25,10 +28,39 @@ pub(super) fn matrix(fields: &Fields<'_>) -> Vec<MechanismSet> {
     vec![MechanismSet::new([true, true, true, false])]
 }
 
+/// A well-known mechanism set.
+#[derive(Clone, Copy)]
+struct Known([bool; 4]);
+
+impl Word for Known {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &{
+        let known = MechanismSet::KNOWN;
+        let about = [
+            "nothing is shared: boot images are copied into the guests too",
+            "Disco's copy-on-write disk",
+            "zero pages need no frame",
+            "content scanning",
+            "disk, zero and content",
+            "Linux's own scanner instead of ours",
+        ];
+        [
+            (known[0].0, Self(known[0].1), about[0]),
+            (known[1].0, Self(known[1].1), about[1]),
+            (known[2].0, Self(known[2].1), about[2]),
+            (known[3].0, Self(known[3].1), about[3]),
+            (known[4].0, Self(known[4].1), about[4]),
+            (known[5].0, Self(known[5].1), about[5]),
+        ]
+    };
+}
+
 impl FromNode for MechanismSet {
+    fn shape() -> Shape {
+        Known::shape()
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let words = Self::KNOWN;
-        at.word(node, &words).map(Self::new)
+        Known::from_node(at, node).map(|known| Self::new(known.0))
     }
 }
 
@@ -48,124 +80,193 @@ pub(super) fn points(sets: Vec<MechanismSet>, sweep: Option<&Sweep>) -> Vec<Mech
     sets.iter().flat_map(point).collect()
 }
 
-impl FromNode for Sweep {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `guests` (an id) and `count` (a list)")?;
-        let guests = fields.need::<String>("guests");
-        let count = fields.need::<Vec<Count>>("count");
-        not_empty(&fields, "count", "at least one number of guests");
-        let sets = fields.or("sets", Vec::<MechanismSet>::new());
-        let published = fields.get("published");
-        fields.finish();
+impl FromMap for Sweep {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("guests", "an id of `guests`"),
+            Field::needed::<Vec<Count>>(
+                "count",
+                "the numbers of its guests; every mechanism set becomes one cell for each, named `<set>-<number>`",
+            ),
+            Field::or::<Vec<MechanismSet>>(
+                "sets",
+                "[]",
+                "only these sets are swept; the others run once, with the group's own `count`. All where none is named",
+            ),
+            Field::maybe::<Published>("published", "none", "others' values for `sweep.svg`"),
+        ];
+        Map::new(
+            "sweep",
+            "How the number of guests changes from cell to cell",
+            fields,
+        )
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (guests, published) = (fields.get("guests"), fields.get("published"));
+        let count = fields.get::<Vec<Count>>("count");
+        not_empty(fields, "count", "at least one number of guests");
+        let sets = fields.get::<Vec<MechanismSet>>("sets");
         Some(Self {
             guests: guests?,
             count: count?.into_iter().map(|count| count.0).collect(),
-            sets: sets.into_iter().map(|set| set.id).collect(),
+            sets: sets?.into_iter().map(|set| set.id).collect(),
             published,
         })
     }
 }
 
-impl FromNode for Published {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(
-            node,
-            "a map with `source`, `count`, and lists of percentages",
-        )?;
-        let source = fields.need::<String>("source");
-        let count = fields.need::<Vec<Count>>("count");
-        let [shared, reclaimed, zero] = ["shared", "reclaimed", "zero"].map(|name| {
-            let values = fields.or(name, Vec::<Percent>::new());
-            values.into_iter().map(|value| value.0).collect::<Vec<_>>()
-        });
-        fields.finish();
+impl FromMap for Published {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("source", "where they were published"),
+            Field::needed::<Vec<Count>>("count", "numbers of guests"),
+            Field::or::<Vec<Percent>>("shared", "[]", "pages that share a frame, for each number"),
+            Field::or::<Vec<Percent>>("reclaimed", "[]", "pages saved"),
+            Field::or::<Vec<Percent>>("zero", "[]", "pages of zeros"),
+        ];
+        let about = "Published values of a sweep, in percent of the memory in use";
+        Map::new("published", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let source = fields.get("source");
+        let count = fields.get::<Vec<Count>>("count");
+        let percentages = |name| {
+            let values = fields.get::<Vec<Percent>>(name).unwrap_or_default();
+            values.into_iter().map(|value| value.0).collect()
+        };
         Some(Self {
+            shared: percentages("shared"),
+            reclaimed: percentages("reclaimed"),
+            zero: percentages("zero"),
             source: source?,
             count: count?.into_iter().map(|count| count.0).collect(),
-            shared,
-            reclaimed,
-            zero,
         })
     }
 }
 
 /// The mechanisms of an experiment without a matrix.
-struct Sharing(MechanismSet);
+pub(super) struct Sharing(MechanismSet);
 
-impl FromNode for Sharing {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(
-            node,
-            "a map of `disk`, `zero`, `content`, `ksm`, each `on` or `off`",
-        )?;
-        let on = ["disk", "zero", "content", "ksm"].map(|name| fields.or(name, Switch(false)).0);
-        fields.finish();
+impl FromMap for Sharing {
+    fn map() -> Map {
+        let fields = vec![
+            Field::or::<Switch>("disk", "off", "Disco's copy-on-write disk"),
+            Field::or::<Switch>("zero", "off", "zero pages need no frame"),
+            Field::or::<Switch>("content", "off", "content scanning"),
+            Field::or::<Switch>(
+                "ksm",
+                "off",
+                "Linux's own scanner; not with `zero` or `content`: two scanners on the same pages cannot be told apart",
+            ),
+        ];
+        let about = "A mechanism set of your own. The cell's id is that of the set of `matrix` that \
+                     it is, else the names joined by `+`, such as `disk+ksm`";
+        Map::new("sharing", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let on = ["disk", "zero", "content", "ksm"]
+            .map(|name| fields.get::<Switch>(name).is_some_and(|switch| switch.0));
         let set = MechanismSet::new(on);
         if set.ksm && set.scans() {
             let problem =
-                at.problem("two scanners on the same pages can't be told apart in the results");
-            return at.report(problem.expected("`ksm`, or `zero` and `content`"));
+                fields.problem("two scanners on the same pages can't be told apart in the results");
+            return fields.report(problem.expected("`ksm`, or `zero` and `content`"));
         }
         Some(Self(set))
     }
 }
 
-impl FromNode for ScannerSpec {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map of the scanner's settings")?;
-        let default = Self::default();
-        let order = fields.node("order").and_then(|(at, node)| {
-            let words = [
-                ("dirty-aware", ScanOrder::DirtyAware),
-                ("sequential", ScanOrder::Sequential),
-                ("esx-random", ScanOrder::EsxRandom),
-            ];
-            at.word(node, &words)
-        });
-        let scanner = Self {
-            order: order.unwrap_or(default.order),
+impl Word for ScanOrder {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        (
+            "dirty-aware",
+            Self::DirtyAware,
+            "only what was written since the last pass",
+        ),
+        ("sequential", Self::Sequential, "all pages, in order"),
+        ("esx-random", Self::EsxRandom, "pages at random, as ESX did"),
+    ];
+}
+
+impl FromMap for ScannerSpec {
+    fn map() -> Map {
+        let fields = vec![
+            Field::or::<ScanOrder>("order", "dirty-aware", "which pages are looked at"),
+            Field::maybe::<PagesPerSecond>("rate", "no limit", "most pages hashed each second"),
+            Field::maybe::<Percent>(
+                "cpu-budget",
+                "no limit",
+                "most CPU time, in percent of one core, hashing threads included; 0 % is no limit",
+            ),
+            Field::or::<Niceness>("nice", "15", "how far the scanner gives way"),
+            Field::or::<Time>("interval", "1 s", "pause between two passes"),
+            Field::or::<u32>(
+                "settle",
+                "1",
+                "passes that a page must stay unwritten before it is hashed",
+            ),
+            Field::or::<Switch>(
+                "hints",
+                "on",
+                "pages seen once are remembered as hints; off: every page seen gets a frame",
+            ),
+            Field::or::<u32>(
+                "threads",
+                "0",
+                "hashing threads; 0: one for each CPU, at most 4",
+            ),
+        ];
+        let about = "Our scanner ([mechanisms/scanner.md](mechanisms/scanner.md))";
+        Map::new("scanner", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        Some(Self {
+            order: fields.get("order")?,
             rate: fields.get("rate"),
             cpu_budget: fields.get("cpu-budget"),
-            nice: fields.or("nice", default.nice),
-            interval: fields.or("interval", default.interval),
-            settle: fields.or("settle", default.settle),
-            hints: fields.or("hints", Switch(default.hints)).0,
-            threads: fields.or("threads", default.threads),
-        };
-        fields.finish();
-        Some(scanner)
+            nice: fields.get("nice")?,
+            interval: fields.get("interval")?,
+            settle: fields.get("settle")?,
+            hints: fields.get::<Switch>("hints")?.0,
+            threads: fields.get("threads")?,
+        })
     }
 }
 
-impl FromNode for KsmSpec {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map of KSM's settings")?;
-        let default = Self::default();
-        let ksm = Self {
-            pages_to_scan: fields.or("pages-to-scan", Count(default.pages_to_scan)).0,
-            sleep: fields.or("sleep", default.sleep),
+impl FromMap for KsmSpec {
+    fn map() -> Map {
+        let fields = vec![
+            Field::or::<Count>("pages-to-scan", "4000", "`pages_to_scan`"),
+            Field::or::<Time>("sleep", "1 ms", "`sleep_millisecs`, in whole milliseconds"),
+            Field::or::<Switch>("use-zero-pages", "on", "`use_zero_pages`"),
+            Field::maybe::<Switch>("smart-scan", "the host's", "`smart_scan`"),
+            Field::maybe::<Count>("max-page-sharing", "the host's", "`max_page_sharing`"),
+        ];
+        let about = "The KSM baseline ([mechanisms/ksm-baseline.md](mechanisms/ksm-baseline.md))";
+        Map::new("ksm", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        Some(Self {
+            pages_to_scan: fields.get::<Count>("pages-to-scan")?.0,
+            sleep: fields.get("sleep")?,
             smart_scan: fields.get::<Switch>("smart-scan").map(|on| on.0),
-            use_zero_pages: fields
-                .or("use-zero-pages", Switch(default.use_zero_pages))
-                .0,
+            use_zero_pages: fields.get::<Switch>("use-zero-pages")?.0,
             max_page_sharing: fields.get::<Count>("max-page-sharing").map(|most| most.0),
-        };
-        fields.finish();
-        Some(ksm)
+        })
     }
 }
 
-impl FromNode for Switchable {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        at.word(
-            node,
-            &[
-                ("disk", Self::Disk),
-                ("zero", Self::Zero),
-                ("content", Self::Content),
-            ],
-        )
-    }
+impl Word for Switchable {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("disk", Self::Disk, "Disco's copy-on-write disk"),
+        ("zero", Self::Zero, "zero pages"),
+        ("content", Self::Content, "content scanning"),
+    ];
 }
 
 #[cfg(test)]

@@ -7,81 +7,115 @@ mod results;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use super::describe::{Field, Map, Shape};
 use super::model::{
-    Capability, Estimate, Experiment, ImageSource, KsmSpec, MachineSpec, Metrics, Outputs, Phases,
-    Repeat, RunOrder, ScannerSpec, Sweep,
+    Capability, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec, MachineSpec,
+    MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, Sweep, TimedEvent,
 };
-use super::reader::{At, Fields, FromNode};
+use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::text::{Node, Value};
 use super::units::{Size, Time};
-use mechanisms::{matrix, points};
+use mechanisms::{Sharing, matrix, points};
 
-/// Most bytes of dependency sources in an image, if the file does not say: tens of MB are wanted,
-/// and 32 MiB of small files make an image that builds in a second.
-const DEFAULT_SOURCES: Size = Size(32 << 20);
+from_map!(Experiment, Estimate, MachineSpec, ImageSource);
 
-impl FromNode for Experiment {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(
-            node,
-            "an experiment: a map with `version`, `name`, `machine`, `guests`",
-        )?;
-        check_version(&fields);
+impl FromMap for Experiment {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<u32>("version", "version of the format; 1"),
+            Field::needed::<Name>("name", "names the results folder"),
+            Field::maybe::<String>("title", "none", "title of the figures"),
+            Field::maybe::<String>("question", "none", "for readers; copied to `run.json`"),
+            Field::or::<u64>("seed", "1", "all randomness comes from it"),
+            Field::maybe::<Estimate>(
+                "estimate",
+                "none",
+                "for readers; the time is shown when a run starts",
+            ),
+            Field::needed::<MachineSpec>("machine", "what the machine must have"),
+            Field::maybe::<Images>(
+                "images",
+                "no images",
+                "disk images, by an id of your choice",
+            ),
+            Field::needed::<Vec<GuestGroup>>("guests", "groups of guests that are alike"),
+            Field::maybe::<Sharing>(
+                "sharing",
+                "all but KSM",
+                "one mechanism set of your own; not with `matrix`",
+            ),
+            Field::maybe::<Vec<MechanismSet>>(
+                "matrix",
+                "one cell, `all`",
+                "mechanism sets to compare; each is a cell",
+            ),
+            Field::maybe::<Sweep>(
+                "sweep",
+                "none",
+                "changes the number of a group's guests from cell to cell",
+            ),
+            Field::or::<ScannerSpec>("scanner", "{}", "for cells with `zero` or `content`"),
+            Field::or::<KsmSpec>("ksm", "{}", "for cells with `ksm`; KSM's own names"),
+            Field::or::<Phases>(
+                "phases",
+                "[]",
+                "in the order `start`, `workload`, `settle`, `stop`, each at most once; one that is left out has its defaults",
+            ),
+            Field::or::<Vec<TimedEvent>>(
+                "timeline",
+                "[]",
+                "what happens while the workload runs, in this order",
+            ),
+            Field::or::<Repeat>(
+                "repeat",
+                "{}",
+                "how often each cell is run, and in which order",
+            ),
+            Field::or::<Metrics>("metrics", "{ sample: 100 ms }", "what is sampled when"),
+            Field::or::<Vec<Expectation>>("expect", "[]", "what the figures should be"),
+            Field::or::<Outputs>("outputs", "{ directory: results/runs }", "where results go"),
+        ];
+        Map::new("experiment", "An experiment file of Mirrorball", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        check_version(fields);
         let sweep = fields.get::<Sweep>("sweep");
+        let name = fields.get::<Name>("name");
+        let machine = fields.get("machine");
         let experiment = Self {
             version: 1,
-            name: fields
-                .need::<Name>("name")
-                .map(|name| name.0)
-                .unwrap_or_default(),
+            name: name.map(|name| name.0).unwrap_or_default(),
             title: fields.get("title"),
             question: fields.get("question"),
-            seed: fields.or("seed", 1),
+            seed: fields.get("seed")?,
             estimate: fields.get("estimate"),
-            machine: fields.need("machine").unwrap_or(MachineSpec {
+            machine: machine.unwrap_or(MachineSpec {
                 memory: Size(u64::MAX),
                 requires: Vec::new(),
             }),
-            images: images(&fields),
-            guests: fields.need("guests").unwrap_or_default(),
-            matrix: points(matrix(&fields), sweep.as_ref()),
+            images: fields.get::<Images>("images").unwrap_or_default().0,
+            guests: fields.get("guests").unwrap_or_default(),
+            matrix: points(matrix(fields), sweep.as_ref()),
             sweep,
-            scanner: fields.or("scanner", ScannerSpec::default()),
-            ksm: fields.or("ksm", KsmSpec::default()),
-            phases: fields.or("phases", Phases::default()),
-            timeline: fields.or("timeline", Vec::new()),
-            repeat: fields.or(
-                "repeat",
-                Repeat {
-                    runs: 1,
-                    order: RunOrder::Interleaved,
-                },
-            ),
-            metrics: fields.or(
-                "metrics",
-                Metrics {
-                    sample: Time(Duration::from_millis(100)),
-                },
-            ),
-            expect: fields.or("expect", Vec::new()),
-            outputs: fields.or(
-                "outputs",
-                Outputs {
-                    directory: PathBuf::from("results/runs"),
-                },
-            ),
+            scanner: fields.get("scanner")?,
+            ksm: fields.get("ksm")?,
+            phases: fields.get("phases")?,
+            timeline: fields.get("timeline")?,
+            repeat: fields.get("repeat")?,
+            metrics: fields.get("metrics")?,
+            expect: fields.get("expect")?,
+            outputs: fields.get("outputs")?,
         };
-        not_empty(&fields, "guests", "at least one guest group");
-        fields.finish();
+        not_empty(fields, "guests", "at least one guest group");
         Some(experiment)
     }
 }
 
 /// There is one version of the format so far.
 fn check_version(fields: &Fields<'_>) {
-    let version = fields.need::<u32>("version");
+    let version = fields.get::<u32>("version");
     if let Some(other) = version.filter(|version| *version != 1)
         && let Some((at, _)) = fields.node("version")
     {
@@ -94,101 +128,152 @@ fn check_version(fields: &Fields<'_>) {
 struct Name(String);
 
 impl FromNode for Name {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "name",
+            pattern: "^[A-Za-z0-9_-]{1,64}$",
+        }
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let name = String::from_node(at, node)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.len() > 64 || !name.chars().all(allowed) {
-            let problem = at.problem(format!("`{name}` is used as a file name"));
+            let problem = at.problem(format!("`{name}` can't be a part of file names"));
             return at.report(problem.expected("at most 64 letters, digits, `-` and `_`"));
         }
         Some(Self(name))
     }
 }
 
-impl FromNode for Estimate {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `time`, `memory`, `disk`")?;
-        let estimate = Self {
+impl FromMap for Estimate {
+    fn map() -> Map {
+        let fields = vec![
+            Field::maybe::<Time>("time", "none", "of all runs, after compilation"),
+            Field::maybe::<Size>("memory", "none", "machine memory at most"),
+            Field::maybe::<Size>("disk", "none", "images and results"),
+        ];
+        Map::new("estimate", "What an experiment takes", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        Some(Self {
             time: fields.get("time"),
             memory: fields.get("memory"),
             disk: fields.get("disk"),
-        };
-        fields.finish();
-        Some(estimate)
+        })
     }
 }
 
-impl FromNode for MachineSpec {
+impl FromMap for MachineSpec {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<Size>(
+                "memory",
+                "budget of machine memory: private pages and frames of all guests by the books. Looked at twice a second while guests start and work; above it the run fails (class `memory`). More than the host has is a host error. What KSM saved is not subtracted here, and the monitor's own memory is not counted",
+            ),
+            Field::or::<Vec<Capability>>(
+                "requires",
+                "[]",
+                "what is missing ends the command before anything starts, with exit code 4; `kvm` is always required",
+            ),
+        ];
+        Map::new("machine", "What the machine must have", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        Some(Self {
+            memory: fields.get("memory").unwrap_or(Size(u64::MAX)),
+            requires: fields.get("requires")?,
+        })
+    }
+}
+
+impl Word for Capability {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("kvm", Self::Kvm, "`/dev/kvm` that may be opened"),
+        ("ksm", Self::Ksm, "KSM that may be set"),
+        (
+            "pagemap-scan",
+            Self::PagemapScan,
+            "`PAGEMAP_SCAN` (Linux 6.7)",
+        ),
+        (
+            "userfaultfd",
+            Self::Userfaultfd,
+            "write tracking through userfaultfd",
+        ),
+        ("root", Self::Root, "being root"),
+    ];
+}
+
+/// Images by their ids.
+#[derive(Default)]
+struct Images(BTreeMap<String, ImageSource>);
+
+impl FromNode for Images {
+    fn shape() -> Shape {
+        Shape::ById(Box::new(ImageSource::shape()))
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `memory` and `requires`")?;
-        let machine = Self {
-            memory: fields.need("memory").unwrap_or(Size(u64::MAX)),
-            requires: fields.or("requires", Vec::new()),
+        let entries = at.entries(node, "a map from an image's id to its source")?;
+        let read = |(at, key, node): (At<'_>, &super::text::Key, &Node)| {
+            Some((key.name.clone(), ImageSource::from_node(&at, node)?))
         };
-        fields.finish();
-        Some(machine)
+        Some(Self(entries.into_iter().filter_map(read).collect()))
     }
 }
 
-impl FromNode for Capability {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        at.word(
-            node,
-            &[
-                ("kvm", Self::Kvm),
-                ("ksm", Self::Ksm),
-                ("pagemap-scan", Self::PagemapScan),
-                ("userfaultfd", Self::Userfaultfd),
-                ("root", Self::Root),
-            ],
-        )
-    }
+/// Sources that are known by a word.
+#[derive(Clone, Copy)]
+struct KnownSources;
+
+impl Word for KnownSources {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[(
+        "cargo-registry",
+        Self,
+        "the dependency sources that `Cargo.lock` pins, below `/src`",
+    )];
 }
 
-fn images(fields: &Fields<'_>) -> BTreeMap<String, ImageSource> {
-    let mut images = BTreeMap::new();
-    let Some((at, node)) = fields.node("images") else {
-        return images;
-    };
-    let Some(entries) = at.fields(node, "a map from an image's id to its source") else {
-        return images;
-    };
-    for (key, node) in entries.entries() {
-        let at = at.below(at.path_of(&key.name), node);
-        if let Some(source) = ImageSource::from_node(&at, node) {
-            images.insert(key.name.clone(), source);
+impl FromMap for ImageSource {
+    fn map() -> Map {
+        let fields = vec![
+            Field::maybe::<KnownSources>(
+                "sources",
+                "another source",
+                "the dependency sources that `Cargo.lock` pins, below `/src`",
+            ),
+            // Tens of MB are wanted, and 32 MiB of small files make an image that builds in a second.
+            Field::or::<Size>(
+                "limit",
+                "32 MiB",
+                "with `sources` only: most bytes of files; 1 MiB to 1 GiB",
+            ),
+            Field::maybe::<String>("directory", "another source", "the files of a folder"),
+            Field::maybe::<String>(
+                "file",
+                "another source",
+                "an ext4 image as it is; refused if it is no ext4, cut off, or not unmounted cleanly",
+            ),
+        ];
+        let about = "Where a disk image comes from; paths are relative to the experiment file";
+        Map::new("image", about, fields).one_of(&["sources", "directory", "file"])
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let limit = fields.get("limit")?;
+        if let (Some((at, _)), false) = (fields.node("limit"), fields.has("sources")) {
+            let problem = at.problem("`limit` is for `sources` only");
+            return at.report(problem.expected("no `limit`"));
         }
-    }
-    images
-}
-
-impl FromNode for ImageSource {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        const EXPECTED: &str = "one of `sources: cargo-registry`, `directory: PATH`, `file: PATH`";
-        let fields = at.fields(node, EXPECTED)?;
-        let sources = match fields.node("sources") {
-            Some((at, node)) => at.word(node, &[("cargo-registry", ())]),
-            None => None,
-        };
-        let limit = fields.or("limit", DEFAULT_SOURCES);
-        let directory = fields
-            .get::<String>("directory")
-            .map(|path| Self::Directory(path.into()));
-        let file = fields
-            .get::<String>("file")
-            .map(|path| Self::File(path.into()));
-        fields.need_one_of(&["sources", "directory", "file"], "sources", EXPECTED)?;
-        if fields.has("limit") && !fields.has("sources") {
-            return at.report(
-                at.problem("`limit` is for `sources` only")
-                    .expected("no `limit`"),
-            );
-        }
-        fields.finish();
+        let path = |name| fields.get::<String>(name).map(PathBuf::from);
+        let sources = fields.get::<KnownSources>("sources");
         sources
-            .map(|()| Self::CargoRegistry { limit })
-            .or(directory)
-            .or(file)
+            .map(|_| Self::CargoRegistry { limit })
+            .or_else(|| path("directory").map(Self::Directory))
+            .or_else(|| path("file").map(Self::File))
     }
 }
 

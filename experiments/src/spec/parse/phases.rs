@@ -1,11 +1,86 @@
 //! Phases, the timeline and repeats.
 
+use super::super::describe::{Absent, Field, Map, Shape};
 use super::super::model::{Event, Phases, Repeat, RunOrder, Switchable, TimedEvent};
-use super::super::reader::{At, Fields, FromNode};
+use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::{Node, Value};
-use super::super::units::Count;
+use super::super::units::{Count, Time};
+use super::Name;
+
+from_map!(Until, TimedEvent, Selection, Repeat);
+
+/// The phases, in their order.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum PhaseId {
+    Start,
+    Workload,
+    Settle,
+    Stop,
+}
+
+impl Word for PhaseId {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("start", Self::Start, "ends when every guest is ready"),
+        ("workload", Self::Workload, "ends when every guest is done"),
+        (
+            "settle",
+            Self::Settle,
+            "ends when the scanner has made its full scans",
+        ),
+        ("stop", Self::Stop, "ends when all guests have stopped"),
+    ];
+}
+
+impl PhaseId {
+    fn map(self) -> Map {
+        let failing = |time| Field::or::<Time>("timeout", time, "then the run fails");
+        let warning = |time| Field::or::<Time>("timeout", time, "then there is a warning");
+        let (name, about, fields) = match self {
+            Self::Start => (
+                "phase start",
+                "Until every guest is ready",
+                vec![failing("30 s")],
+            ),
+            Self::Workload => (
+                "phase workload",
+                "Until every guest is done",
+                vec![
+                    failing("300 s"),
+                    Field::maybe::<Time>(
+                        "for",
+                        "until all are done",
+                        "guests are asked to end after it; the phase lasts at least so long",
+                    ),
+                ],
+            ),
+            Self::Settle => (
+                "phase settle",
+                "Until the scanner has looked at the quiet guests often enough. Then the figures are taken (`measure` in `samples.csv`), while the scanner stands still",
+                vec![
+                    warning("30 s"),
+                    Field::or::<Until>("until", "{ scans: 2 }", "what ends it"),
+                ],
+            ),
+            Self::Stop => (
+                "phase stop",
+                "Until all guests have stopped",
+                vec![warning("30 s")],
+            ),
+        };
+        let id = Field::needed::<Self>("id", "the phase");
+        Map::new(name, about, std::iter::once(id).chain(fields).collect())
+    }
+}
 
 impl FromNode for Phases {
+    fn shape() -> Shape {
+        let maps = PhaseId::WORDS.iter().map(|(_, id, _)| id.map());
+        Shape::List(Box::new(Shape::Tagged {
+            tag: "id",
+            maps: maps.collect(),
+        }))
+    }
+
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         let Value::List(items) = &node.value else {
             return at.wrong_kind(node, "a list of phases: start, workload, settle, stop");
@@ -14,82 +89,124 @@ impl FromNode for Phases {
         let mut last = None;
         for (index, item) in items.iter().enumerate() {
             let at = at.item(index, item);
-            let Some(fields) = at.fields(item, "a map with `id`") else {
+            // The id first: it says which fields there are.
+            let Some(tag) = at.fields(item, PhaseId::Start.map()) else {
                 continue;
             };
-            let Some((id_at, id_node)) = fields.node("id") else {
+            let Some(id) = tag.get::<PhaseId>("id") else {
+                continue;
+            };
+            if last >= Some(id)
+                && let Some((at, _)) = tag.node("id")
+            {
+                let problem = at.problem("phases are out of order");
                 at.report::<()>(
-                    at.problem("`id` is missing")
-                        .expected("`id`: start, workload, settle or stop"),
-                );
-                continue;
-            };
-            let Some(id) = id_at.word(
-                id_node,
-                &[("start", 0), ("workload", 1), ("settle", 2), ("stop", 3)],
-            ) else {
-                continue;
-            };
-            if last >= Some(id) {
-                let problem = id_at.problem("phases are out of order");
-                id_at.report::<()>(
                     problem.expected("start, workload, settle, stop, each at most once"),
                 );
             }
             last = Some(id);
-            phases.read(id, &fields);
-            fields.finish();
+            if let Some(fields) = at.again(item, id.map()) {
+                phases.read(id, &fields);
+                fields.finish();
+            }
         }
         Some(phases)
     }
 }
 
 impl Phases {
-    fn read(&mut self, id: u32, fields: &Fields<'_>) {
+    fn read(&mut self, id: PhaseId, fields: &Fields<'_>) {
         let timeout = match id {
-            0 => &mut self.start_timeout,
-            1 => &mut self.workload_timeout,
-            2 => &mut self.settle_timeout,
-            _ => &mut self.stop_timeout,
+            PhaseId::Start => &mut self.start_timeout,
+            PhaseId::Workload => &mut self.workload_timeout,
+            PhaseId::Settle => &mut self.settle_timeout,
+            PhaseId::Stop => &mut self.stop_timeout,
         };
-        *timeout = fields.or("timeout", *timeout);
-        if id == 1 {
-            self.workload_for = fields.get("for");
-        }
-        if id == 2
-            && let Some((at, node)) = fields.node("until")
-            && let Some(until) = at.fields(node, "a map with `scans`")
-        {
-            self.settle_scans = until.or("scans", self.settle_scans);
-            until.finish();
+        *timeout = fields.get("timeout").unwrap_or(*timeout);
+        match id {
+            PhaseId::Workload => self.workload_for = fields.get("for"),
+            PhaseId::Settle => {
+                if let Some(until) = fields.get::<Until>("until") {
+                    self.settle_scans = until.0;
+                }
+            }
+            PhaseId::Start | PhaseId::Stop => {}
         }
     }
 }
 
-impl FromNode for TimedEvent {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        const EXPECTED: &str = "`at` and one of `enable`, `disable`, `start-guests`, `stop-guests`";
-        let fields = at.fields(node, EXPECTED)?;
-        let time = fields.need("at");
-        let mut events = Vec::new();
-        for (name, on) in [("enable", true), ("disable", false)] {
-            if let Some(mechanism) = fields.get::<Switchable>(name) {
-                events.push(Event::Switch { mechanism, on });
-            }
-        }
-        if let Some(Selection { guests, count }) = fields.get("stop-guests") {
-            events.push(Event::StopGuests { guests, count });
-        }
-        if let Some(Selection { guests, count }) = fields.get("start-guests") {
-            events.push(Event::StartGuests { guests, count });
-        }
-        let names = ["enable", "disable", "stop-guests", "start-guests"];
-        let one = fields.need_one_of(&names, "events", EXPECTED);
-        fields.finish();
-        one?;
+/// What ends the quiet phase.
+struct Until(u32);
+
+impl FromMap for Until {
+    fn map() -> Map {
+        let about = "full scans, not counting the one under way";
+        let fields = vec![Field::or::<u32>("scans", "2", about)];
+        Map::new("until", "What ends the phase `settle`", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        fields.get("scans").map(Self)
+    }
+}
+
+impl FromMap for TimedEvent {
+    fn map() -> Map {
+        let none = Absent::Means("another event");
+        let event = |mut field: Field| {
+            field.absent = none;
+            field
+        };
+        let switched = "the mechanism is switched; what is shared stays shared. A cell whose scanner \
+                        is KSM, or that has none, ignores `zero` and `content`; it has one if its set \
+                        or any `enable` of the timeline asks for it";
+        let fields = vec![
+            Field::needed::<Time>(
+                "at",
+                "time after the workload began; before the `for` of the workload phase",
+            ),
+            event(Field::needed::<Switchable>("enable", switched)),
+            event(Field::needed::<Switchable>("disable", switched)),
+            event(Field::needed::<Selection>(
+                "start-guests",
+                "new guests of that group start and get its workload",
+            )),
+            event(Field::needed::<Selection>(
+                "stop-guests",
+                "the oldest guests of that group stop; what they verified counts",
+            )),
+            event(Field::needed::<Name>(
+                "checkpoint",
+                "a sample of the machine and of every VM, whose `phase` is this name",
+            )),
+        ];
+        let about = "Something that happens while the workload runs, in the order of the list, also \
+                     when the guests are done earlier";
+        Map::new("event", about, fields).one_of(&[
+            "enable",
+            "disable",
+            "start-guests",
+            "stop-guests",
+            "checkpoint",
+        ])
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let switch = |name, on| {
+            let mechanism = fields.get::<Switchable>(name)?;
+            Some(Event::Switch { mechanism, on })
+        };
+        let (enable, disable) = (switch("enable", true), switch("disable", false));
+        let start = fields.get::<Selection>("start-guests");
+        let start = start.map(|Selection { guests, count }| Event::StartGuests { guests, count });
+        let stop = fields.get::<Selection>("stop-guests");
+        let stop = stop.map(|Selection { guests, count }| Event::StopGuests { guests, count });
+        let checkpoint = fields.get::<Name>("checkpoint");
+        let checkpoint = checkpoint.map(|name| Event::Checkpoint { name: name.0 });
+        let at = fields.get("at");
         Some(Self {
-            at: time?,
-            event: events.pop()?,
+            at: at?,
+            event: enable.or(disable).or(start).or(stop).or(checkpoint)?,
         })
     }
 }
@@ -100,35 +217,49 @@ struct Selection {
     count: u32,
 }
 
-impl FromNode for Selection {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `guests` (the group's id) and `count`")?;
-        let (guests, count) = (fields.need("guests"), fields.or("count", Count(1)));
-        fields.finish();
+impl FromMap for Selection {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("guests", "an id of `guests`"),
+            Field::or::<Count>("count", "1", "how many"),
+        ];
+        Map::new("selection", "Some guests of a group", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (guests, count) = (fields.get("guests"), fields.get::<Count>("count"));
         Some(Self {
             guests: guests?,
-            count: count.0,
+            count: count?.0,
         })
     }
 }
 
-impl FromNode for Repeat {
-    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
-        let fields = at.fields(node, "a map with `runs` and `order`")?;
-        let order = fields.node("order").and_then(|(at, node)| {
-            at.word(
-                node,
-                &[
-                    ("interleaved", RunOrder::Interleaved),
-                    ("blocked", RunOrder::Blocked),
-                ],
-            )
-        });
-        let runs = fields.or("runs", Count(1)).0;
-        fields.finish();
+impl Word for RunOrder {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("interleaved", Self::Interleaved, "A B, then B A, ..."),
+        ("blocked", Self::Blocked, "A A, then B B, ..."),
+        (
+            "shuffled",
+            Self::Shuffled,
+            "each repeat in a random order of its own, from the seed",
+        ),
+    ];
+}
+
+impl FromMap for Repeat {
+    fn map() -> Map {
+        let fields = vec![
+            Field::or::<Count>("runs", "1", "runs of each cell"),
+            Field::or::<RunOrder>("order", "interleaved", "their order"),
+        ];
+        Map::new("repeat", "How often each cell is run", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
         Some(Self {
-            runs,
-            order: order.unwrap_or(RunOrder::Interleaved),
+            runs: fields.get::<Count>("runs")?.0,
+            order: fields.get("order")?,
         })
     }
 }

@@ -4,7 +4,7 @@
 //! whatever the monitor made of the pages meanwhile, shared frames as a rule. Between the two
 //! commands the pages are kept.
 
-use super::{Job, mismatch};
+use super::{Job, fitting, mismatch};
 use crate::memory::{self, Region};
 use crate::pattern::{self, Content};
 use crate::port;
@@ -44,9 +44,14 @@ fn measure(region: &Region, page: usize, value: u64) {
 
 fn fill(job: &Job) -> Result<(), String> {
     drop(FILLED.lock().take());
-    let pages = job.count(0, 1024).min(memory::available_pages() * 3 / 4);
-    let region = Region::largest(pages.max(1), 1).ok_or("no memory for the pages to probe")?;
-    let pages = region.pages();
+    let free = memory::available_pages();
+    let pages = fitting(
+        "the pages to probe",
+        job.count(0, 1024).max(1),
+        free * 3 / 4,
+        free,
+    )?;
+    let region = Region::new(pages).ok_or("no such run of consecutive pages is free")?;
     for page in 0..pages {
         let content = content(job, page);
         measure(&region, page, content.word(MEASURED));

@@ -4,12 +4,13 @@
 //! all agree on where every part's digits go, each moves its keys. Barriers separate the steps.
 //! The result must be in order, and the same keys as before.
 
-use super::Job;
+use super::{Job, fitting};
 use crate::hash::{Random, mix};
 use crate::memory::{self, Region};
 use crate::sched;
 use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES};
 use crate::sync::Barrier;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,6 +18,8 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use mirrorball_abi::layout::PAGE_SIZE;
 
+/// Places are numbered with 32 bits, and one bit is spare.
+const MOST_KEYS: usize = 1 << 31;
 const DIGITS: usize = 256;
 const PASSES: u32 = 4;
 const KEYS_PER_PAGE: usize = PAGE_SIZE / 4;
@@ -37,8 +40,20 @@ struct Sort {
 }
 
 pub(super) fn run(job: &Job) -> Result<(), String> {
-    let most = memory::available_pages() * 2 / 5 * KEYS_PER_PAGE;
-    let keys = job.count(0, 1 << 20).clamp(1, most.clamp(1, 1 << 31));
+    let free = memory::available_pages();
+    // Two arrays, and room for all else.
+    let most = free * 2 / 5;
+    let keys = match job.count(0, 0) {
+        0 => (most * KEYS_PER_PAGE).clamp(1, 1 << 20),
+        keys if keys > MOST_KEYS => {
+            return Err(format!("{keys} keys: at most {MOST_KEYS} are sorted"));
+        }
+        keys => {
+            let what = format!("each of two arrays of {keys} keys");
+            fitting(&what, keys.div_ceil(KEYS_PER_PAGE), most, free)?;
+            keys
+        }
+    };
     let workers = shared::vcpus();
     let array = || Region::new(keys.div_ceil(KEYS_PER_PAGE)).ok_or("no memory for the keys");
     let arrays = [array()?, array()?];

@@ -8,7 +8,7 @@
 mod disk;
 mod partition;
 
-use super::Job;
+use super::{Job, fitting};
 use crate::hash::Random;
 use crate::memory;
 use crate::sched;
@@ -37,9 +37,9 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     if let Some(blocks) = &blocks {
         shared::CHECKSUM.set(blocks.checksum());
     }
-    let pages = job
-        .count(1, memory::available_pages() / 4)
-        .clamp(count, memory::available_pages() * 3 / 4);
+    let free = memory::available_pages();
+    let wanted = job.count(1, free / 4).max(count);
+    let pages = fitting("the region", wanted, free * 3 / 4, free)?;
     shared::ACTIVE_PAGES.set(pages as u64);
     let mut partitions = VecDeque::new();
     for index in 0..count {

@@ -1,0 +1,186 @@
+//! Which mechanisms are on in which cell, and how the scanners are set: part of the typed experiment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mirrorball_report::figure::Published;
+use serde::Serialize;
+
+use super::model::GuestGroup;
+use super::units::{Niceness, PagesPerSecond, Percent, Time};
+
+/// Numbers of a group's guests, a cell of each mechanism set for each.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sweep {
+    /// Id of the group.
+    pub guests: String,
+    /// The numbers.
+    pub count: Vec<u32>,
+    /// Ids of the mechanism sets that are swept; the others run once, with the group's own number.
+    /// All where none is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
+    /// What others measured for such numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+}
+
+/// A set of mechanisms: one point of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MechanismSet {
+    /// Id, used in results: `none`, `disk`, `zero`, `content`, `all`, `ksm`, or the set's own.
+    pub id: String,
+    /// Disco's copy-on-write disk.
+    pub disk: bool,
+    /// Zero pages need no frame.
+    pub zero: bool,
+    /// Content scanning.
+    pub content: bool,
+    /// Linux's own scanner instead of ours.
+    pub ksm: bool,
+    /// Numbers of guests in place of their groups' own, by group: a point of a sweep.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u32>,
+}
+
+impl MechanismSet {
+    /// The well-known sets, by id.
+    pub const KNOWN: [(&'static str, [bool; 4]); 6] = [
+        ("none", [false, false, false, false]),
+        ("disk", [true, false, false, false]),
+        ("zero", [false, true, false, false]),
+        ("content", [false, false, true, false]),
+        ("all", [true, true, true, false]),
+        ("ksm", [false, false, false, true]),
+    ];
+
+    /// A set of `disk`, `zero`, `content`, `ksm`, with the id of the well-known set it is, if any.
+    #[must_use]
+    pub fn new([disk, zero, content, ksm]: [bool; 4]) -> Self {
+        let known = Self::KNOWN
+            .iter()
+            .find(|(_, set)| *set == [disk, zero, content, ksm]);
+        let mut set = Self {
+            id: String::new(),
+            disk,
+            zero,
+            content,
+            ksm,
+            counts: BTreeMap::new(),
+        };
+        set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
+        set
+    }
+
+    /// How many guests of a group there are at the start.
+    #[must_use]
+    pub fn count(&self, group: &GuestGroup) -> u32 {
+        self.counts.get(&group.id).copied().unwrap_or(group.count)
+    }
+
+    /// The same mechanisms with another number of guests of a group.
+    #[must_use]
+    pub fn with_count(&self, group: &str, count: u32) -> Self {
+        let mut set = self.clone();
+        set.id = format!("{}-{count}", self.id);
+        set.counts.insert(group.to_owned(), count);
+        set
+    }
+
+    /// The names of the mechanisms that are on.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        [
+            ("disk", self.disk),
+            ("zero", self.zero),
+            ("content", self.content),
+            ("ksm", self.ksm),
+        ]
+        .into_iter()
+        .filter_map(|(name, on)| on.then_some(name))
+        .collect()
+    }
+
+    /// Whether our scanner runs.
+    #[must_use]
+    pub fn scans(&self) -> bool {
+        self.zero || self.content
+    }
+}
+
+/// Order in which the scanner looks at pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScanOrder {
+    /// Only what was written since the last pass.
+    DirtyAware,
+    /// All pages, in order.
+    Sequential,
+    /// Pages at random, as ESX did.
+    EsxRandom,
+}
+
+/// The content and zero scanner.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScannerSpec {
+    /// Order.
+    pub order: ScanOrder,
+    /// Most pages each second.
+    pub rate: Option<PagesPerSecond>,
+    /// Most CPU time, in percent of one core.
+    pub cpu_budget: Option<Percent>,
+    /// How far the scanner gives way to the guests.
+    pub nice: Niceness,
+    /// Pause between two passes.
+    pub interval: Time,
+    /// Passes that a page must have stayed as it is before it is hashed.
+    pub settle: u32,
+    /// Whether pages seen once are remembered as hints.
+    pub hints: bool,
+    /// Threads that hash; 0 for one on each CPU, at most 4.
+    pub threads: u32,
+}
+
+impl Default for ScannerSpec {
+    fn default() -> Self {
+        Self {
+            order: ScanOrder::DirtyAware,
+            rate: None,
+            cpu_budget: None,
+            nice: Niceness(15),
+            interval: Time(Duration::from_secs(1)),
+            settle: 1,
+            hints: true,
+            threads: 0,
+        }
+    }
+}
+
+/// KSM's own settings. What is optional and not given stays as on the host; the advisor is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KsmSpec {
+    /// `pages_to_scan`.
+    pub pages_to_scan: u32,
+    /// `sleep_millisecs`.
+    pub sleep: Time,
+    /// `smart_scan`; the host's if not given.
+    pub smart_scan: Option<bool>,
+    /// `use_zero_pages`.
+    pub use_zero_pages: bool,
+    /// `max_page_sharing`; the host's if not given.
+    pub max_page_sharing: Option<u32>,
+}
+
+impl Default for KsmSpec {
+    fn default() -> Self {
+        Self {
+            pages_to_scan: 4000,
+            sleep: Time(Duration::from_millis(1)),
+            smart_scan: None,
+            use_zero_pages: true,
+            max_page_sharing: None,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `mirrorball run`: a new experiment, or the rest of an interrupted one.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use mirrorball_experiments::exit;
+use mirrorball_experiments::output::{provenance, table};
+use mirrorball_experiments::run::{
+    self, Finished, OnFailure, Options, RunError, Style, Unfinished,
+};
+use mirrorball_experiments::spec::Loaded;
+
+use crate::host::{self, HostOptions};
+use crate::{load_for, print, print_json};
+
+/// Causes that are shown; a fault of the host often fails all guests alike.
+const MOST_CAUSES: usize = 5;
+
+/// What `run` takes.
+#[derive(Args)]
+pub(crate) struct RunArguments {
+    /// The experiment file
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    file: Option<PathBuf>,
+    /// Do what is left of an interrupted experiment in this results folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "runs", "seed", "only"])]
+    resume: Option<PathBuf>,
+    /// With --resume: do failed runs again too
+    #[arg(long, requires = "resume")]
+    retry_failed: bool,
+    /// Folder for results instead of the file's
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Runs of each cell instead of the file's
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+    /// Seed instead of the file's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this cell (may be repeated)
+    #[arg(long, value_name = "CELL")]
+    only: Vec<String>,
+    /// Show this VM's console on standard error while it runs (may be repeated)
+    #[arg(long, value_name = "VM")]
+    console: Vec<String>,
+    /// Go on with the next run even after an error that ails the whole host
+    #[arg(long, conflicts_with = "fail_fast")]
+    keep_going: bool,
+    /// End the experiment with the first run that fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// Print what would be run, and start nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    progress: ProgressStyle,
+    #[command(flatten)]
+    host: HostOptions,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProgressStyle {
+    /// A live line on a terminal, plain lines elsewhere
+    Auto,
+    /// A live line
+    Bar,
+    /// A line when a run ends, and at least one in 30 s
+    Plain,
+    /// Nothing but warnings and the result
+    None,
+}
+
+impl From<ProgressStyle> for Style {
+    fn from(style: ProgressStyle) -> Self {
+        match style {
+            ProgressStyle::Auto => Self::Auto,
+            ProgressStyle::Bar => Self::Bar,
+            ProgressStyle::Plain => Self::Plain,
+            ProgressStyle::None => Self::None,
+        }
+    }
+}
+
+impl RunArguments {
+    fn on_failure(&self) -> OnFailure {
+        match (self.keep_going, self.fail_fast) {
+            (true, _) => OnFailure::KeepGoing,
+            (_, true) => OnFailure::End,
+            _ => OnFailure::GoOn,
+        }
+    }
+
+    /// The options of a new experiment.
+    fn options(&self) -> Options {
+        Options {
+            output: self.output.clone(),
+            runs: self.runs,
+            seed: self.seed,
+            only: self.only.clone(),
+            console: self.console.clone(),
+            progress: self.progress.into(),
+            on_failure: self.on_failure(),
+            ..Options::default()
+        }
+    }
+}
+
+/// Runs an experiment, or what is left of one; the exit code.
+pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Result<u8> {
+    let mut options = arguments.options();
+    let mut unfinished = None;
+    if let Some(folder) = &arguments.resume {
+        match Unfinished::open(folder, arguments.retry_failed) {
+            Ok(found) => {
+                options = Options {
+                    on_failure: options.on_failure,
+                    console: options.console,
+                    ..found.options(options.progress)
+                };
+                unfinished = Some(found);
+            }
+            Err(error) => return Ok(failed(&error.into())),
+        }
+    }
+    let file = unfinished.as_ref().map(Unfinished::file);
+    let Some(file) = file.or_else(|| arguments.file.clone()) else {
+        anyhow::bail!("there is neither a file nor a folder to run");
+    };
+    let memory = arguments.host.memory();
+    let memory = memory.or_else(|| provenance::memory("MemTotal:"));
+    let base = unfinished.as_ref().map(Unfinished::base);
+    let loaded = load_for(memory, &file, base.as_deref(), options.output.as_deref());
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    if arguments.dry_run {
+        return match run::dry_run(&loaded, &options, unfinished.as_ref()) {
+            Ok(plan) if json => print_json(&plan),
+            Ok(plan) => print(&plan.text()).map(|()| exit::OK),
+            Err(error) => Ok(failed(&error)),
+        };
+    }
+    if arguments.host.emulated() {
+        // The process on the emulated host opens the folder, and locks it.
+        drop(unfinished);
+        let quiet = options.progress == Style::None;
+        return host::run_experiment(&file, &loaded, &options, &arguments.host, quiet);
+    }
+    match run_here(&loaded, &options, unfinished) {
+        Ok(finished) => tell(&finished, json),
+        Err(error) => Ok(failed(&error)),
+    }
+}
+
+fn run_here(
+    loaded: &Loaded,
+    options: &Options,
+    unfinished: Option<Unfinished>,
+) -> Result<Finished, RunError> {
+    match unfinished {
+        Some(unfinished) => run::resume(loaded, options, unfinished),
+        None => run::run(loaded, options),
+    }
+}
+
+fn failed(error: &RunError) -> u8 {
+    eprintln!("mirrorball: {error}");
+    error.exit_code()
+}
+
+fn tell(finished: &Finished, json: bool) -> anyhow::Result<u8> {
+    if json {
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&finished.summary)?
+        ))?;
+    } else {
+        print(&format!(
+            "{}\n",
+            table::render(&finished.summary, !std::io::stdout().is_terminal())
+        ))?;
+    }
+    let causes = &finished.summary.causes;
+    for cause in causes.iter().take(MOST_CAUSES) {
+        eprintln!("mirrorball: {cause}");
+    }
+    if causes.len() > MOST_CAUSES {
+        let more = causes.len() - MOST_CAUSES;
+        eprintln!("mirrorball: {more} more causes are in summary.json");
+    }
+    eprint!("{}", finished.closing());
+    Ok(finished.exit_code)
+}
