@@ -38,6 +38,7 @@ pub const HELP: &str = "Exit codes:
   4    host cannot run it (capability, permission, memory, room)
   5    at least one run failed
   6    an expectation is not met
+  9    results damaged, or not of the experiment to be resumed
   130  stopped by SIGINT (Ctrl-C)
   143  stopped by SIGTERM";
 

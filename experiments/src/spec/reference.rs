@@ -56,7 +56,7 @@ fn section(out: &mut String, map: &Map) {
     if !map.one_of.is_empty() {
         let names = map.one_of.iter().map(|name| format!("`{name}`"));
         let names = names.collect::<Vec<_>>().join(", ");
-        let _ = write!(out, "Exactly one of {names} is given.\n");
+        let _ = writeln!(out, "Exactly one of {names} is given.");
     }
     out.push_str("\n| field | type | without it | what it is |\n|---|---|---|---|\n");
     for field in &map.fields {
