@@ -1,6 +1,7 @@
 //! The command line. Everything it does is in `mirrorball-experiments`, and in `mirrorball-host`
 //! for commands that run on an emulated host.
 
+mod compare;
 mod documents;
 mod host;
 mod image;
@@ -83,6 +84,8 @@ enum Command {
     },
     /// Make one HTML file and figures of stored results; needs no KVM
     Report(report::ReportOptions),
+    /// Say what changed beyond noise between two results, or two cells; needs no KVM
+    Compare(compare::CompareOptions),
     /// Say what this host can do and what is in the way; restore KSM after a killed run
     Doctor {
         #[command(flatten)]
@@ -126,6 +129,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
             runs, only, output, ..
         } => measure(*runs, only, output.as_deref(), cli.json),
         Command::Report(options) => report::report(options, cli.json),
+        Command::Compare(options) => compare::compare(options, cli.json),
         Command::Doctor { host } if host.emulated() => host::run_here_as_there(host, None),
         Command::Doctor { .. } => {
             let diagnosis = doctor::examine();

@@ -285,26 +285,30 @@ fn over_cells(values: &[f64], unit: Unit) -> Value {
 }
 
 fn claim(expectation: &Expectation, id: &str) -> String {
-    let mut claim = expectation.claim.clone();
-    if claim.is_empty() {
-        id.clone_into(&mut claim);
+    let claim = expectation.claim.as_deref().unwrap_or(id);
+    match &expectation.source {
+        Some(source) => format!("{claim} ({source})"),
+        None => claim.to_owned(),
     }
-    if let Some(source) = &expectation.source {
-        claim.push_str(&format!(" ({source})"));
-    }
-    claim
 }
 
 fn bound(expectation: &Expectation, unit: Unit) -> String {
+    let amount = |value: f64| {
+        let text = format!("{} {}", unit.text(value), unit.name());
+        text.trim_end().to_owned()
+    };
     let Some(bounds) = expectation.bound.as_object() else {
         return String::new();
     };
     let words = bounds.iter().map(|(kind, value)| {
-        let value = value.as_f64().map_or_else(
-            || value.to_string(),
-            |value| format!("{} {}", unit.text(value), unit.name()),
-        );
-        format!("{} {}", kind.replace('-', " "), value.trim_end())
+        let kind = kind.replace('-', " ");
+        match (value.as_f64(), value["part"].as_f64(), value["of"].as_f64()) {
+            (Some(value), ..) => format!("{kind} {}", amount(value)),
+            (_, Some(part), Some(of)) => {
+                format!("{kind} {} % of {}", number(part * 100.0), amount(of))
+            }
+            _ => format!("{kind} {value}"),
+        }
     });
     words.collect::<Vec<_>>().join(", ")
 }

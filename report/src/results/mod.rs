@@ -89,7 +89,10 @@ impl Results {
         }
         let file = path.join("run.json");
         let run = if file.exists() {
-            parse(&file, &read(&file)?)?
+            RunFile::parse(&read(&file)?).map_err(|error| ResultsError::Damaged {
+                path: file,
+                reason: error.to_string(),
+            })?
         } else {
             RunFile::default()
         };

@@ -25,6 +25,24 @@ pub struct RunFile {
     pub ended_by: Option<String>,
     /// The runs, in the order in which they were made.
     pub runs: Vec<Run>,
+    /// All of the file but the runs, as it is.
+    #[serde(skip)]
+    pub conditions: Value,
+}
+
+impl RunFile {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// It is no such file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut run: Self = serde_json::from_slice(bytes)?;
+        run.conditions = serde_json::from_slice(bytes)?;
+        if let Some(file) = run.conditions.as_object_mut() {
+            file.remove("runs");
+        }
+        Ok(run)
+    }
 }
 
 /// The experiment.
@@ -60,12 +78,12 @@ pub struct Expectation {
     /// Its id.
     pub id: String,
     /// One sentence.
-    pub claim: String,
+    pub claim: Option<String>,
     /// The figure.
     pub metric: String,
     /// The cell, if it is about one.
     pub cell: Option<String>,
-    /// `{"at-least": x}`, `{"at-most": x}`, `{"equals": x}`.
+    /// `{"at-least": x}`, `{"at-most": x}`, `{"equals": x}`, `{"within": {"part": x, "of": y}}`.
     pub bound: Value,
     /// The published value.
     pub published: Option<f64>,

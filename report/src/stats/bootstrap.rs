@@ -37,6 +37,41 @@ pub fn interval(values: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Option<Int
     })
 }
 
+/// The 95 % bootstrap interval of a statistic of two groups that are resampled apart: for runs that
+/// have no pairs.
+#[must_use]
+pub fn interval_of_two(
+    first: &[f64],
+    second: &[f64],
+    statistic: impl Fn(&[f64], &[f64]) -> f64,
+) -> Option<Interval> {
+    let few = first.len().min(second.len()) < LEAST_RUNS;
+    if few || first.iter().chain(second).any(|value| !value.is_finite()) {
+        return None;
+    }
+    let (first, second) = (sorted(first), sorted(second));
+    let mut random = SplitMix(SEED);
+    let mut draw = |values: &[f64]| -> Vec<f64> {
+        let drawn = values.iter().map(|_| values[random.below(values.len())]);
+        drawn.collect()
+    };
+    let found: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let one = draw(&first);
+            statistic(&one, &draw(&second))
+        })
+        .collect();
+    if found.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    let (found, middle) = (sorted(&found), statistic(&first, &second));
+    let tail = (1.0 - LEVEL) / 2.0;
+    Some(Interval {
+        low: quantile(&found, tail).min(middle),
+        high: quantile(&found, 1.0 - tail).max(middle),
+    })
+}
+
 /// Steele, Lea and Flood's SplitMix64 (OOPSLA'14): good enough to draw with, and ten lines.
 struct SplitMix(u64);
 

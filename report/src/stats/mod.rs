@@ -6,9 +6,11 @@
 //! no interval; one run gives a value and nothing else.
 
 mod bootstrap;
+mod change;
 mod outliers;
 
-pub use bootstrap::interval;
+pub use bootstrap::{interval, interval_of_two};
+pub use change::{Change, Finding, between, within};
 pub use outliers::{Outlier, outliers};
 
 use serde::Serialize;
