@@ -5,8 +5,10 @@ mod compare;
 mod documents;
 mod host;
 mod image;
+mod package;
 mod report;
 mod run;
+mod verify;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,10 @@ enum Command {
     Report(report::ReportOptions),
     /// Say what changed beyond noise between two results, or two cells; needs no KVM
     Compare(compare::CompareOptions),
+    /// Pack a results folder with its report, recipes and digests into one archive
+    Package(package::PackageOptions),
+    /// Check a package: digests, and that every table follows from its runs; needs no KVM
+    Verify(verify::VerifyOptions),
     /// Say what this host can do and what is in the way; restore KSM after a killed run
     Doctor {
         #[command(flatten)]
@@ -130,6 +136,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         } => measure(*runs, only, output.as_deref(), cli.json),
         Command::Report(options) => report::report(options, cli.json),
         Command::Compare(options) => compare::compare(options, cli.json),
+        Command::Package(options) => package::package(options, cli.json),
+        Command::Verify(options) => verify::verify(options, cli.json),
         Command::Doctor { host } if host.emulated() => host::run_here_as_there(host, None),
         Command::Doctor { .. } => {
             let diagnosis = doctor::examine();

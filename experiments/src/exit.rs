@@ -38,7 +38,8 @@ pub const HELP: &str = "Exit codes:
   4    host cannot run it (capability, permission, memory, room)
   5    at least one run failed
   6    an expectation is not met
-  9    results damaged, or not of the experiment to be resumed
+  7    worse than a stored result, or other than it when run again
+  9    results damaged, not to be compared, or not of the experiment to be resumed
   130  stopped by SIGINT (Ctrl-C)
   143  stopped by SIGTERM";
 

@@ -8,10 +8,13 @@
 pub mod compare;
 pub mod figure;
 pub mod html;
+pub mod judge;
 pub mod median;
 pub mod metrics;
+pub mod package;
 pub mod results;
 pub mod samples;
 pub mod stats;
 pub mod summary;
 pub mod table;
+pub mod tables;

@@ -10,6 +10,7 @@ mod text;
 mod write;
 
 pub use text::Value;
+pub(crate) use write::write_beside;
 pub use write::{ReportError, Written, write};
 
 use askama::Template;

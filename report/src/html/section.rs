@@ -180,7 +180,10 @@ fn extent(results: &Results) -> String {
     if made > 0 && failed > 0 {
         text.push_str(&format!(", {failed} not complete"));
     }
-    text.push_str(&format!("; results in {}", results.name()));
+    text.push_str(&format!("; experiment {}", results.summary.name));
+    if !results.run.started.is_empty() {
+        text.push_str(&format!(", started {}", results.run.started));
+    }
     text
 }
 

@@ -47,6 +47,22 @@ pub struct Written {
 /// # Errors
 /// A file can't be written.
 pub fn write(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
+    written(all, folder, |results| relative(folder, &results.path))
+}
+
+/// The same for a page that will lie in its results folder, wherever it is written now.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn write_beside(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
+    written(all, folder, |_| String::new())
+}
+
+fn written(
+    all: &[Results],
+    folder: &Path,
+    way: impl Fn(&Results) -> String,
+) -> Result<Written, ReportError> {
     let figures: Vec<Vec<Figure>> = all
         .iter()
         .enumerate()
@@ -66,7 +82,7 @@ pub fn write(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
         parts.push(Part {
             results,
             figures,
-            folder: relative(folder, &results.path),
+            folder: way(results),
             drawn: prefix,
         });
     }

@@ -113,19 +113,6 @@ impl Results {
         })
     }
 
-    /// The folder's name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let path = self
-            .path
-            .canonicalize()
-            .unwrap_or_else(|_| self.path.clone());
-        path.file_name().map_or_else(
-            || self.summary.name.clone(),
-            |name| name.to_string_lossy().into_owned(),
-        )
-    }
-
     /// The experiment's title, or its name.
     #[must_use]
     pub fn title(&self) -> &str {
