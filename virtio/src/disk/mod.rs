@@ -13,6 +13,7 @@ mod header;
 mod image;
 mod overlay;
 mod plan;
+mod reused;
 mod transfer;
 
 pub use cache::BlockCache;
@@ -27,6 +28,7 @@ use mirrorball_pmap::{Access, GroupId, Mechanism, PAGE_BYTES, PAGE_SIZE, PinnedF
 use overlay::Overlay;
 use parking_lot::Mutex;
 use plan::{Piece, Source};
+use reused::Reused;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -54,6 +56,7 @@ pub struct Disk {
     table: Arc<BlockTable>,
     blocks: u64,
     overlay: Mutex<Overlay>,
+    reused: Mutex<Reused>,
 }
 
 impl Disk {
@@ -81,6 +84,7 @@ impl Disk {
             table,
             blocks,
             overlay: Mutex::new(overlay),
+            reused: Mutex::default(),
         })
     }
 
@@ -97,7 +101,7 @@ impl Disk {
     }
 
     /// Reads from byte `offset` on into `buffers`; with `sharing`, by mapping the blocks' frames
-    /// wherever a whole block of the image meets a whole page.
+    /// wherever a whole block of the image meets a whole page that the guest may keep.
     ///
     /// # Errors
     /// When the image changed or a file can't be read; some of the buffers may be filled then.
@@ -118,6 +122,7 @@ impl Disk {
                 Source::Zero
             }
         };
+        let sharing = sharing && !self.reused.lock().visit(buffers);
         let pieces = plan::read(offset, buffers, sharing, source);
         let mut moved = Moved::default();
         for run in plan::runs(&pieces) {

@@ -36,7 +36,7 @@ pub const JOBS: [Job; 5] = [
         what: "sequential reads of 1 MiB",
         reads: true,
         counts: true,
-        settings: "rw=read bs=1M iodepth=4 size=32M",
+        settings: "rw=read bs=1M iodepth=4 size=32M io_size=96M",
     },
     Job {
         id: "random-read",
@@ -58,7 +58,7 @@ pub const JOBS: [Job; 5] = [
         what: "sequential writes of 1 MiB",
         reads: false,
         counts: true,
-        settings: "rw=write bs=1M iodepth=4 size=32M",
+        settings: "rw=write bs=1M iodepth=4 size=32M io_size=96M",
     },
     Job {
         id: "random-write",
