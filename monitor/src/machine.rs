@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mirrorball_pmap::{AddressSpace, Pmap, PmapConfig, VmId};
-use mirrorball_virtio::{BaseImage, BlockCache};
+use mirrorball_virtio::{BaseImage, BlockCache, Rest};
 use parking_lot::{Mutex, RwLock};
 
 use crate::boot::BootImages;
-use crate::devices::Workers;
+use crate::devices::{Mapper, Workers};
 use crate::kvm::{self, Hypervisor};
 use crate::linux::{Boot, LinuxError, Shelves};
 use crate::sys::kick;
@@ -33,6 +33,9 @@ pub struct MachineConfig {
     /// Whether disk reads map shared frames (Disco's copy-on-write disks) from the start, and
     /// guests their boot image; without it each guest has a copy of the image.
     pub disk_sharing: bool,
+    /// How long copies of disk blocks rest before they are mapped; `None`: blocks are mapped as
+    /// they are read.
+    pub disk_rest: Option<Rest>,
 }
 
 impl Default for MachineConfig {
@@ -41,6 +44,7 @@ impl Default for MachineConfig {
             pmap: PmapConfig::default(),
             device_workers: 2,
             disk_sharing: true,
+            disk_rest: Some(Rest::default()),
         }
     }
 }
@@ -61,6 +65,7 @@ pub struct Machine {
     blocks: Arc<BlockCache>,
     images: Mutex<Vec<Arc<BaseImage>>>,
     workers: Workers,
+    mapper: Option<Mapper>,
     boot: BootImages,
     /// The embedded thin guest.
     splash: Arc<[u8]>,
@@ -100,13 +105,22 @@ impl Machine {
         let pmap = Pmap::new(&config.pmap)?;
         let workers = Workers::start(config.device_workers)
             .map_err(MonitorError::os("start the device workers"))?;
+        let blocks = Arc::new(match config.disk_rest {
+            Some(rest) => BlockCache::with_rest(pmap.clone(), rest),
+            None => BlockCache::new(pmap.clone()),
+        });
+        let mapper = config.disk_rest.map(|_| Mapper::start(&blocks));
+        let mapper = mapper
+            .transpose()
+            .map_err(MonitorError::os("start the disk mapper"))?;
         let inventory = Inventory {
             vms: BTreeMap::new(),
             disk_sharing: config.disk_sharing,
             removed_cpu: Duration::ZERO,
         };
         Ok(Arc::new(Self {
-            blocks: Arc::new(BlockCache::new(pmap.clone())),
+            blocks,
+            mapper,
             pmap,
             hypervisor,
             images: Mutex::default(),
@@ -251,14 +265,21 @@ impl Machine {
         }
     }
 
+    /// Maps all blocks that disks have copied and that wait for it. Guests that are quiet get there
+    /// by themselves; this is for those who look at the memory right now.
+    pub fn map_copied_blocks(&self) {
+        self.blocks.map_all();
+    }
+
     /// CPU time by component so far.
     #[must_use]
     pub fn cpu_seconds(&self) -> ComponentCpu {
         let inventory = self.vms.read();
+        let mapper = self.mapper.as_ref().map(Mapper::cpu_time);
         let running: Duration = inventory.vms.values().map(|vm| vm.cpu_time()).sum();
         ComponentCpu {
             vcpu: (inventory.removed_cpu + running).as_secs_f64(),
-            device: self.workers.cpu_time().as_secs_f64(),
+            device: (self.workers.cpu_time() + mapper.unwrap_or_default()).as_secs_f64(),
         }
     }
 }

@@ -26,6 +26,6 @@ pub use balloon::{Balloon, BalloonCounts, GuestStatistics};
 pub use block::{BlockDevice, BlockStats};
 pub use console::{Console, InputFull, Tail};
 pub use device::{Completed, Device, DeviceError};
-pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, ext4_size};
+pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, Rest, ext4_size};
 pub use rng::Rng;
 pub use transport::{Notifier, Transport};

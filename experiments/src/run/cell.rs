@@ -358,6 +358,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self) -> Result<bool, RunError> {
         let phases = &self.context.experiment.phases;
         self.sampler.phase("settle");
+        self.machine.map_copied_blocks();
         let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
         if converged == quiet::Settled::TimedOut {
             let time = phases.settle_timeout.0.as_secs_f64();

@@ -71,8 +71,9 @@ impl AddressSpace {
         })
     }
 
-    /// Whether a fence could do without forbidding writes, at this moment.
-    pub(super) fn guest_outside(&self) -> bool {
+    /// Whether no vCPU is in guest mode at this moment: a fence could do without forbidding writes.
+    #[must_use]
+    pub fn guest_outside(&self) -> bool {
         self.guest.try_write().is_some()
     }
 

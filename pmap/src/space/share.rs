@@ -138,6 +138,10 @@ impl AddressSpace {
         let released = &mut fence.released;
         let vmas = fence.table.set_mapped(piece, first, mechanism, released);
         self.common.frames.reference(first, piece.pages, mechanism);
+        if mechanism != Mechanism::Content {
+            // The scanner knows its own; others' frames it has to be told of.
+            fence.table.note_mapped(piece);
+        }
         self.common.budget.change(vmas);
         match outcome.shared_runs.last_mut() {
             Some(last) if last.end() == piece.start => last.pages += piece.pages,

@@ -71,7 +71,11 @@ impl BlockDevice {
     /// What the device did so far.
     #[must_use]
     pub fn stats(&self) -> BlockStats {
-        self.stats.lock().clone()
+        let mut stats = self.stats.lock().clone();
+        let rested = self.disk.rested_pages();
+        stats.mapped_pages += rested;
+        stats.copied_pages = stats.copied_pages.saturating_sub(rested);
+        stats
     }
 
     /// The disk behind it.

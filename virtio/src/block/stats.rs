@@ -14,9 +14,9 @@ pub struct BlockStats {
     pub writes: u64,
     /// Flush requests.
     pub flushes: u64,
-    /// Guest pages served by mapping a block's frame.
+    /// Guest pages served by mapping a block's frame, at once or when the copy had rested.
     pub mapped_pages: u64,
-    /// Pages' worth of bytes copied into guest memory.
+    /// Pages' worth of bytes copied into guest memory, those that were mapped in the end apart.
     pub copied_pages: u64,
     /// Reads of the base image's file.
     pub image_reads: u64,

@@ -6,6 +6,7 @@
 //! others wait for that read.
 
 use super::image::Identity;
+use super::resting::{Rest, Resting};
 use super::{BLOCK_BYTES, BaseImage, DiskError};
 use mirrorball_pmap::{GroupId, PinnedFrames, Pmap, WeakFrame};
 use parking_lot::{Condvar, Mutex};
@@ -13,21 +14,67 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// All images' block tables.
 pub struct BlockCache {
     pmap: Arc<Pmap>,
+    resting: Option<Arc<Resting>>,
     tables: Mutex<HashMap<(Identity, GroupId), Weak<BlockTable>>>,
 }
 
 impl BlockCache {
-    /// An empty cache whose frames are the pmap's.
+    /// An empty cache whose frames are the pmap's. Disks over it map blocks as they are read.
     #[must_use]
     pub fn new(pmap: Arc<Pmap>) -> Self {
         Self {
             pmap,
+            resting: None,
             tables: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// An empty cache whose disks copy blocks first, and map them when the copies have rested.
+    /// Somebody has to call [`Self::map_rested`] for that, or [`Self::run`].
+    #[must_use]
+    pub fn with_rest(pmap: Arc<Pmap>, rest: Rest) -> Self {
+        Self {
+            resting: Some(Arc::new(Resting::new(Arc::clone(&pmap), rest))),
+            ..Self::new(pmap)
+        }
+    }
+
+    /// Maps what has rested by `now`.
+    pub fn map_rested(&self, now: Instant) {
+        if let Some(resting) = &self.resting {
+            resting.map(now);
+        }
+    }
+
+    /// Maps all that disks have copied, rested or not; when this returns nothing waits that did
+    /// before.
+    pub fn map_all(&self) {
+        if let Some(resting) = &self.resting {
+            resting.map_all();
+        }
+    }
+
+    /// Maps what has rested, on and on, until [`Self::close`] is called.
+    pub fn run(&self) {
+        if let Some(resting) = &self.resting {
+            resting.run();
+        }
+    }
+
+    /// Ends [`Self::run`], now or later; copies that wait stay copies.
+    pub fn close(&self) {
+        if let Some(resting) = &self.resting {
+            resting.close();
+        }
+    }
+
+    pub(super) fn resting(&self) -> Option<&Arc<Resting>> {
+        self.resting.as_ref()
     }
 
     /// The table of an image in a sharing group, for as long as some disk holds it. An image
@@ -133,6 +180,23 @@ impl BlockTable {
                 reads += 1;
             }
         }
+    }
+
+    /// Frames of all these blocks, if they are there already.
+    pub(super) fn present(&self, blocks: Range<u64>) -> Option<Vec<PinnedFrames>> {
+        let mut entries = self.entries.lock();
+        let mut parts = Vec::new();
+        let mut block = blocks.start;
+        while block < blocks.end {
+            match self.pin(entries.slice(block..blocks.end)) {
+                Found::Frames(frames) => {
+                    block += u64::from(frames.pages());
+                    parts.push(frames);
+                }
+                Found::Busy | Found::Missing => return None,
+            }
+        }
+        Some(parts)
     }
 
     /// Pins what is there, claims what is missing; waits for others only if there is nothing

@@ -13,6 +13,7 @@ mod header;
 mod image;
 mod overlay;
 mod plan;
+mod resting;
 mod reused;
 mod transfer;
 
@@ -21,15 +22,19 @@ pub use error::DiskError;
 pub use ext4::ext4_size;
 pub use image::BaseImage;
 pub use overlay::OverlayMode;
+pub use resting::Rest;
 
 use crate::queue::Buffers;
+use bitmap::Bitmap;
 use cache::BlockTable;
 use mirrorball_pmap::{Access, GroupId, Mechanism, PAGE_BYTES, PAGE_SIZE, PinnedFrames, Ppn};
 use overlay::Overlay;
 use parking_lot::Mutex;
 use plan::{Piece, Source};
+use resting::{Copied, Resting};
 use reused::Reused;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Bytes of a block: a page, so that a page can be one.
@@ -57,6 +62,10 @@ pub struct Disk {
     blocks: u64,
     overlay: Mutex<Overlay>,
     reused: Mutex<Reused>,
+    resting: Option<Arc<Resting>>,
+    /// Blocks of the image that the guest has read into whole pages.
+    read_before: Mutex<Bitmap>,
+    rested_pages: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -80,11 +89,14 @@ impl Disk {
         };
         let table = cache.table(&image, group);
         Ok(Self {
+            read_before: Mutex::new(Bitmap::new(image.blocks())),
             image,
             table,
             blocks,
             overlay: Mutex::new(overlay),
             reused: Mutex::default(),
+            resting: cache.resting().cloned(),
+            rested_pages: Arc::default(),
         })
     }
 
@@ -98,6 +110,12 @@ impl Disk {
     #[must_use]
     pub fn image(&self) -> &Arc<BaseImage> {
         &self.image
+    }
+
+    /// Pages that were copied first and mapped when they had rested.
+    #[must_use]
+    pub fn rested_pages(&self) -> u64 {
+        self.rested_pages.load(Ordering::Relaxed)
     }
 
     /// Reads from byte `offset` on into `buffers`; with `sharing`, by mapping the blocks' frames
@@ -126,7 +144,12 @@ impl Disk {
         let pieces = plan::read(offset, buffers, sharing, source);
         let mut moved = Moved::default();
         for run in plan::runs(&pieces) {
-            if !(run[0].map && self.map(run, access, &mut moved)?) {
+            let done = run[0].map
+                && match &self.resting {
+                    Some(resting) => self.copy_to_rest(resting, run, access, &mut moved)?,
+                    None => self.map(run, access, &mut moved)?,
+                };
+            if !done {
                 self.copy(&overlay, run, access.memory(), &mut moved)?;
             }
         }
@@ -152,6 +175,101 @@ impl Disk {
             place(guest, &frames, access, moved)?;
         }
         Ok(true)
+    }
+
+    /// Copies a run and takes note of it, so that it is mapped later; `false` if the frame store is
+    /// full.
+    ///
+    /// Blocks that the guest reads for the first time are read into frames, for other guests and
+    /// for later. Where it has had them all before, no frame is made for what may not stay either.
+    fn copy_to_rest(
+        &self,
+        resting: &Resting,
+        run: &[Piece],
+        access: &Access<'_>,
+        moved: &mut Moved,
+    ) -> Result<bool, DiskError> {
+        let first = run[0].disk / BLOCK_BYTES;
+        let pages = run.iter().map(|piece| piece.len / BLOCK_BYTES).sum::<u64>();
+        let blocks = first..first + pages;
+        let again = {
+            let mut before = self.read_before.lock();
+            let again = blocks.clone().all(|block| before.has(block));
+            before.set(blocks.clone());
+            again
+        };
+        let parts = if again {
+            self.table.present(blocks)
+        } else if !resting.has_room(pages) {
+            return self.map(run, access, moved);
+        } else {
+            let Some((parts, reads)) = self.table.frames(&self.image, first, pages)? else {
+                return Ok(false);
+            };
+            moved.image_reads += reads;
+            Some(parts)
+        };
+        let Some(parts) = parts else {
+            self.copy_unkept(resting, run, access, moved)?;
+            return Ok(true);
+        };
+        let mut block = first;
+        for (guest, frames) in plan::pair(run, &parts) {
+            let pages = u64::from(frames.pages());
+            access
+                .memory()
+                .write_slice(frames.bytes(), GuestAddress(guest))
+                .map_err(DiskError::Guest)?;
+            moved.copied_pages += pages;
+            let kept = (!again).then_some(frames);
+            self.rest(resting, access, guest, block, pages, kept);
+            block += pages;
+        }
+        Ok(true)
+    }
+
+    /// Reads a run that nobody has straight into the guest, in one piece.
+    fn copy_unkept(
+        &self,
+        resting: &Resting,
+        run: &[Piece],
+        access: &Access<'_>,
+        moved: &mut Moved,
+    ) -> Result<(), DiskError> {
+        let pieces = run.iter().map(|piece| (piece.guest, piece.len));
+        let slices = transfer::slices(access.memory(), pieces)?;
+        self.image.read_scattered(run[0].disk, &slices)?;
+        moved.image_reads += 1;
+        for piece in run {
+            let (block, pages) = (piece.disk / BLOCK_BYTES, piece.len / BLOCK_BYTES);
+            moved.copied_pages += pages;
+            self.rest(resting, access, piece.guest, block, pages, None);
+        }
+        Ok(())
+    }
+
+    /// Takes note of whole blocks that were copied to a page-aligned guest address.
+    fn rest(
+        &self,
+        resting: &Resting,
+        access: &Access<'_>,
+        guest: u64,
+        block: u64,
+        pages: u64,
+        frames: Option<PinnedFrames>,
+    ) {
+        let (Ok(ppn), Ok(pages)) = (u32::try_from(guest / PAGE_BYTES), u32::try_from(pages)) else {
+            return;
+        };
+        let copied = Copied {
+            image: Arc::clone(&self.image),
+            table: Arc::clone(&self.table),
+            block,
+            pages,
+            frames,
+            mapped: Arc::clone(&self.rested_pages),
+        };
+        resting.add(access.space().vm(), Ppn(ppn), copied);
     }
 
     /// Copies a run, whose pieces are consecutive on the disk and of one source.

@@ -39,13 +39,18 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Blocks are mapped as they are read.
     pub fn new() -> Self {
+        Self::of(BlockCache::new)
+    }
+
+    pub fn of(cache: impl FnOnce(Arc<Pmap>) -> BlockCache) -> Self {
         let config = PmapConfig {
             frame_capacity: 256 << 20,
             ..PmapConfig::default()
         };
         let pmap = Pmap::new(&config).unwrap();
-        let cache = Arc::new(BlockCache::new(Arc::clone(&pmap)));
+        let cache = Arc::new(cache(Arc::clone(&pmap)));
         Self { pmap, cache }
     }
 
