@@ -9,6 +9,7 @@ mod package;
 mod report;
 mod run;
 mod verify;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,11 @@ enum Command {
     Man {
         /// The folder
         folder: Option<PathBuf>,
+    },
+    /// Watch a run in progress: memory by VM, rates, the scanner; pause a VM, switch a mechanism
+    Watch {
+        /// Number of the process that runs it [default: the run that began last]
+        process: Option<u32>,
     },
     /// Check experiment files and start nothing
     Validate {
@@ -122,6 +128,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Schema { .. } => print_json(&spec::schema()),
         Command::Completions { shell } => documents::completions(*shell),
         Command::Man { folder } => documents::manual(folder.as_deref()),
+        Command::Watch { process } => watch::run(*process, cli.json),
         Command::Validate { files } => validate(files, cli.json),
         Command::Image(command) => image::run(command, cli.json),
         Command::Bench {

@@ -56,6 +56,9 @@ pub(crate) struct RunArguments {
     /// How progress is shown on standard error
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
     progress: ProgressStyle,
+    /// Serve figures for Prometheus while it runs, such as on 127.0.0.1:9300
+    #[arg(long, value_name = "ADDR", conflicts_with = "host")]
+    metrics: Option<String>,
     #[command(flatten)]
     host: HostOptions,
 }
@@ -102,6 +105,7 @@ impl RunArguments {
             console: self.console.clone(),
             progress: self.progress.into(),
             on_failure: self.on_failure(),
+            metrics: self.metrics.clone(),
             ..Options::default()
         }
     }
@@ -117,6 +121,7 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
                 options = Options {
                     on_failure: options.on_failure,
                     console: options.console,
+                    metrics: options.metrics,
                     ..found.options(options.progress)
                 };
                 unfinished = Some(found);

@@ -35,12 +35,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("mirrorball-report", &[]),
+    ("mirrorball-live", &["mirrorball-report"]),
     ("mirrorball-host", &["mirrorball-debian"]),
     (
         "mirrorball",
         &[
             "mirrorball-experiments",
             "mirrorball-host",
+            "mirrorball-live",
             "mirrorball-report",
         ],
     ),
@@ -53,6 +55,7 @@ const SAFE: &[&str] = &[
     "experiments",
     "guest/abi",
     "guest/debian",
+    "live",
     "report",
     "src",
     "xtask",

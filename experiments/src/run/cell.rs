@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mirrorball_abi::Phase;
 use mirrorball_dedup::oracle;
+use mirrorball_live::Desk;
 use mirrorball_monitor::{Machine, MachineConfig};
 use mirrorball_pmap::{PAGE_BYTES, PmapConfig};
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use super::progress::Progress;
 use super::sampler::{Sampler, Sink};
 use super::scanning::{Reading, Scanning, switched_later};
 use super::signals::Stop;
+use super::watched::Watched;
 use super::{Guests, RunError, account, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
@@ -58,6 +60,10 @@ pub struct Context<'a> {
     pub progress: Arc<Progress>,
     /// Whether the user wants an end.
     pub stop: Stop,
+    /// Runs that have ended, and runs in all.
+    pub position: (u64, u64),
+    /// Where those who watch take what they see.
+    pub desk: Arc<Desk>,
 }
 
 /// What one run gave.
@@ -162,12 +168,13 @@ impl<'a> Run<'a> {
         let machine = Machine::new(&config)?;
         let scanning = Arc::new(Mutex::new(Scanning::None));
         context.stop.protect(scanning.clone());
+        let watched = Watched::new(context, machine.clone(), scanning.clone());
         let sampler = Sampler::new(
             (&context.set.id, context.run),
             machine.clone(),
             scanning.clone(),
             context.sink.clone(),
-            context.progress.clone(),
+            (context.progress.clone(), watched),
         );
         let fleet = Fleet::new(context, machine.clone())?;
         Ok(Self {
@@ -198,6 +205,7 @@ impl<'a> Run<'a> {
             .map(|(_, holds)| Duration::from_nanos(holds.value_at_quantile(0.99)).as_secs_f64());
         let mut warnings = self.warnings;
         warnings.extend(report.notes);
+        warnings.extend(self.sampler.watched().interventions());
         RunRecord {
             cell: self.context.set.id.clone(),
             run: self.context.run,
@@ -330,11 +338,13 @@ impl<'a> Run<'a> {
 
     fn event(&mut self, event: &Event) -> Result<(), RunError> {
         match event {
-            Event::Switch {
-                mechanism: Switchable::Disk,
-                on,
-            } => self.machine.set_disk_sharing(*on),
-            Event::Switch { mechanism, on } => self.scanning.lock().switch(*mechanism, *on),
+            Event::Switch { mechanism, on } => {
+                match mechanism {
+                    Switchable::Disk => self.machine.set_disk_sharing(*on),
+                    _ => self.scanning.lock().switch(*mechanism, *on),
+                }
+                self.sampler.watched().switched(*mechanism, *on);
+            }
             Event::Checkpoint { name } => self.sampler.checkpoint(name),
             Event::StopGuests { guests, count } => {
                 if let Some(group) = self.fleet.group(guests) {

@@ -84,6 +84,9 @@ pub enum RunError {
     /// The user wanted an end before there was a run; with the exit code of the signal.
     #[error("stopped before the first run; nothing was written")]
     Stopped(u8),
+    /// The figures can't be served as they were to be.
+    #[error(transparent)]
+    Metrics(#[from] mirrorball_live::LiveError),
     /// There is no thread or signal handler to be had.
     #[error("the system gave no thread: {0}")]
     Thread(std::io::Error),

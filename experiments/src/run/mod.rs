@@ -20,12 +20,14 @@ mod schedule;
 mod signals;
 mod store;
 mod told;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mirrorball_dedup::ksm::Ksm;
+use mirrorball_live::Desk;
 use mirrorball_monitor::probe;
 use parking_lot::Mutex;
 
@@ -66,6 +68,8 @@ pub struct Options {
     pub on_failure: OnFailure,
     /// How progress is shown.
     pub progress: Style,
+    /// Address and port on which figures for Prometheus are served.
+    pub metrics: Option<String>,
     /// What boots in place of the splash guest. Results do not tell of it, so the command line has
     /// no such option.
     pub guests: Guests,
@@ -132,6 +136,7 @@ fn start(
     let (images, systems) = (images?, systems?);
     let (mut store, samples) = open_store(&experiment, loaded, options, unfinished, &images, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
+    let (desk, server) = watched::open(options.metrics.as_deref(), &progress)?;
     let sink = Arc::new(Mutex::new(Sink::new(store.samples()?, samples)));
     let session = Session {
         experiment: &experiment,
@@ -144,8 +149,10 @@ fn start(
         sink: &sink,
         progress: &progress,
         stop: &stop,
+        desk: &desk,
     };
     let error = session.run_all(&mut store);
+    drop(server);
     progress.finish();
     let error = error
         .err()
@@ -212,20 +219,23 @@ struct Session<'a> {
     sink: &'a Arc<Mutex<Sink>>,
     progress: &'a Arc<Progress>,
     stop: &'a Stop,
+    desk: &'a Arc<Desk>,
 }
 
 impl Session<'_> {
     /// All runs that are not in the store yet.
     fn run_all(&self, store: &mut Store) -> Result<(), RunError> {
         let planned = schedule::of(self.experiment);
+        let all = planned.len();
         let left = planned.into_iter().filter(|planned| !store.has(planned));
         let left = left.collect::<Vec<_>>();
         self.progress.runs_left(left.len());
-        for planned in left {
+        let done = all - left.len();
+        for (done, planned) in (done..).zip(left) {
             if self.stop.requested().is_some() {
                 break;
             }
-            let record = self.run(planned, store)?;
+            let record = self.run(planned, (done, all), store)?;
             let failed = !record.complete;
             self.progress.run_ended(&one_line(&record));
             // The record last: what is in it is finished.
@@ -238,7 +248,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn run(&self, planned: schedule::Planned, store: &Store) -> Result<RunRecord, RunError> {
+    fn run(
+        &self,
+        planned: schedule::Planned,
+        (done, all): (usize, usize),
+        store: &Store,
+    ) -> Result<RunRecord, RunError> {
         let context = Context {
             experiment: self.experiment,
             set: &self.experiment.matrix[planned.cell],
@@ -251,6 +266,8 @@ impl Session<'_> {
             sink: self.sink.clone(),
             progress: self.progress.clone(),
             stop: self.stop.clone(),
+            position: (done as u64, all as u64),
+            desk: self.desk.clone(),
         };
         let keep_going = self.options.on_failure == OnFailure::KeepGoing;
         match cell::run(&context) {

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mirrorball_monitor::{Machine, VmState};
+use mirrorball_monitor::{Machine, Vm, VmState};
 use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::progress::Progress;
 use super::scanning::{Reading, Scanning};
+use super::watched::Watched;
 use crate::output::OutputError;
 use crate::output::samples::{MACHINE, Sample, SampleWriter};
 
@@ -79,6 +80,7 @@ pub struct Sampler {
     phase: Mutex<&'static str>,
     sink: Arc<Mutex<Sink>>,
     progress: Arc<Progress>,
+    watched: Arc<Watched>,
     end: AtomicBool,
 }
 
@@ -90,7 +92,7 @@ impl Sampler {
         machine: Arc<Machine>,
         scanning: Arc<Mutex<Scanning>>,
         sink: Arc<Mutex<Sink>>,
-        progress: Arc<Progress>,
+        (progress, watched): (Arc<Progress>, Arc<Watched>),
     ) -> Arc<Self> {
         let (cell, phase, end) = (cell.to_owned(), Mutex::new("start"), AtomicBool::new(false));
         Arc::new(Self {
@@ -101,6 +103,7 @@ impl Sampler {
             phase,
             sink,
             progress,
+            watched,
             end,
         })
     }
@@ -153,6 +156,12 @@ impl Sampler {
         self.sample_as(name, true);
     }
 
+    /// What those who watch this run see and do.
+    #[must_use]
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
     /// What the scanner has done so far.
     #[must_use]
     pub fn reading(&self) -> Reading {
@@ -190,25 +199,38 @@ impl Sampler {
         machine.device_seconds = Some(cpu.device);
         self.progress.sample(&machine);
         let mut samples = vec![machine];
-        if few || whole {
-            samples.extend(vms.iter().map(|vm| {
-                let totals = vm.space().totals();
-                Sample {
-                    vm: vm.id().to_string(),
-                    guest_physical_bytes: totals.guest_physical * PAGE_BYTES,
-                    touched_bytes: totals.touched * PAGE_BYTES,
-                    private_bytes: totals.private * PAGE_BYTES,
-                    mapped_bytes: totals.mapped * PAGE_BYTES,
-                    zero_bytes: totals.zero * PAGE_BYTES,
-                    ballooned_bytes: Some(totals.ballooned * PAGE_BYTES),
-                    vmas: totals.vmas,
-                    broken_pages: totals.broken,
-                    vcpu_seconds: Some(vm.cpu_seconds()),
-                    ..base.clone()
-                }
-            }));
+        let due = self.watched.is_due();
+        if few || whole || due {
+            let of_vms = vms.into_iter().map(|vm| {
+                let sample = vm_sample(&vm, &base);
+                (vm, sample)
+            });
+            let of_vms: Vec<_> = of_vms.collect();
+            if due {
+                self.watched.publish(&samples[0], &of_vms, &reading);
+            }
+            if few || whole {
+                samples.extend(of_vms.into_iter().map(|(_, sample)| sample));
+            }
         }
         sink.add(samples);
+    }
+}
+
+fn vm_sample(vm: &Vm, base: &Sample) -> Sample {
+    let totals = vm.space().totals();
+    Sample {
+        vm: vm.id().to_string(),
+        guest_physical_bytes: totals.guest_physical * PAGE_BYTES,
+        touched_bytes: totals.touched * PAGE_BYTES,
+        private_bytes: totals.private * PAGE_BYTES,
+        mapped_bytes: totals.mapped * PAGE_BYTES,
+        zero_bytes: totals.zero * PAGE_BYTES,
+        ballooned_bytes: Some(totals.ballooned * PAGE_BYTES),
+        vmas: totals.vmas,
+        broken_pages: totals.broken,
+        vcpu_seconds: Some(vm.cpu_seconds()),
+        ..base.clone()
     }
 }
 
