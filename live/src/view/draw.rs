@@ -17,7 +17,7 @@ use crate::{Snapshot, Switch};
 const WIDEST_BAR: u16 = 60;
 
 /// Draws everything.
-pub fn draw(frame: &mut Frame<'_>, board: &mut Board) {
+pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     let [head, machine, table, foot] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(8),
@@ -25,13 +25,12 @@ pub fn draw(frame: &mut Frame<'_>, board: &mut Board) {
         Constraint::Length(2),
     ])
     .areas(frame.area());
-    let Some(now) = board.now.take() else {
+    let Some(now) = &board.now else {
         frame.render_widget(Paragraph::new("waiting for the first guests"), head);
         return;
     };
-    draw_head(frame, head, board, &now);
-    draw_machine(frame, machine, board, &now);
-    board.now = Some(now);
+    draw_head(frame, head, board, now);
+    draw_machine(frame, machine, board, now);
     draw_table(frame, table, board);
     draw_foot(frame, foot, board);
 }
@@ -277,7 +276,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    fn screen(width: u16, height: u16, board: &mut Board) -> String {
+    fn screen(width: u16, height: u16, board: &Board) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, board)).unwrap();
         terminal.backend().to_string()
@@ -305,19 +304,24 @@ mod tests {
         snapshot.machine.guest_physical_bytes = 1 << 30;
         snapshot.machine.cell = "all".into();
         snapshot.switches.disk = Some(true);
-        board.take(Message::Snapshot(Box::new(snapshot)));
+        for (time, broken) in [(1.0, 0), (3.0, 84)] {
+            snapshot.machine.time_seconds = time;
+            snapshot.machine.broken_pages = broken;
+            board.take(Message::Snapshot(Box::new(snapshot.clone())));
+        }
         board
     }
 
     #[test]
     fn everything_is_on_a_terminal_of_80_by_24() {
-        let screen = screen(80, 24, &mut board());
+        let screen = screen(80, 24, &board());
         for text in [
             "quick   all run 0",
             "4 of 18 runs",
             "guest-physical 1024.0 MiB",
             "used             64.0 MiB",
             "disk          0 KiB  on",
+            "breaks   42/s",
             "web-2",
             "3.0 MiB",
             "q leave",
@@ -329,8 +333,8 @@ mod tests {
     #[test]
     fn no_terminal_is_too_small() {
         for (width, height) in [(1, 1), (20, 5), (40, 12), (300, 100)] {
-            screen(width, height, &mut board());
-            screen(width, height, &mut Board::new(true));
+            screen(width, height, &board());
+            screen(width, height, &Board::new(true));
         }
     }
 }

@@ -75,7 +75,7 @@ fn watch(
             }
         }
         terminal
-            .draw(|frame| draw::draw(frame, &mut board))
+            .draw(|frame| draw::draw(frame, &board))
             .map_err(LiveError::Terminal)?;
         if !event::poll(TICK).map_err(LiveError::Terminal)? {
             continue;
