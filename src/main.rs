@@ -1,4 +1,4 @@
-//! The command line. Everything it does is in `mirrorball-experiments`, and in `mirrorball-host`
+//! The command line. What it does is in the crates `experiments`, `report`, `live`, and in `host`
 //! for commands that run on an emulated host.
 
 mod compare;

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 const MOST_KEPT: u64 = 65_536;
 /// Most copies of each kind that wait; beyond that the oldest stay copies.
 const MOST_WAITING: usize = 65_536;
+/// Longest run that is put together of shorter ones: by then a change of the mappings costs little a
+/// page, and joining costs by length.
+const LONGEST_JOINED: u32 = 512;
 /// Runs that are mapped in one burst of the thread's high priority.
 const BURST: usize = 16;
 
@@ -299,7 +302,8 @@ impl Run {
     /// Both runs as one, if the other continues this one: that saves a change of the mappings.
     fn joined(&self, next: &Self, pmap: &Pmap) -> Option<Self> {
         let pages = self.frames.pages();
-        let continues = self.at.plus(pages) == next.at
+        let continues = pages + next.frames.pages() <= LONGEST_JOINED
+            && self.at.plus(pages) == next.at
             && self.frames.start().plus(pages) == next.frames.start()
             && Arc::ptr_eq(&self.mapped, &next.mapped);
         if !continues {
