@@ -110,7 +110,7 @@ const fn metric(path: &'static str, name: &'static str, unit: Unit, better: Bett
 }
 
 /// What is shown of every cell, in this order.
-pub const SHOWN: [Metric; 26] = {
+pub const SHOWN: [Metric; 29] = {
     use Better::{Higher, Lower, Neither};
     use Unit::{Bytes, Count, Micros, Part, Seconds};
     [
@@ -125,6 +125,13 @@ pub const SHOWN: [Metric; 26] = {
         metric("by_mechanism.zero", "… by zero", Bytes, Neither),
         metric("by_mechanism.ksm", "… by KSM", Bytes, Neither),
         metric("sharing.oracle_share", "of what is possible", Part, Higher),
+        metric(
+            "sharing.reclaimed_share",
+            "reclaimed, of touched",
+            Part,
+            Higher,
+        ),
+        metric("disk.mapped_share", "disk reads mapped", Part, Higher),
         metric("memory.ballooned", "in balloons", Bytes, Neither),
         metric("memory.swapped", "swapped", Bytes, Lower),
         metric("memory.overhead", "monitor's own", Bytes, Lower),
@@ -142,6 +149,7 @@ pub const SHOWN: [Metric; 26] = {
         ),
         metric("sharing.vmas", "mappings in use", Count, Neither),
         metric("workload.seconds", "workload time", Seconds, Lower),
+        metric("workload.operations", "operations", Count, Higher),
         metric("cpu_seconds.vcpu", "vCPU CPU", Seconds, Lower),
         metric("cpu_seconds.device", "device CPU", Seconds, Lower),
         metric("cpu_seconds.scanner", "scanner CPU", Seconds, Lower),
@@ -183,6 +191,11 @@ mod tests {
     fn what_is_shown_is_measured_and_costs_are_shown() {
         for metric in &SHOWN {
             assert!(METRICS.contains(&metric.path), "{}", metric.path);
+        }
+        // A part of 1 that is not in the list would be shown as a bare number.
+        let parts = METRICS.iter().filter(|path| path.ends_with("_share"));
+        for part in parts {
+            assert!(by_path(part).is_some(), "{part}");
         }
         let cost = |path: &str| by_path(path).is_some_and(|m| m.better == Better::Lower);
         assert!(cost("cpu_seconds.scanner") && cost("workload.seconds"));

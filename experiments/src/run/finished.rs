@@ -41,8 +41,7 @@ impl Finished {
             format!("less {folder}/consoles/*")
         } else {
             match self.summary.verdict {
-                Verdict::Met => format!("xdg-open {folder}/memory.png"),
-                Verdict::NotMet => format!("less {folder}/summary.json"),
+                Verdict::Met | Verdict::NotMet => format!("mirrorball report {folder}"),
                 // What failed was told by a run, not by the host.
                 Verdict::Failed if self.summary.cells.iter().any(|c| !c.failures.is_empty()) => {
                     format!("less {folder}/summary.json")

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::Part;
 use super::cells::{Grid, Row, against_baseline, apart, every, grids, known};
 use super::text::{Judged, NOT_MEASURED, Value};
-use crate::figure::{Figure, Key, Mark, Panel, residuals};
+use crate::figure::{Figure, Key, Mark, Panel, Residual, residuals};
 use crate::metrics::{Unit, by_path, number};
 use crate::results::{Expectation, Results};
 use crate::stats::{LEAST_RUNS, estimate};
@@ -73,10 +73,16 @@ pub(super) struct Expected {
     pub(super) metric: String,
 }
 
+/// Published values at one number of guests, each with ours.
 #[derive(Debug)]
 pub(super) struct ResidualRow {
-    pub(super) what: &'static str,
     pub(super) guests: u64,
+    pub(super) values: Vec<Residue>,
+}
+
+#[derive(Debug)]
+pub(super) struct Residue {
+    pub(super) what: &'static str,
     pub(super) here: String,
     pub(super) published: String,
     pub(super) difference: String,
@@ -181,8 +187,9 @@ fn extent(results: &Results) -> String {
         text.push_str(&format!(", {failed} not complete"));
     }
     text.push_str(&format!("; experiment {}", results.summary.name));
-    if !results.run.started.is_empty() {
-        text.push_str(&format!(", started {}", results.run.started));
+    // To the second.
+    if let Some(started) = results.run.started.get(..19) {
+        text.push_str(&format!(", started {}Z", started.replace('T', " ")));
     }
     text
 }
@@ -297,7 +304,7 @@ fn claim(expectation: &Expectation, id: &str) -> String {
 
 fn bound(expectation: &Expectation, unit: Unit) -> String {
     let amount = |value: f64| {
-        let text = format!("{} {}", unit.text(value), unit.name());
+        let text = format!("{}\u{a0}{}", unit.text(value), unit.name());
         text.trim_end().to_owned()
     };
     let Some(bounds) = expectation.bound.as_object() else {
@@ -327,10 +334,23 @@ fn with_unit(value: Value, unit: Unit) -> Value {
 }
 
 fn residual_rows(results: &Results) -> Vec<ResidualRow> {
-    let rows = residuals(results).into_iter();
-    rows.map(|point| ResidualRow {
+    let mut rows: Vec<ResidualRow> = Vec::new();
+    for point in residuals(results) {
+        let value = residue(&point);
+        match rows.iter_mut().find(|row| row.guests == point.guests) {
+            Some(row) => row.values.push(value),
+            None => rows.push(ResidualRow {
+                guests: point.guests,
+                values: vec![value],
+            }),
+        }
+    }
+    rows
+}
+
+fn residue(point: &Residual) -> Residue {
+    Residue {
         what: point.what,
-        guests: point.guests,
         here: point.here.map_or_else(|| "not run".to_owned(), number),
         published: number(point.published),
         difference: point.here.map_or_else(String::new, |here| {
@@ -338,8 +358,7 @@ fn residual_rows(results: &Results) -> Vec<ResidualRow> {
             let sign = if difference > 0.0 { "+" } else { "" };
             format!("{sign}{}", number(difference))
         }),
-    })
-    .collect()
+    }
 }
 
 fn drawn<'a>(figure: &'a Figure, part: &Part<'_>) -> Drawn<'a> {
