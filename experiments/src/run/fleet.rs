@@ -15,6 +15,7 @@ use mirrorball_virtio::{BaseImage, OverlayMode};
 use super::agent::{Agent, Stage};
 use super::cell::Context;
 use super::follow::Follower;
+use super::guest::Guest;
 use super::linux;
 use super::overdue::Watch;
 use super::progress::Progress;
@@ -27,26 +28,6 @@ const SLICE: Duration = Duration::from_millis(50);
 
 /// What Linux guests get to power off; then they are stopped as they are.
 const POWER_OFF: Duration = Duration::from_secs(20);
-
-/// One guest.
-#[derive(Debug)]
-struct Guest {
-    /// Position of its group in the experiment.
-    group: usize,
-    vm: Arc<Vm>,
-    /// Number of its last command; 0 before the first.
-    command: u64,
-    /// What a Linux guest has said; `None` for thin guests, which tell by their status.
-    agent: Option<Agent>,
-    /// A Linux guest's own time limits.
-    watch: Option<Watch>,
-    /// Shows its console.
-    follower: Option<Follower>,
-    /// It has ended its workload, or will never.
-    settled: bool,
-    /// It is a cause of the run's failure.
-    failed: bool,
-}
 
 /// The guests of one run.
 #[derive(Debug)]
@@ -297,13 +278,7 @@ impl<'a> Fleet<'a> {
     /// Ends the Linux guests that take longer than they may.
     fn end_overdue(&mut self) {
         for guest in self.guests.iter_mut().filter(|guest| !guest.settled) {
-            let (Some(agent), Some(watch)) = (&mut guest.agent, &mut guest.watch) else {
-                continue;
-            };
-            for line in guest.vm.control_read() {
-                agent.take(&line);
-            }
-            if let Some(what) = watch.look(agent, guest.command > 0, Instant::now()) {
+            if let Some(what) = guest.overdue() {
                 guest.vm.stop();
                 (guest.settled, guest.failed) = (true, true);
                 let name = guest.vm.name();
@@ -473,42 +448,6 @@ impl<'a> Fleet<'a> {
     #[must_use]
     pub fn into_told(self) -> Told {
         self.told
-    }
-}
-
-impl Guest {
-    /// Waits until the guest has reached a phase of its last command, or says that it never will.
-    fn wait_until(&mut self, phase: Phase, time: Duration) -> Result<(), WaitError> {
-        let Some(agent) = &mut self.agent else {
-            return self.vm.wait_until(phase, self.command, time);
-        };
-        for line in self.vm.control_read() {
-            agent.take(&line);
-        }
-        if agent.stage() < stage_of(phase) && agent.failure().is_none() {
-            for line in self.vm.control_wait(time)? {
-                agent.take(&line);
-            }
-            if agent.stage() < stage_of(phase) && agent.failure().is_none() {
-                return Err(WaitError::TimedOut);
-            }
-        }
-        Ok(())
-    }
-
-    fn has_reached(&self, phase: Phase) -> bool {
-        match &self.agent {
-            Some(agent) => agent.stage() >= stage_of(phase),
-            None => self.vm.status().phase >= phase as u32,
-        }
-    }
-}
-
-/// How far a Linux guest has come that is in a phase.
-const fn stage_of(phase: Phase) -> Stage {
-    match phase {
-        Phase::Done => Stage::Done,
-        _ => Stage::Ready,
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod finished;
 mod fleet;
 mod follow;
+mod guest;
 pub mod linux;
 mod noise;
 mod overdue;
