@@ -21,7 +21,7 @@ guests:
   - id: guest
     count: 2
     memory: 16 MiB
-    workload: { name: touch, working-set: 1 MiB, period: 20 ms, zero: 20 %, duration: 40 ms }
+    workload: { name: touch, working-set: 4 MiB, period: 20 ms, zero: 20 %, duration: 40 ms }
 matrix: [none, zero, content]
 scanner: { interval: 5 ms }
 phases: [{ id: settle, until: { scans: 1 } }]
@@ -170,9 +170,11 @@ fn sweep(kills: u32, length: Duration, state: &mut u64, tally: &mut Tally) {
     let mut before = BTreeMap::new();
     loop {
         let mut command = go(place.path());
+        let log = place.path().join("stderr.txt");
+        let stderr = fs::File::create(&log).unwrap();
         let mut child = command
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         if tally.kills < kills {
@@ -201,7 +203,8 @@ fn sweep(kills: u32, length: Duration, state: &mut u64, tally: &mut Tally) {
         tally.kept_runs += before.len();
         before = after;
         if ended {
-            assert!(status.success(), "{status}");
+            let said = fs::read_to_string(&log).unwrap();
+            assert!(status.success(), "{status}: {said}");
             break;
         }
         tally.resumed += 1;
