@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mirrorball-abi",
             "mirrorball-debian",
             "mirrorball-dedup",
+            "mirrorball-live",
             "mirrorball-monitor",
             "mirrorball-pmap",
             "mirrorball-report",
