@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "mirrorball",
         &[
+            "mirrorball-debian",
             "mirrorball-experiments",
             "mirrorball-host",
             "mirrorball-live",
