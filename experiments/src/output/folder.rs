@@ -3,11 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::OutputError;
 
 /// How names of files and folders begin that are not whole yet.
 const UNFINISHED: &str = ".unfinished-";
+
+/// A process that is killed while it starts another lets go of its lock only when that one runs.
+const LET_GO: Duration = Duration::from_secs(3);
 
 /// The folder of one run of an experiment. While it lives, no other process opens it.
 #[derive(Debug)]
@@ -226,7 +230,19 @@ impl Folder {
 fn lock(path: &Path) -> io::Result<Option<File>> {
     use rustix::fs::{FlockOperation, flock};
     let folder = File::open(path)?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break locked(other, folder, path),
+        }
+    }
+}
+
+fn locked(outcome: rustix::io::Result<()>, folder: File, path: &Path) -> io::Result<Option<File>> {
+    match outcome {
         Ok(()) => Ok(Some(folder)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => {
