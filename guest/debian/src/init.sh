@@ -12,10 +12,11 @@ root=
 uptime() { read -r up rest </proc/uptime; }
 say() { echo "mb $*" >&3; }
 
-# Waits up to 10 s for a file.
+# Waits up to 10 s for a device: its file is there a moment before it can be opened. It is opened by
+# another shell, since a redirection that fails would end this one.
 appears() {
     tries=0
-    until [ -e "$1" ]; do
+    until [ -e "$1" ] && (: <>"$1") 2>/dev/null; do
         [ $tries -ge 200 ] && return 1
         tries=$((tries + 1))
         sleep 0.05
@@ -96,8 +97,7 @@ for module in /modules/*.ko; do
     insmod "$module" || echo "init: $module could not be loaded"
 done
 
-# Opened by another shell first: a redirection that fails would end this one.
-appears $control && (: <>$control) || fail "there is no control console ($control)"
+appears $control || fail "there is no control console ($control)"
 exec 3<>$control
 stty raw -echo <&3
 connected=1
