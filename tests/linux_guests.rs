@@ -3,6 +3,8 @@
 //! machine without QEMU says so and counts.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -40,18 +42,6 @@ phases:
   - { id: stop, timeout: 120 s }
 "#;
 
-/// Why this can't be tested here.
-fn obstacle() -> Option<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|folder| folder.join("qemu-system-x86_64").exists()) {
-        Some("they need qemu-system-x86")
-    } else if cfg!(debug_assertions) {
-        Some("they need a release build: cargo test --release --test linux_guests")
-    } else {
-        None
-    }
-}
-
 /// What a command of a guest printed.
 fn printed(results: &Path, guest: &str, command: u32) -> String {
     let name = format!("commands/disk-run1-{guest}-{command}.txt");
@@ -60,8 +50,7 @@ fn printed(results: &Path, guest: &str, command: u32) -> String {
 
 #[test]
 fn kernels_run_side_by_side_and_one_guests_end_is_its_own() {
-    if let Some(reason) = obstacle() {
-        eprintln!("NOT RUN (1): Linux guests on the emulated host: {reason}");
+    if common::obstacle() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,8 @@
 //! of, and the others do their work. A machine without QEMU says so and counts.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
 use std::process::Command;
 
 /// A shell in place of init waits for input that never comes.
@@ -33,22 +35,9 @@ phases:
   - { id: stop, timeout: 120 s }
 "#;
 
-/// Why this can't be tested here.
-fn obstacle() -> Option<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|folder| folder.join("qemu-system-x86_64").exists()) {
-        Some("they need qemu-system-x86")
-    } else if cfg!(debug_assertions) {
-        Some("they need a release build: cargo test --release --test linux_timeouts")
-    } else {
-        None
-    }
-}
-
 #[test]
 fn a_guest_that_hangs_is_ended_and_the_others_go_on() {
-    if let Some(reason) = obstacle() {
-        eprintln!("NOT RUN (1): Linux guests on the emulated host: {reason}");
+    if common::obstacle() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
