@@ -78,7 +78,8 @@ exec 5<>"${stderr_terminal:+/dev/}${stderr_terminal:-$device}"
 [ -z "$stderr_terminal" ] || stty raw -echo $stderr_size <&5
 
 # -- The command -----------------------------------------------------------------------------------
-# Words from outside: a signal for the command, or that all was read. Without an outside, no inside.
+# Words from outside: a signal for the command, or that all was read; empty ones are only to wake this
+# machine. Without an outside, no inside.
 {
     while read -r word argument <&3; do
         case $word in

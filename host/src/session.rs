@@ -22,6 +22,10 @@ const OFF_TIME: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Signals and QEMU's end are looked for this often.
 const POLL: Duration = Duration::from_millis(20);
+/// The machine is woken this often: an interrupt that QEMU lost is found by the next one.
+const BEAT: Duration = Duration::from_millis(250);
+/// A machine that takes no words for this long is not waited for.
+const DEAF: Duration = Duration::from_secs(1);
 /// What is kept of the console and of QEMU's own words, bytes.
 const TAIL: usize = 64 << 10;
 /// What is shown of them, lines.
@@ -125,7 +129,8 @@ impl Session {
         console.follow(serial);
         let (events, receiver) = channel();
         let read = control
-            .try_clone()
+            .set_write_timeout(Some(DEAF))
+            .and_then(|()| control.try_clone())
             .map_err(HostError::system("connecting to QEMU"))?;
         listen(read, events.clone());
         for (from, to) in [(stdout, streams.stdout), (stderr, streams.stderr)] {
@@ -148,7 +153,12 @@ impl Session {
         progress: &dyn Fn(&str),
     ) -> Result<u8, HostError> {
         let mut state = Progress::default();
+        let mut beat = Instant::now();
         loop {
+            if state.up && beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                self.wake();
+            }
             let was_up = state.up;
             match self.events.recv_timeout(POLL) {
                 Ok(event) => state.take(&event),
@@ -190,6 +200,17 @@ impl Session {
         } else {
             Err(HostError::Stopped(signal))
         }
+    }
+
+    /// Interrupts the machine, so that it sees to what waits.
+    ///
+    /// QEMU 7.2 changes a core's pending interrupts in `VMRUN` and at a nested guest's exits without
+    /// the lock that its devices hold: an interrupt that a device raises at that moment stays in the
+    /// APIC and is told to nobody. If it is the timer's, and the nested guest waits for a device,
+    /// nothing happens any more. Any further interrupt delivers it as well.
+    fn wake(&mut self) {
+        // A machine that has gone is seen by its process's end.
+        let _ = self.control.write_all(b"\n");
     }
 
     fn power_off(&mut self) {
