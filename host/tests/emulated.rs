@@ -255,3 +255,29 @@ fn a_command_that_is_not_there_is_told_from_one_that_fails() {
     );
     assert!(ran.stderr.text().contains("/no/such/program"));
 }
+
+#[test]
+fn a_machine_whose_command_does_nothing_but_spin_is_interrupted_from_outside() {
+    if !can_run("a_machine_whose_command_does_nothing_but_spin_is_interrupted_from_outside") {
+        return;
+    }
+    // No program is started and no file outside is read meanwhile: those would be interrupts, too.
+    let script = r#"
+        count() {
+            count=0
+            while read -r line; do
+                case $line in *virtio*) set -- $line; count=$((count + $2)) ;; esac
+            done </proc/interrupts
+        }
+        seconds() { IFS=. read -r seconds rest </proc/uptime; }
+        count; before=$count
+        seconds; until=$((seconds + 2))
+        while [ $seconds -lt $until ]; do seconds; done
+        count
+        echo $((count - before))
+    "#;
+    let ran = run_script(script, &[], vec![], SMALL, |_, _| ());
+    assert_eq!(ran.result.unwrap(), 0, "{}", ran.stderr.text());
+    let interrupts: u32 = ran.stdout.text().trim().parse().unwrap();
+    assert!(interrupts > 3, "{interrupts} interrupts");
+}
