@@ -11,7 +11,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mirrorball-debian", &[]),
     ("mirrorball-splash", &["mirrorball-abi"]),
     ("mirrorball-dedup", &["mirrorball-pmap"]),
-    ("mirrorball-virtio", &["mirrorball-pmap"]),
+    ("mirrorball-vnet", &["mirrorball-pmap"]),
+    ("mirrorball-virtio", &["mirrorball-pmap", "mirrorball-vnet"]),
     (
         "mirrorball-monitor",
         &[
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mirrorball-pmap",
             "mirrorball-splash-image",
             "mirrorball-virtio",
+            "mirrorball-vnet",
         ],
     ),
     (
@@ -33,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mirrorball-pmap",
             "mirrorball-report",
             "mirrorball-virtio",
+            "mirrorball-vnet",
         ],
     ),
     ("mirrorball-report", &[]),
@@ -60,6 +63,7 @@ const SAFE: &[&str] = &[
     "live",
     "report",
     "src",
+    "vnet",
     "xtask",
 ];
 
