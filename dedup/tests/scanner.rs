@@ -76,6 +76,24 @@ fn duplicates_inside_one_vm_are_shared() {
 }
 
 #[test]
+fn what_guests_have_twice_does_not_cut_the_runs_that_they_share() {
+    let machine = Machine::new(&[256, 256]);
+    for vm in 0..2 {
+        machine.fill(vm, 0..100, |n| page(n.into()));
+        machine.fill(vm, 120..150, |n| page(u64::from(n * 7 % 100)));
+    }
+    let before = machine.pmap.totals().vmas;
+    let mut scanner = Scanner::new(machine.pmap.clone(), &config());
+    scanner.pass();
+    scanner.pass();
+    let totals = machine.pmap.totals();
+    assert_eq!((totals.shared, totals.frames), (260, 100));
+    // The run, the gap behind it, thirty single pages and the rest, in each VM.
+    assert_eq!(totals.vmas, before + 2 * 32);
+    machine.verify();
+}
+
+#[test]
 fn zero_pages_are_given_back_and_read_as_zero() {
     let machine = Machine::new(&[64]);
     machine.fill(0, 0..40, |n| page(n.into()));

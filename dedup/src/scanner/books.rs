@@ -29,7 +29,7 @@ impl Mark {
         }
     }
 
-    const fn is_hash(self) -> bool {
+    pub(super) const fn is_hash(self) -> bool {
         self.0 > Self::DATA.0
     }
 
@@ -55,6 +55,8 @@ pub(super) struct Books {
     pub(super) due: RunSet,
     /// Pages that devices mapped onto frames, whose content is to be found out.
     pub(super) mapped: RunSet,
+    /// Pages that equal another page of this VM, put off to the end of the pass.
+    pub(super) put_off: Vec<Ppn>,
     /// Pages the pmap had no budget for, to be tried again later.
     refused: Vec<PpnRun>,
 }
@@ -68,6 +70,7 @@ impl Books {
             waiting: VecDeque::new(),
             due: RunSet::default(),
             mapped: RunSet::default(),
+            put_off: Vec::new(),
             refused: Vec::new(),
         }
     }

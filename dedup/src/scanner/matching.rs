@@ -9,6 +9,11 @@
 //! every byte is compared under the fence anyway, and comparing twice would
 //! double the most expensive part of a merge.
 //!
+//! Frames take the order of the run that first needs them. So a page that equals another of its own
+//! VM is put off to the end of the pass: by then like guests have given frames to the whole
+//! stretch, in its order. Matched at once, every page that a guest has twice would get a frame by
+//! itself, and each later guest a mapping for each (half of all mappings after a build).
+//!
 //! A frame's content is hashed again after it was copied from a guest, so an
 //! index entry that names a frame is true for as long as the frame lives; and
 //! a hint whose page has changed is found out by the same hash (ESX 4.1
@@ -111,6 +116,8 @@ pub(super) struct Matcher<'a> {
     pub(super) stats: &'a mut ScannerStats,
     pub(super) hasher: &'a PageHasher,
     pub(super) rules: Rules,
+    /// Put pages off that equal another of their own VM.
+    pub(super) put_off: bool,
     /// Taken before the first fence of a slice, so that no fence stays closed for want of a core.
     pub(super) undisturbed: Option<Undisturbed>,
 }
@@ -134,6 +141,24 @@ impl Matcher<'_> {
         }
         if !zeros.is_empty() {
             self.release(space, &zeros);
+        }
+    }
+
+    /// Matches pages that were put off, in their order.
+    pub(super) fn put_off(&mut self, space: &AddressSpace, pages: &[Ppn]) {
+        let mut open = None;
+        for ppn in pages {
+            let mark = self
+                .books
+                .get(&space.vm())
+                .map_or(Mark::NONE, |books| books.mark(*ppn));
+            // What was written meanwhile has lost its mark.
+            if mark.is_hash() {
+                self.page(space, *ppn, mark, &mut open);
+            }
+        }
+        if let Some(run) = open {
+            self.close(space, run);
         }
     }
 
@@ -167,8 +192,15 @@ impl Matcher<'_> {
             ppn,
         };
         let mut found = self.index.find(key);
-        if found == Some(Entry::Hint(own)) {
-            return;
+        match found {
+            Some(Entry::Hint(hint)) if hint == own => return,
+            Some(Entry::Hint(hint)) if hint.vm == own.vm && self.put_off => {
+                if let Some(books) = self.books.get_mut(&own.vm) {
+                    books.put_off.push(ppn);
+                }
+                return;
+            }
+            _ => {}
         }
         if found.is_some() {
             // It may have been shared since it was looked at: as another page's hint.

@@ -133,6 +133,7 @@ impl Scanner {
             self.slice(&slice);
             complete = self.charge(pace, self.stats.hashed - hashed, &mut clock);
         }
+        complete = complete && self.put_off(&spaces, pace, &mut clock);
         let frames = self.pmap.frames();
         self.index
             .purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
@@ -276,6 +277,29 @@ impl Scanner {
         true
     }
 
+    /// Matches what was put off; false if stopped.
+    fn put_off(
+        &mut self,
+        spaces: &[Arc<AddressSpace>],
+        pace: &mut dyn Pace,
+        clock: &mut Duration,
+    ) -> bool {
+        for space in spaces {
+            let books = self.books.get_mut(&space.vm());
+            let mut pages = books.map_or_else(Vec::new, |books| std::mem::take(&mut books.put_off));
+            pages.sort_unstable();
+            for pages in pages.chunks(pace.slice() as usize) {
+                let mut matcher = self.matcher();
+                matcher.put_off = false;
+                matcher.put_off(space, pages);
+                if !self.charge(pace, 0, clock) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     fn slice(&mut self, slice: &look::Slice) {
         let seen = self.lookers.look(slice);
         self.stats.seen += slice.pages();
@@ -300,6 +324,7 @@ impl Scanner {
             stats: &mut self.stats,
             hasher: self.lookers.hasher(),
             rules,
+            put_off: true,
             undisturbed: None,
         }
     }
