@@ -92,7 +92,7 @@ fn make(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
         let sources = vec![("directory".to_owned(), source)];
         (sources, PathBuf::from("."), seed, None)
     } else {
-        match load(source, None) {
+        match load(source, &[], None) {
             Ok(loaded) => {
                 let seed = loaded.experiment.seed;
                 let sources = loaded.experiment.images.clone().into_iter().collect();
@@ -119,7 +119,7 @@ fn make(source: &Path, seed: u64, json: bool) -> anyhow::Result<u8> {
     if let Some(experiment) = experiment {
         match linux::prepare(&experiment, &folder, &|line| eprintln!("{line}")) {
             Ok(images) => {
-                for (id, image) in images {
+                for (id, image) in images.of(&experiment) {
                     if !json {
                         print(&format!("{id}: {}", told(&image)))?;
                     }

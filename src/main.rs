@@ -73,6 +73,9 @@ enum Command {
         /// The experiment files
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Change a field, such as guests.web.count=8 (may be repeated)
+        #[arg(long, value_name = "PATH=VALUE")]
+        set: Vec<String>,
     },
     /// Make the images of an experiment, of a folder or of a Linux guest, or list those there are
     Image(ImageCommand),
@@ -129,7 +132,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Completions { shell } => documents::completions(*shell),
         Command::Man { folder } => documents::manual(folder.as_deref()),
         Command::Watch { process } => watch::run(*process, cli.json),
-        Command::Validate { files } => validate(files, cli.json),
+        Command::Validate { files, set } => validate(files, set, cli.json),
         Command::Image(command) => image::run(command, cli.json),
         Command::Bench {
             only, output, host, ..
@@ -166,8 +169,14 @@ fn folder_of(file: &Path) -> PathBuf {
 }
 
 /// Reads an experiment file for this machine; its problems go to standard error.
-fn load(file: &Path, results: Option<&Path>) -> Result<Loaded, u8> {
-    load_for(provenance::memory("MemTotal:"), file, None, results)
+fn load(file: &Path, settings: &[String], results: Option<&Path>) -> Result<Loaded, u8> {
+    load_for(
+        provenance::memory("MemTotal:"),
+        file,
+        None,
+        settings,
+        results,
+    )
 }
 
 /// Reads an experiment file for a machine with so much memory; its paths are relative to `base`, or
@@ -176,13 +185,14 @@ fn load_for(
     memory: Option<u64>,
     file: &Path,
     base: Option<&Path>,
+    settings: &[String],
     results: Option<&Path>,
 ) -> Result<Loaded, u8> {
     let host = HostFacts {
         memory: memory.unwrap_or(u64::MAX),
         results: results.map(Path::to_owned),
     };
-    match spec::load(file, base, &host) {
+    match spec::load(file, base, settings, &host) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
@@ -203,10 +213,10 @@ fn load_for(
     }
 }
 
-fn validate(files: &[PathBuf], json: bool) -> anyhow::Result<u8> {
+fn validate(files: &[PathBuf], settings: &[String], json: bool) -> anyhow::Result<u8> {
     let (mut codes, mut checked) = (Vec::new(), Vec::new());
     for file in files {
-        let loaded = load(file, None);
+        let loaded = load(file, settings, None);
         let plan = loaded.as_ref().ok().map(|l| plan(&l.experiment));
         match &plan {
             _ if json => {

@@ -24,7 +24,7 @@ pub(crate) struct RunArguments {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
     /// Do what is left of an interrupted experiment in this results folder
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "runs", "seed", "only"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "runs", "seed", "only", "set"])]
     resume: Option<PathBuf>,
     /// With --resume: do failed runs again too
     #[arg(long, requires = "resume")]
@@ -38,6 +38,9 @@ pub(crate) struct RunArguments {
     /// Seed instead of the file's
     #[arg(long)]
     seed: Option<u64>,
+    /// Change a field of the file, such as guests.web.count=8 (may be repeated)
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
     /// Only this cell (may be repeated)
     #[arg(long, value_name = "CELL")]
     only: Vec<String>,
@@ -136,7 +139,12 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
     let memory = arguments.host.memory();
     let memory = memory.or_else(|| provenance::memory("MemTotal:"));
     let base = unfinished.as_ref().map(Unfinished::base);
-    let loaded = load_for(memory, &file, base.as_deref(), options.output.as_deref());
+    let settings = unfinished
+        .as_ref()
+        .map_or(&arguments.set[..], Unfinished::settings)
+        .to_vec();
+    let results = options.output.as_deref();
+    let loaded = load_for(memory, &file, base.as_deref(), &settings, results);
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),

@@ -87,7 +87,9 @@ fn told(checks: &[Check]) -> String {
 /// Runs the package's experiment again and compares; the exit code of a run that was not possible.
 fn rerun(package: &Path, runs: Option<u32>) -> anyhow::Result<Result<Comparison, u8>> {
     let output = tempfile::tempdir().context("no place for the results")?;
-    let loaded = match crate::load(&package.join("experiment.yaml"), Some(output.path())) {
+    let settings = settings(&Results::load(package)?);
+    let file = package.join("experiment.yaml");
+    let loaded = match crate::load(&file, &settings, Some(output.path())) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(Err(code)),
     };
@@ -104,6 +106,16 @@ fn rerun(package: &Path, runs: Option<u32>) -> anyhow::Result<Result<Comparison,
     let made = made.context("the run left no results")?.path();
     let (old, new) = (Results::load(package)?, Results::load(&made)?);
     Ok(Ok(compare((&old, None), (&new, None))?))
+}
+
+/// What the command line changed of the experiment file.
+fn settings(results: &Results) -> Vec<String> {
+    let settings = results.run.conditions["invocation"]["set"].as_array();
+    let texts = settings
+        .into_iter()
+        .flatten()
+        .filter_map(|text| text.as_str());
+    texts.map(str::to_owned).collect()
 }
 
 /// Sizes and counts that changed beyond noise.

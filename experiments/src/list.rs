@@ -65,7 +65,7 @@ fn entry(file: &Path) -> Entry {
         memory: u64::MAX,
         results: Some(std::env::temp_dir()),
     };
-    let loaded = spec::load(file, None, &host).ok();
+    let loaded = spec::load(file, None, &[], &host).ok();
     let experiment = loaded.as_ref().map(|loaded| &loaded.experiment);
     let estimate = experiment.and_then(|e| e.estimate.as_ref());
     let purpose = |e: &spec::Experiment| e.title.clone().or_else(|| e.question.clone());

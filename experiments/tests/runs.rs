@@ -296,7 +296,8 @@ fn every_experiment_of_the_repository_is_valid() {
             .extension()
             .is_some_and(|extension| extension == "yaml")
         {
-            let loaded = spec::load(&path, None, &host).unwrap_or_else(|error| panic!("{error}"));
+            let loaded =
+                spec::load(&path, None, &[], &host).unwrap_or_else(|error| panic!("{error}"));
             for word in ["Question:", "Expected:", "Time:", "Memory:"] {
                 assert!(
                     loaded.text.contains(word),

@@ -3,7 +3,10 @@
 //! The names are fixed by the design; bytes, seconds, counts. What was not measured is `null`,
 //! never 0.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Version of the format; raised when a name changes or goes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -104,17 +107,35 @@ impl Verdict {
     }
 }
 
+/// Why the repeats of a cell ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// `precise`: the figure was known well enough; `max-runs`: it was not, after all runs that were
+    /// allowed.
+    pub because: String,
+    /// The figure.
+    pub metric: String,
+    /// Half the width of its interval, as a part of its mean.
+    pub relative_half_width: Option<f64>,
+}
+
 /// One cell: the medians over its runs that did not fail.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cell {
-    /// Id of the mechanism set.
+    /// Id: that of the mechanism set, and the name of the sweep's point.
     pub id: String,
     /// Mechanisms that were on.
     pub mechanisms: Vec<String>,
+    /// What the sweep changed of the file, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub point: BTreeMap<String, Value>,
     /// Guests at the start.
     pub guests: u64,
-    /// Runs that did not fail.
+    /// Runs that count: neither failed nor for warming up.
     pub runs: u64,
+    /// Why there were no more runs, where that was for the figures to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,

@@ -227,13 +227,10 @@ mod tests {
     fn cell(id: &str, figures: &Figures, runs: u64) -> Cell {
         Cell {
             id: id.into(),
-            mechanisms: vec![],
             guests: 8,
             runs,
             figures: figures.clone(),
-            failures: vec![],
-            warnings: vec![],
-            expect: vec![],
+            ..Cell::default()
         }
     }
 

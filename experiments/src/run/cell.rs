@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub set: &'a MechanismSet,
     /// Run of this cell, from 1.
     pub run: u32,
+    /// Whether it is there to warm up only.
+    pub warmup: bool,
     /// What boots in place of the splash guest, by guest group.
     pub guests: &'a Guests,
     /// VMs whose consoles are shown.
@@ -73,6 +75,12 @@ pub struct RunRecord {
     pub cell: String,
     /// Run of that cell, from 1.
     pub run: u32,
+    /// Its seed.
+    #[serde(default)]
+    pub seed: u64,
+    /// Whether it was there to warm up only: its figures don't count then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warmup: bool,
     /// When it began.
     pub started: String,
     /// How long it took, seconds.
@@ -134,7 +142,7 @@ pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
     record.sampler_seconds = sampler_seconds;
     record.started = started;
     record.seconds = began.elapsed().as_secs_f64();
-    record.complete = complete && record.failures.is_empty();
+    record.complete = complete && record.failures.is_empty() && !context.warmup;
     record.clock = (clock, began.elapsed());
     Ok(record)
 }
@@ -209,6 +217,8 @@ impl<'a> Run<'a> {
         RunRecord {
             cell: self.context.set.id.clone(),
             run: self.context.run,
+            seed: self.context.experiment.seed,
+            warmup: self.context.warmup,
             started: String::new(),
             seconds: 0.0,
             complete: false,

@@ -64,7 +64,7 @@ pub fn dry_run(
     });
     let runs = planned.collect::<Vec<_>>();
     let left = count(runs.iter().filter(|run| !run.done).count());
-    let all = count(loaded.experiment.matrix.len()) * f64::from(loaded.experiment.repeat.runs);
+    let all = count(loaded.experiment.matrix.len()) * f64::from(loaded.experiment.repeat.most());
     let estimate = experiment.estimate.as_ref().and_then(|e| e.time);
     let phases = &experiment.phases;
     let longest = phases.start_timeout.0

@@ -21,7 +21,7 @@ use super::overdue::Watch;
 use super::progress::Progress;
 use super::told::{Command, Told};
 use super::{Guests, RunError};
-use crate::spec::{DiskMode, Experiment, MechanismSet};
+use crate::spec::{DiskMode, Experiment};
 
 /// Longest single wait: how late a stop or a timeout can be noticed.
 const SLICE: Duration = Duration::from_millis(50);
@@ -33,7 +33,6 @@ const POWER_OFF: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Fleet<'a> {
     experiment: &'a Experiment,
-    set: &'a MechanismSet,
     /// What boots in place of the splash guest, by guest group.
     others: &'a Guests,
     machine: Arc<Machine>,
@@ -84,7 +83,6 @@ impl<'a> Fleet<'a> {
         }
         Ok(Self {
             experiment,
-            set: context.set,
             systems,
             label: format!("{cell}-run{run}"),
             folder: context.folder.clone(),
@@ -106,7 +104,7 @@ impl<'a> Fleet<'a> {
     /// The host can't give what a guest needs.
     pub fn start_all(&mut self, go_on: impl Fn() -> bool) -> Result<(), RunError> {
         for (index, group) in self.experiment.guests.iter().enumerate() {
-            for _ in 0..self.set.count(group) {
+            for _ in 0..group.count {
                 if !go_on() {
                     return Ok(());
                 }

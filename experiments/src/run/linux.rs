@@ -11,13 +11,31 @@ use mirrorball_virtio::{BaseImage, OverlayMode};
 
 use super::RunError;
 use crate::image;
-use crate::spec::{Experiment, LinuxSpec, RootSpec, resolve};
+use crate::spec::{Experiment, GuestGroup, LinuxSpec, RootSpec, resolve};
 
 /// Longest line of a panic that is told.
 const MOST_PANIC: usize = 200;
 
-/// What the Linux guests of each group boot.
-pub type Images = BTreeMap<String, GuestImage>;
+/// What the Linux guests of each group boot, in any cell.
+#[derive(Debug, Default)]
+pub struct Images {
+    folder: PathBuf,
+    made: Vec<(GuestImageSpec, GuestImage)>,
+}
+
+impl Images {
+    /// What the groups of a cell's experiment boot.
+    #[must_use]
+    pub fn of(&self, experiment: &Experiment) -> BTreeMap<String, GuestImage> {
+        let groups = experiment.guests.iter();
+        let image = |group: &GuestGroup| {
+            let wanted = wanted(group.system.linux()?, &self.folder);
+            let (_, image) = self.made.iter().find(|(made, _)| *made == wanted)?;
+            Some((group.id.clone(), image.clone()))
+        };
+        groups.filter_map(image).collect()
+    }
+}
 
 /// Whether this host's KVM runs Linux guests.
 ///
@@ -46,16 +64,23 @@ pub fn prepare(
     folder: &Path,
     progress: &dyn Fn(&str),
 ) -> Result<Images, RunError> {
-    let mut images = Images::new();
-    for group in &experiment.guests {
+    let mut images = Images {
+        folder: folder.to_owned(),
+        made: Vec::new(),
+    };
+    let cells = experiment.matrix.iter().map(|cell| experiment.of(cell));
+    for group in cells.flat_map(|cell| &cell.guests) {
         let Some(linux) = group.system.linux() else {
             continue;
         };
         let wanted = wanted(linux, folder);
+        if images.made.iter().any(|(made, _)| *made == wanted) {
+            continue;
+        }
         let image = guest_image(&wanted, &image::packages_folder(), progress)?;
         let (id, release) = (&group.id, &image.release);
         progress(&format!("guests {id}: Linux {release}"));
-        images.insert(id.clone(), image);
+        images.made.push((wanted, image));
     }
     Ok(images)
 }

@@ -12,6 +12,8 @@ mod guest;
 pub mod linux;
 mod noise;
 mod overdue;
+mod precision;
+mod prepare;
 mod progress;
 mod quiet;
 mod resume;
@@ -27,9 +29,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mirrorball_dedup::ksm::Ksm;
 use mirrorball_live::Desk;
-use mirrorball_monitor::probe;
 use parking_lot::Mutex;
 
 pub use dry::{Plan, PlannedRun, dry_run};
@@ -38,13 +38,15 @@ pub use finished::Finished;
 pub use noise::Noise;
 pub use progress::Style;
 pub use resume::{Invocation, ResumeError, Unfinished};
+pub(crate) use schedule::seed_of;
 pub use signals::Stop;
 
-use crate::image::{self, Image};
+use crate::image::Image;
 use crate::output::samples::Sample;
 use crate::output::summary::{Failure, Figures};
-use crate::spec::{Capability, Experiment, GuestGroup, Loaded, MechanismSet};
+use crate::spec::{Experiment, Loaded, Runs};
 use cell::{Context, RunRecord};
+use prepare::{adapted, check_consoles, check_host, prepare_images};
 use progress::Progress;
 use sampler::Sink;
 use store::Store;
@@ -206,6 +208,7 @@ fn open_store(
         runs: options.runs,
         seed: options.seed,
         only: options.only.clone(),
+        set: loaded.settings.clone(),
     };
     let store = Store::create(experiment, &loaded.text, images, invocation, kvm)?;
     Ok((store, Vec::new()))
@@ -236,8 +239,12 @@ impl Session<'_> {
             if self.stop.requested().is_some() {
                 break;
             }
+            if !store.wants(&planned) {
+                self.progress.run_skipped();
+                continue;
+            }
             let record = self.run(planned, (done, all), store)?;
-            let failed = !record.complete;
+            let failed = !record.failures.is_empty();
             self.progress.run_ended(&one_line(&record));
             // The record last: what is in it is finished.
             self.sink.lock().sync()?;
@@ -255,14 +262,17 @@ impl Session<'_> {
         (done, all): (usize, usize),
         store: &Store,
     ) -> Result<RunRecord, RunError> {
+        let set = &self.experiment.matrix[planned.cell];
+        let experiment = self.experiment.of(set).with_seed_of(planned.run);
         let context = Context {
-            experiment: self.experiment,
-            set: &self.experiment.matrix[planned.cell],
+            experiment: &experiment,
+            set,
             run: planned.run,
+            warmup: planned.run <= self.experiment.repeat.warmup,
             guests: &self.options.guests,
             consoles: &self.options.console,
             images: &self.images,
-            systems: self.systems,
+            systems: &self.systems.of(&experiment),
             folder: store.path().to_owned(),
             sink: self.sink.clone(),
             progress: self.progress.clone(),
@@ -273,24 +283,24 @@ impl Session<'_> {
         let keep_going = self.options.on_failure == OnFailure::KeepGoing;
         match cell::run(&context) {
             Err(RunError::Output(error)) => Err(RunError::Output(error)),
-            Err(error) if keep_going || error.is_of_one_run() => {
-                Ok(failed(context.set, planned.run, &error))
-            }
+            Err(error) if keep_going || error.is_of_one_run() => Ok(failed(&context, &error)),
             other => other,
         }
     }
 }
 
 /// The record of a run that gave no figures.
-fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
+fn failed(context: &Context<'_>, error: &RunError) -> RunRecord {
     let failure = Failure {
-        run,
+        run: context.run,
         class: error.class().to_owned(),
         cause: error.to_string(),
     };
     RunRecord {
-        cell: set.id.clone(),
-        run,
+        cell: context.set.id.clone(),
+        run: context.run,
+        seed: context.experiment.seed,
+        warmup: context.warmup,
         started: jiff::Timestamp::now().to_string(),
         seconds: 0.0,
         complete: false,
@@ -307,133 +317,6 @@ fn failed(set: &MechanismSet, run: u32, error: &RunError) -> RunRecord {
     }
 }
 
-/// The experiment with the user's own wishes in it.
-fn adapted(experiment: &Experiment, options: &Options) -> Result<Experiment, RunError> {
-    let mut experiment = experiment.clone();
-    for id in &options.only {
-        if !experiment.matrix.iter().any(|set| set.id == *id) {
-            let ids = experiment
-                .matrix
-                .iter()
-                .map(|set| set.id.as_str())
-                .collect::<Vec<_>>();
-            return Err(RunError::NoCell(id.clone(), ids.join(", ")));
-        }
-    }
-    if !options.only.is_empty() {
-        experiment
-            .matrix
-            .retain(|set| options.only.contains(&set.id));
-        let cells = experiment
-            .matrix
-            .iter()
-            .map(|set| set.id.clone())
-            .collect::<Vec<_>>();
-        experiment
-            .expect
-            .retain(|expect| expect.cell.as_ref().is_none_or(|cell| cells.contains(cell)));
-    }
-    if let Some(directory) = &options.output {
-        experiment.outputs.directory.clone_from(directory);
-    }
-    experiment.repeat.runs = options.runs.unwrap_or(experiment.repeat.runs).max(1);
-    experiment.seed = options.seed.unwrap_or(experiment.seed);
-    Ok(experiment)
-}
-
-/// Whether there will be VMs of these names.
-fn check_consoles(experiment: &Experiment, names: &[String]) -> Result<(), RunError> {
-    for name in names {
-        let named = |group: &&GuestGroup| {
-            let number = name.strip_prefix(group.id.as_str());
-            let number = number.and_then(|rest| rest.strip_prefix('-')?.parse().ok());
-            // A timeline may start more of them.
-            number.is_some_and(|number: u32| number > 0)
-        };
-        if !experiment.guests.iter().any(|group| named(&group)) {
-            let groups = experiment.guests.iter();
-            let known = groups.map(|group| format!("{0}-1 to {0}-{1}", group.id, group.count));
-            let known = known.collect::<Vec<_>>().join(", ");
-            return Err(RunError::NoVm(name.clone(), known));
-        }
-    }
-    Ok(())
-}
-
-/// Whether this host can run the experiment; the kind of its KVM.
-fn check_host(experiment: &Experiment) -> Result<&'static str, RunError> {
-    let report = probe::host();
-    let mut wanted = experiment.machine.requires.clone();
-    wanted.push(Capability::Kvm);
-    for capability in wanted {
-        match capability {
-            Capability::Ksm => Ksm::available()?,
-            Capability::Root if rustix::process::geteuid().is_root() => {}
-            Capability::Root => {
-                let remedy =
-                    "run it with sudo, or take `root` out of `machine.requires`".to_owned();
-                return Err(RunError::Host {
-                    finding: "this experiment needs root".to_owned(),
-                    remedy,
-                });
-            }
-            Capability::Kvm => check(&report, "kvm").map_err(offer_emulated)?,
-            Capability::PagemapScan => check(&report, "pagemap-scan")?,
-            Capability::Userfaultfd => check(&report, "userfaultfd")?,
-        }
-    }
-    if experiment
-        .guests
-        .iter()
-        .any(|group| group.system.linux().is_some())
-    {
-        linux::check_host(&report)?;
-    }
-    Ok(crate::doctor::kvm_word(report.kvm))
-}
-
-/// What an emulated host has and this one lacks.
-fn offer_emulated(error: RunError) -> RunError {
-    match error {
-        RunError::Host { finding, remedy } => RunError::Kvm { finding, remedy },
-        other => other,
-    }
-}
-
-fn check(report: &probe::HostReport, id: &str) -> Result<(), RunError> {
-    match report.checks.iter().find(|check| check.id == id) {
-        Some(check) if check.state == probe::CheckState::Fail => Err(RunError::Host {
-            finding: check.finding.clone(),
-            remedy: check.remedy.clone(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn prepare_images(
-    experiment: &Experiment,
-    loaded: &Loaded,
-    progress: &Progress,
-) -> Result<BTreeMap<String, Image>, RunError> {
-    let mut images = BTreeMap::new();
-    for (id, source) in &experiment.images {
-        let image = image::prepare(
-            source,
-            &loaded.folder,
-            experiment.seed,
-            &image::cache_folder(),
-        )?;
-        let how = if image.cached { "as before" } else { "built" };
-        progress.line(&format!(
-            "image {id}: {} MiB, {how} ({})",
-            image.bytes >> 20,
-            image.path.display()
-        ));
-        images.insert(id.clone(), image);
-    }
-    Ok(images)
-}
-
 /// What an experiment will run, and how long that takes by its own estimate.
 #[must_use]
 pub fn plan(experiment: &Experiment) -> String {
@@ -446,14 +329,21 @@ pub fn plan(experiment: &Experiment) -> String {
     );
     format!(
         "{} ({}), {} with {} MiB guest-physical memory each time, {time}",
-        number(
-            experiment.matrix.len() as u64 * u64::from(experiment.repeat.runs),
-            "run"
-        ),
+        runs_of(experiment),
         ids.collect::<Vec<_>>().join(", "),
         number(experiment.guest_count(), "guest"),
         experiment.guest_physical() >> 20
     )
+}
+
+/// Its runs: so many, or at most so many.
+fn runs_of(experiment: &Experiment) -> String {
+    let cells = experiment.matrix.len() as u64;
+    let most = number(cells * u64::from(experiment.repeat.most()), "run");
+    match experiment.repeat.runs {
+        Runs::Fixed(_) => most,
+        Runs::Until(_) => format!("at most {most}"),
+    }
 }
 
 fn number(count: u64, what: &str) -> String {

@@ -132,6 +132,13 @@ impl Progress {
         (state.done, state.runs, state.began) = (0, runs, Instant::now());
     }
 
+    /// A run that might have come is not needed.
+    pub fn run_skipped(&self) {
+        let mut state = self.state.lock();
+        state.runs = state.runs.saturating_sub(1);
+        self.bar.set_length(state.runs as u64);
+    }
+
     /// A run ended.
     pub fn run_ended(&self, text: &str) {
         let mut state = self.state.lock();

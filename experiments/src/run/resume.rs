@@ -81,6 +81,9 @@ pub struct Invocation {
     pub seed: Option<u64>,
     /// Only these cells.
     pub only: Vec<String>,
+    /// What was changed of the file, `path=value` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
 }
 
 /// A later process that went on with the experiment.
@@ -151,7 +154,7 @@ impl Unfinished {
         let started = record.started.parse();
         let started = started.map_err(|error: jiff::Error| no_results(error.to_string()))?;
         let mut runs = record.runs;
-        runs.retain(|run| is_done(&run.failures) && (run.complete || !retry_failed));
+        runs.retain(|run| is_done(&run.failures) && (run.failures.is_empty() || !retry_failed));
         Ok(Self {
             folder,
             invocation,
@@ -174,6 +177,12 @@ impl Unfinished {
     #[must_use]
     pub fn base(&self) -> PathBuf {
         self.folder.join(&self.invocation.folder.to_string_lossy())
+    }
+
+    /// What was changed of it, `path=value` each.
+    #[must_use]
+    pub fn settings(&self) -> &[String] {
+        &self.invocation.set
     }
 
     /// Where the results folder is, for options and checks that want the folder around it.

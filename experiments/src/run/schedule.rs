@@ -14,12 +14,12 @@ pub struct Planned {
     pub run: u32,
 }
 
-/// All runs of an experiment, in order.
+/// All runs of an experiment at most, in order.
 #[must_use]
 pub fn of(experiment: &Experiment) -> Vec<Planned> {
     let repeat = &experiment.repeat;
     let cells = experiment.matrix.len();
-    schedule(cells, repeat.runs, repeat.order, experiment.seed)
+    schedule(cells, repeat.most(), repeat.order, experiment.seed)
 }
 
 /// All runs, in order. The same seed gives the same order.
@@ -53,6 +53,16 @@ fn schedule(cells: usize, runs: u32, order: RunOrder, seed: u64) -> Vec<Planned>
         }
     }
     planned
+}
+
+/// The seed of a repeat: the experiment's for the first, and made from it for each other, so that
+/// repeats differ in what a seed decides and cells of one repeat do not.
+#[must_use]
+pub fn seed_of(seed: u64, run: u32) -> u64 {
+    match run {
+        0 | 1 => seed,
+        _ => next(&mut (seed ^ u64::from(run).rotate_left(32))),
+    }
 }
 
 /// Fisher and Yates's shuffle.
@@ -104,6 +114,16 @@ mod tests {
             counts.values().all(|n| (850..1150).contains(n)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn repeats_have_seeds_of_their_own_that_never_change() {
+        assert_eq!(seed_of(42, 1), 42);
+        let seeds = (1..=1000).map(|run| seed_of(42, run));
+        assert_eq!(seeds.collect::<std::collections::BTreeSet<_>>().len(), 1000);
+        assert_ne!(seed_of(42, 2), seed_of(43, 2));
+        // Results of earlier versions must be made again by later ones.
+        assert_eq!(seed_of(42, 2), 2_558_336_226_908_922_216);
     }
 
     fn cells(order: RunOrder) -> Vec<(usize, u32)> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::cell::RunRecord;
+use super::precision::{self, Known};
 use super::resume::{Invocation, ResumeError, Resumption, Unfinished};
 use super::schedule::Planned;
 use crate::image::Image;
@@ -16,7 +17,7 @@ use crate::output::median::median;
 use crate::output::samples::{Sample, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
 use crate::output::{OutputError, README, figure, histogram, provenance, table};
-use crate::spec::{Experiment, MechanismSet};
+use crate::spec::{Experiment, GuestGroup, MechanismSet, Precision, Runs};
 
 /// `run.json`.
 #[derive(Debug, Serialize)]
@@ -130,6 +131,35 @@ impl Store {
         runs.any(|run| run.cell == *id && run.run == planned.run)
     }
 
+    /// Whether that run is still needed, now that those before it are made.
+    #[must_use]
+    pub fn wants(&self, planned: &Planned) -> bool {
+        let repeat = &self.experiment.repeat;
+        let Runs::Until(precision) = &repeat.runs else {
+            return true;
+        };
+        let id = &self.experiment.matrix[planned.cell].id;
+        let earlier = self
+            .runs
+            .iter()
+            .filter(|run| run.cell == *id && !run.warmup);
+        let earlier = earlier
+            .filter(|run| run.run < planned.run)
+            .collect::<Vec<_>>();
+        planned.run <= repeat.warmup || self.known(precision, &earlier).stopped.is_none()
+    }
+
+    /// What is known of a cell's figure from these runs.
+    fn known(&self, precision: &Precision, runs: &[&RunRecord]) -> Known {
+        let good = runs.iter().filter(|run| run.complete);
+        let good = good.map(|run| &run.figures).collect::<Vec<_>>();
+        precision::known(
+            precision,
+            &good,
+            u32::try_from(runs.len()).unwrap_or(u32::MAX),
+        )
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -168,7 +198,12 @@ impl Store {
     /// Sharing may change how long a computation takes, never what it gives.
     fn compare(&self, record: &mut RunRecord) {
         for (group, result) in &record.checksums {
-            let earlier = self.runs.iter().find(|run| {
+            let input = self.input(&record.cell, group);
+            let same = |run: &&RunRecord| {
+                let seed = run.seed == record.seed;
+                seed && same_input(input, self.input(&run.cell, group))
+            };
+            let earlier = self.runs.iter().filter(same).find(|run| {
                 run.checksums
                     .get(group)
                     .is_some_and(|other| other != result)
@@ -186,6 +221,13 @@ impl Store {
                 record.complete = false;
             }
         }
+    }
+
+    /// The guests of a group as a cell has them.
+    fn input(&self, cell: &str, group: &str) -> Option<&GuestGroup> {
+        let cell = self.experiment.matrix.iter().find(|set| set.id == cell)?;
+        let mut groups = self.experiment.of(cell).guests.iter();
+        groups.find(|other| other.id == group)
     }
 
     /// Remembers what ended the experiment early.
@@ -298,8 +340,18 @@ impl Store {
             .expect
             .iter()
             .filter(|expect| expect.cell.as_ref().is_none_or(|id| *id == set.id));
+        let stopped = match &self.experiment.repeat.runs {
+            Runs::Fixed(_) => None,
+            Runs::Until(precision) => {
+                let counted = runs.iter().copied().filter(|run| !run.warmup);
+                self.known(precision, &counted.collect::<Vec<_>>())
+                    .told(precision)
+            }
+        };
         Cell {
             id: set.id.clone(),
+            point: set.point.clone(),
+            stopped,
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
             guests: self.experiment.guest_count_of(set),
             runs: good.len() as u64,
@@ -326,4 +378,14 @@ impl Store {
         self.folder
             .write_json("summary.json", &self.summary(interrupted))
     }
+}
+
+/// Whether guests of a group compute the same in two cells: how many of them there are does not
+/// matter.
+fn same_input(one: Option<&GuestGroup>, other: Option<&GuestGroup>) -> bool {
+    let Some((one, other)) = one.zip(other) else {
+        return false;
+    };
+    let of = |group: &GuestGroup| (group.vcpus, group.memory);
+    one.system == other.system && one.disks == other.disks && of(one) == of(other)
 }

@@ -17,6 +17,8 @@ pub enum Shape {
     },
     /// Any number.
     Decimal,
+    /// Whatever the field that is named beside it takes.
+    Any,
     /// Text on one place; how it looks, for people, and as a regular expression.
     Text {
         /// Name of the kind, as in `docs/experiments.md`.
@@ -165,6 +167,7 @@ impl Shape {
             Self::Number { least: 0, .. } => "number".to_owned(),
             Self::Number { .. } => "count".to_owned(),
             Self::Decimal => "decimal".to_owned(),
+            Self::Any => "value".to_owned(),
             Self::Text { name, .. } => (*name).to_owned(),
             Self::Words(words) => {
                 let words = words.iter().map(|(word, _)| quoted(word));

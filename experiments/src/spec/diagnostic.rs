@@ -20,6 +20,33 @@ impl Mark {
         column: 1,
         length: 1,
     };
+
+    /// The same place in the command line's setting of that number, from 0, instead of in the file.
+    #[must_use]
+    pub fn in_setting(self, number: usize) -> Self {
+        let line = u32::try_from(number).map_or(u32::MAX, |number| SETTINGS | number);
+        Self { line, ..self }
+    }
+
+    /// The number of the command line's setting that it is in; `None` for a place in the file.
+    fn setting(self) -> Option<usize> {
+        let number = self.line.checked_sub(SETTINGS)?;
+        usize::try_from(number).ok()
+    }
+}
+
+/// Lines from here on are no lines of a file, which has 2^20 characters at most.
+const SETTINGS: u32 = 1 << 31;
+
+/// Where marks point to.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The file's name.
+    pub file: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// What the command line changed of it, `path=value` each.
+    pub settings: &'a [String],
 }
 
 /// How bad a problem is.
@@ -103,8 +130,17 @@ impl Diagnostic {
 
     /// The problem as a user sees it: place, message, the line with a caret, what would be right.
     #[must_use]
-    pub fn render(&self, file: &str, text: &str) -> String {
+    pub fn render(&self, source: Source<'_>) -> String {
         let Mark { line, column, .. } = self.mark;
+        let setting = self.mark.setting();
+        let place = match setting {
+            Some(_) => format!("--set:{column}"),
+            None => format!("{}:{line}:{column}", source.file),
+        };
+        let shown = match setting {
+            Some(number) => source.settings.get(number).map(String::as_str),
+            None => source.text.lines().nth(line.saturating_sub(1) as usize),
+        };
         let word = match self.severity {
             Severity::Error | Severity::Host => "error",
             Severity::Warning => "warning",
@@ -114,9 +150,10 @@ impl Diagnostic {
         } else {
             format!("`{}`: ", self.path)
         };
-        let mut out = format!("{file}:{line}:{column}: {word}: {path}{}\n", self.message);
-        if let Some(source) = text.lines().nth(line.saturating_sub(1) as usize) {
-            self.render_line(&mut out, source);
+        let mut out = format!("{place}: {word}: {path}{}\n", self.message);
+        if let Some(shown) = shown {
+            let number = setting.map_or_else(|| line.to_string(), |_| String::new());
+            self.render_line(&mut out, &number, shown);
         }
         for (label, note) in [("expected", &self.expected), ("help", &self.help)] {
             if let Some(note) = note {
@@ -126,7 +163,7 @@ impl Diagnostic {
         out
     }
 
-    fn render_line(&self, out: &mut String, source: &str) {
+    fn render_line(&self, out: &mut String, number: &str, source: &str) {
         let before = self.mark.column.saturating_sub(1) as usize;
         // A tab keeps its width under the line above it.
         let indent: String = source
@@ -147,7 +184,7 @@ impl Diagnostic {
             })
             .collect();
         let carets = (self.mark.length as usize).clamp(1, rest.max(1));
-        let _ = writeln!(out, " {:>4} | {shown}", self.mark.line);
+        let _ = writeln!(out, " {number:>4} | {shown}");
         let _ = writeln!(out, "      | {indent}{}", "^".repeat(carets));
     }
 }
@@ -172,6 +209,33 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
 mod tests {
     use super::*;
 
+    fn source<'a>(file: &'a str, text: &'a str) -> Source<'a> {
+        Source {
+            file,
+            text,
+            settings: &[],
+        }
+    }
+
+    #[test]
+    fn a_setting_of_the_command_line_is_shown_as_it_was_given() {
+        let mark = Mark {
+            line: 1,
+            column: 6,
+            length: 2,
+        };
+        let settings = ["a=1".to_owned(), "b.cd=xy".to_owned()];
+        let problem = Diagnostic::new(mark.in_setting(1), "wrong").at("b.cd");
+        let shown = problem.render(Source {
+            settings: &settings,
+            ..source("f", "one line")
+        });
+        assert_eq!(
+            shown,
+            "--set:6: error: `b.cd`: wrong\n      | b.cd=xy\n      |      ^^\n"
+        );
+    }
+
     #[test]
     fn the_caret_stands_under_the_value() {
         let mark = Mark {
@@ -181,7 +245,7 @@ mod tests {
         };
         let shown = Diagnostic::new(mark, "no unit")
             .at("memory")
-            .render("a.yaml", "x: 1\nmemory: 128\n");
+            .render(source("a.yaml", "x: 1\nmemory: 128\n"));
         assert_eq!(
             shown,
             "a.yaml:2:9: error: `memory`: no unit\n    2 | memory: 128\n      |         ^^^\n"
@@ -204,7 +268,7 @@ mod tests {
         };
         assert!(
             Diagnostic::new(mark, "m")
-                .render("f", "one line")
+                .render(source("f", "one line"))
                 .starts_with("f:9:900: error: m")
         );
     }

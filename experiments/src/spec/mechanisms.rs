@@ -1,34 +1,20 @@
 //! Which mechanisms are on in which cell, and how the scanners are set: part of the typed experiment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mirrorball_report::figure::Published;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::model::GuestGroup;
+use super::model::Experiment;
 use super::units::{Niceness, PagesPerSecond, Percent, Time};
 
-/// Numbers of a group's guests, a cell of each mechanism set for each.
+/// A cell: a set of mechanisms, at a point of the sweep if there is one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sweep {
-    /// Id of the group.
-    pub guests: String,
-    /// The numbers.
-    pub count: Vec<u32>,
-    /// Ids of the mechanism sets that are swept; the others run once, with the group's own number.
-    /// All where none is named.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sets: Vec<String>,
-    /// What others measured for such numbers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub published: Option<Published>,
-}
-
-/// A set of mechanisms: one point of the matrix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MechanismSet {
-    /// Id, used in results: `none`, `disk`, `zero`, `content`, `all`, `ksm`, or the set's own.
+    /// Id, used in results: `none`, `disk`, `zero`, `content`, `all`, `ksm`, or the set's own; and
+    /// the name of the point.
     pub id: String,
     /// Disco's copy-on-write disk.
     pub disk: bool,
@@ -38,9 +24,12 @@ pub struct MechanismSet {
     pub content: bool,
     /// Linux's own scanner instead of ours.
     pub ksm: bool,
-    /// Numbers of guests in place of their groups' own, by group: a point of a sweep.
+    /// What the sweep changes of the file, by path.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub counts: BTreeMap<String, u32>,
+    pub point: BTreeMap<String, Value>,
+    /// The experiment with that changed; [`Experiment::of`] where nothing is.
+    #[serde(skip)]
+    pub(super) variant: Option<Arc<Experiment>>,
 }
 
 impl MechanismSet {
@@ -66,24 +55,10 @@ impl MechanismSet {
             zero,
             content,
             ksm,
-            counts: BTreeMap::new(),
+            point: BTreeMap::new(),
+            variant: None,
         };
         set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
-        set
-    }
-
-    /// How many guests of a group there are at the start.
-    #[must_use]
-    pub fn count(&self, group: &GuestGroup) -> u32 {
-        self.counts.get(&group.id).copied().unwrap_or(group.count)
-    }
-
-    /// The same mechanisms with another number of guests of a group.
-    #[must_use]
-    pub fn with_count(&self, group: &str, count: u32) -> Self {
-        let mut set = self.clone();
-        set.id = format!("{}-{count}", self.id);
-        set.counts.insert(group.to_owned(), count);
         set
     }
 

@@ -10,14 +10,17 @@ mod parse;
 mod reader;
 mod reference;
 mod schema;
+mod setting;
+mod sweep;
 mod text;
 mod units;
 mod workload;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use check::{HostFacts, resolve};
-pub use diagnostic::{Diagnostic, Mark, Severity};
+pub use diagnostic::{Diagnostic, Mark, Severity, Source};
 pub use linux::{LinuxSpec, RootSpec};
 pub use model::*;
 pub use reference::reference;
@@ -25,6 +28,7 @@ pub use schema::schema;
 pub use units::{Count, PagesPerSecond, Percent, Size, Switch, Time};
 
 use reader::{At, Findings, FromNode};
+use setting::Setting;
 
 /// Longest experiment file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -36,6 +40,8 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// The text it was read from.
     pub text: String,
+    /// What was changed of it, `path=value` each.
+    pub settings: Vec<String>,
     /// Folder of the file; images are relative to it.
     pub folder: PathBuf,
     /// Rendered warnings.
@@ -76,11 +82,17 @@ impl SpecError {
     }
 }
 
-/// Reads and checks an experiment file. Its paths are relative to `base`, or else to its own folder.
+/// Reads and checks an experiment file. Its paths are relative to `base`, or else to its own folder;
+/// `settings` change fields of it, `path=value` each.
 ///
 /// # Errors
 /// The file can't be read, or it has problems.
-pub fn load(path: &Path, base: Option<&Path>, host: &HostFacts) -> Result<Loaded, SpecError> {
+pub fn load(
+    path: &Path,
+    base: Option<&Path>,
+    settings: &[String],
+    host: &HostFacts,
+) -> Result<Loaded, SpecError> {
     let unreadable = |reason: String| SpecError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -104,8 +116,9 @@ pub fn load(path: &Path, base: Option<&Path>, host: &HostFacts) -> Result<Loaded
             error.utf8_error().valid_up_to()
         ))
     })?;
-    let folder = base.or(path.parent()).unwrap_or(Path::new(".")).to_owned();
-    check_text(&path.display().to_string(), text, &folder, host)
+    let folder = base.or(path.parent()).unwrap_or(Path::new("."));
+    let name = path.display().to_string();
+    check_changed(&name, text, settings, folder, host)
 }
 
 /// Checks the text of an experiment file.
@@ -118,9 +131,28 @@ pub fn check_text(
     folder: &Path,
     host: &HostFacts,
 ) -> Result<Loaded, SpecError> {
-    let (experiment, mut diagnostics) = read(&text, folder, host);
+    check_changed(name, text, &[], folder, host)
+}
+
+/// Checks the text of an experiment file of which `settings` change fields.
+///
+/// # Errors
+/// The text, or a setting, has problems.
+pub fn check_changed(
+    name: &str,
+    text: String,
+    settings: &[String],
+    folder: &Path,
+    host: &HostFacts,
+) -> Result<Loaded, SpecError> {
+    let (experiment, mut diagnostics) = read(&text, settings, folder, host);
     diagnostics.sort_by_key(|d| (d.mark.line, d.mark.column, d.severity));
-    let render = |d: &Diagnostic| d.render(name, &text);
+    let source = Source {
+        file: name,
+        text: &text,
+        settings,
+    };
+    let render = |d: &Diagnostic| d.render(source);
     let fatal = diagnostics.iter().any(|d| d.severity != Severity::Warning);
     match experiment {
         Some(experiment) if !fatal => {
@@ -128,6 +160,7 @@ pub fn check_text(
             Ok(Loaded {
                 experiment,
                 text,
+                settings: settings.to_vec(),
                 folder: folder.to_owned(),
                 warnings,
             })
@@ -139,51 +172,104 @@ pub fn check_text(
     }
 }
 
-fn read(text: &str, folder: &Path, host: &HostFacts) -> (Option<Experiment>, Vec<Diagnostic>) {
-    let tree = match text::parse(text) {
+fn read(
+    text: &str,
+    settings: &[String],
+    folder: &Path,
+    host: &HostFacts,
+) -> (Option<Experiment>, Vec<Diagnostic>) {
+    let mut tree = match text::parse(text) {
         Ok(tree) => tree,
         Err(diagnostic) => return (None, vec![diagnostic]),
     };
+    let mut diagnostics = Vec::new();
+    for (number, setting) in settings.iter().enumerate() {
+        let setting = Setting::parse(setting, number);
+        diagnostics.extend(setting.and_then(|setting| setting.apply(&mut tree)).err());
+    }
     let findings = Findings::default();
-    let experiment = Experiment::from_node(&At::top(&findings, &tree), &tree);
-    let (mut diagnostics, marks) = findings.into_parts();
-    if let Some(experiment) = &experiment {
-        diagnostics.extend(check::check(experiment, &marks, folder, host));
+    let mut experiment = Experiment::from_node(&At::top(&findings, &tree), &tree);
+    let (found, marks) = findings.into_parts();
+    diagnostics.extend(found);
+    if let Some(experiment) = &mut experiment {
+        // Points of a file that is wrong would be wrong in the same way.
+        if diagnostics.is_empty() {
+            let (cells, found) = sweep::expand(&sweep::Given {
+                tree: &tree,
+                experiment,
+                marks: &marks,
+                folder,
+                host,
+            });
+            experiment.matrix = cells;
+            diagnostics = found;
+        }
+        for problem in check::check(experiment, &marks, folder, host) {
+            if !diagnostics.contains(&problem) {
+                diagnostics.push(problem);
+            }
+        }
     }
     (experiment, diagnostics)
 }
 
 impl Experiment {
-    /// Guest-physical memory of all guests, bytes.
+    /// The experiment as a cell of it has it.
     #[must_use]
-    pub fn guest_physical(&self) -> u64 {
-        self.guests
-            .iter()
-            .map(|group| group.memory.0.saturating_mul(self.most(group).into()))
-            .fold(0, u64::saturating_add)
+    pub fn of<'a>(&'a self, cell: &'a MechanismSet) -> &'a Self {
+        cell.variant.as_deref().unwrap_or(self)
     }
 
-    /// Number of guests at the start.
+    /// The same with the seed of a repeat.
+    #[must_use]
+    pub fn with_seed_of(&self, run: u32) -> Self {
+        let seed = crate::run::seed_of(self.seed, run);
+        Self {
+            seed,
+            ..self.clone()
+        }
+    }
+
+    /// Gives it another seed, and all cells that do not sweep theirs.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
+        for cell in &mut self.matrix {
+            let swept = cell.point.contains_key("seed");
+            if let Some(variant) = cell.variant.as_mut().filter(|_| !swept) {
+                Arc::make_mut(variant).seed = seed;
+            }
+        }
+    }
+
+    /// Guest-physical memory of all guests of the largest cell, bytes.
+    #[must_use]
+    pub fn guest_physical(&self) -> u64 {
+        self.most(|experiment| {
+            let sizes = experiment.guests.iter();
+            let sizes = sizes.map(|group| group.memory.0.saturating_mul(group.count.into()));
+            sizes.fold(0, u64::saturating_add)
+        })
+    }
+
+    /// Number of guests at the start of the largest cell.
     #[must_use]
     pub fn guest_count(&self) -> u64 {
-        self.guests
-            .iter()
-            .map(|group| u64::from(self.most(group)))
-            .sum()
+        self.most(Self::own_guests)
     }
 
     /// Number of guests that a cell starts with.
     #[must_use]
-    pub fn guest_count_of(&self, set: &MechanismSet) -> u64 {
-        self.guests
-            .iter()
-            .map(|group| u64::from(set.count(group)))
-            .sum()
+    pub fn guest_count_of(&self, cell: &MechanismSet) -> u64 {
+        self.of(cell).own_guests()
     }
 
-    /// The largest number of a group's guests in any cell.
-    fn most(&self, group: &GuestGroup) -> u32 {
-        let counts = self.matrix.iter().map(|set| set.count(group));
-        counts.max().unwrap_or(group.count)
+    fn own_guests(&self) -> u64 {
+        let counts = self.guests.iter().map(|group| u64::from(group.count));
+        counts.sum()
+    }
+
+    fn most(&self, of: impl Fn(&Self) -> u64) -> u64 {
+        let cells = self.matrix.iter().map(|cell| of(self.of(cell)));
+        cells.max().unwrap_or_else(|| of(self))
     }
 }

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::linux::LinuxSpec;
 pub use super::mechanisms::*;
+pub use super::sweep::Sweep;
 use super::units::{Size, Time};
 
 /// One experiment.
@@ -38,7 +39,7 @@ pub struct Experiment {
     pub guests: Vec<GuestGroup>,
     /// The mechanism sets to compare, at each point of the sweep; each is a cell.
     pub matrix: Vec<MechanismSet>,
-    /// How the number of guests changes from cell to cell.
+    /// How fields change from cell to cell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
     /// The content and zero scanner.
@@ -318,12 +319,57 @@ pub enum RunOrder {
 }
 
 /// Repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Repeat {
+    /// Runs of each cell before those that count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warmup: u32,
     /// Runs of each cell.
-    pub runs: u32,
+    pub runs: Runs,
     /// Their order.
     pub order: RunOrder,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// How many runs of each cell count.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Runs {
+    /// So many.
+    Fixed(u32),
+    /// As many as a figure needs to be known well enough.
+    Until(Precision),
+}
+
+/// When a figure is known well enough.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Precision {
+    /// Runs at least.
+    pub min: u32,
+    /// Runs at most.
+    pub max: u32,
+    /// The figure.
+    pub metric: String,
+    /// Half the width of its interval, as a part of its mean, at most.
+    pub relative_half_width: f64,
+}
+
+impl Repeat {
+    /// Runs of a cell at most, those that do not count among them.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        let counted = match &self.runs {
+            Runs::Fixed(runs) => *runs,
+            Runs::Until(precision) => precision.max,
+        };
+        counted.saturating_add(self.warmup)
+    }
 }
 
 /// What is measured when.

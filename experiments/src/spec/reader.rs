@@ -92,6 +92,12 @@ impl<'a> At<'a> {
         self.below(format!("{}[{index}]", self.path), node)
     }
 
+    /// Where it is in the text.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
     /// A problem with the value here; to be given to [`At::report`].
     #[must_use]
     pub fn problem(&self, message: impl Into<String>) -> Diagnostic {
@@ -256,6 +262,12 @@ impl<'a> Fields<'a> {
 
     fn names(&self) -> impl Iterator<Item = &'static str> {
         self.map.fields.iter().map(|field| field.name)
+    }
+
+    /// The map's path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.at.path
     }
 
     /// A problem with the map as a whole.

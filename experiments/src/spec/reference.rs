@@ -37,7 +37,11 @@ fn collect(shape: &Shape, maps: &mut Vec<Map>) {
         Shape::Tagged { maps: tagged, .. } => {
             tagged.iter().for_each(|map| collect_map(map, maps));
         }
-        Shape::Number { .. } | Shape::Decimal | Shape::Text { .. } | Shape::Words(_) => {}
+        Shape::Number { .. }
+        | Shape::Decimal
+        | Shape::Any
+        | Shape::Text { .. }
+        | Shape::Words(_) => {}
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map as Json, Value, json};
 use super::Experiment;
 use super::describe::{Absent, Field, Map, Shape};
 use super::reader::FromNode;
-use super::text::{self, Node};
+use super::text;
 
 /// Where the schema lies in the repository.
 const ID: &str = "experiments/schema.json";
@@ -33,6 +33,7 @@ fn of(shape: &Shape, definitions: &mut Json<String, Value>) -> Value {
             most => json!({ "type": "integer", "minimum": least, "maximum": most }),
         },
         Shape::Decimal => json!({ "type": "number" }),
+        Shape::Any => json!({}),
         Shape::Text { pattern: "", .. } => json!({ "type": "string", "minLength": 1 }),
         Shape::Text { pattern, .. } => json!({ "type": "string", "pattern": pattern }),
         Shape::Words(words) => {
@@ -110,25 +111,9 @@ fn told(property: Value, field: &Field) -> Value {
     if let Absent::Reads(text) = field.absent
         && let Ok(node) = text::parse(text)
     {
-        told["default"] = plain(&node);
+        told["default"] = node.plain();
     }
     told
-}
-
-fn plain(node: &Node) -> Value {
-    match &node.value {
-        text::Value::Null => Value::Null,
-        text::Value::Bool(value) => (*value).into(),
-        text::Value::Integer(value) => i64::try_from(*value).unwrap_or(i64::MAX).into(),
-        text::Value::Float(value) => (*value).into(),
-        text::Value::Text(value) => value.as_str().into(),
-        text::Value::List(items) => items.iter().map(plain).collect(),
-        text::Value::Map(entries) => {
-            let entries = entries.iter();
-            let entries = entries.map(|(key, node)| (key.name.clone(), plain(node)));
-            Value::Object(entries.collect())
-        }
-    }
 }
 
 #[cfg(test)]

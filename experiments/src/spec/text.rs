@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
 use serde_yaml::Spanned;
 
 use super::diagnostic::{Diagnostic, Mark};
@@ -60,6 +61,51 @@ impl Value {
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
+        }
+    }
+}
+
+impl Node {
+    /// The value without its marks.
+    #[must_use]
+    pub fn plain(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Integer(value) => i64::try_from(*value).unwrap_or(i64::MAX).into(),
+            Value::Float(value) => (*value).into(),
+            Value::Text(value) => value.as_str().into(),
+            Value::List(items) => items.iter().map(Self::plain).collect(),
+            Value::Map(entries) => {
+                let entries = entries.iter();
+                let entries = entries.map(|(key, node)| (key.name.clone(), node.plain()));
+                Json::Object(entries.collect())
+            }
+        }
+    }
+
+    /// The value of a field, if this is a map that has it.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else {
+            return None;
+        };
+        let mut entries = entries.iter();
+        Some(&entries.find(|(key, _)| key.name == name)?.1)
+    }
+
+    /// Gives it and all below it other marks.
+    pub fn mark_again(&mut self, mark: &impl Fn(Mark) -> Mark) {
+        self.mark = mark(self.mark);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.mark_again(mark)),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    key.mark = mark(key.mark);
+                    node.mark_again(mark);
+                }
+            }
+            _ => {}
         }
     }
 }

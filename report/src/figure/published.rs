@@ -252,13 +252,10 @@ mod tests {
         figures.memory.zero = Some(guests * 7);
         Cell {
             id: format!("all-{guests}"),
-            mechanisms: Vec::new(),
             guests,
             runs: 1,
             figures,
-            expect: Vec::new(),
-            failures: Vec::new(),
-            warnings: Vec::new(),
+            ..Cell::default()
         }
     }
 

@@ -58,17 +58,6 @@ impl Checks<'_> {
                     .expected(format!("at most {MAX_GUESTS} in all")),
             );
         }
-        if let Some(sweep) = &self.experiment.sweep
-            && !groups.iter().any(|group| group.id == sweep.guests)
-        {
-            let known = groups.iter().map(|group| group.id.as_str());
-            let known = known.collect::<Vec<_>>();
-            let text = format!("there are no guests `{}`", sweep.guests);
-            let problem = self.problem("sweep.guests", text);
-            let problem = problem.expected(format!("an id of `guests`: {}", list(&known)));
-            self.add(problem.nearest(&sweep.guests, known));
-        }
-        self.swept_sets();
         for (index, group) in groups.iter().enumerate() {
             if groups[..index].iter().any(|earlier| earlier.id == group.id) {
                 let path = format!("guests[{index}].id");
@@ -78,20 +67,6 @@ impl Checks<'_> {
                 );
             }
             self.guest(index, group);
-        }
-    }
-
-    /// What a sweep names must be there to be swept.
-    fn swept_sets(&mut self) {
-        let sweep = self.experiment.sweep.iter();
-        for (index, id) in sweep.flat_map(|sweep| &sweep.sets).enumerate() {
-            let mut cells = self.experiment.matrix.iter();
-            if !cells.any(|cell| !cell.counts.is_empty() && cell.id.starts_with(&format!("{id}-")))
-            {
-                let path = format!("sweep.sets[{index}]");
-                let problem = self.problem(&path, format!("`{id}` is not in `matrix`"));
-                self.add(problem.expected("mechanism sets of `matrix`"));
-            }
         }
     }
 

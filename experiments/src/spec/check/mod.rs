@@ -5,7 +5,7 @@ mod guests;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
-use super::model::{Event, Experiment, ImageSource};
+use super::model::{Event, Experiment, ImageSource, Runs};
 use super::reader::Marks;
 use crate::output::summary;
 use mirrorball_debian::ext4;
@@ -41,6 +41,7 @@ pub fn check(
     checks.images();
     checks.matrix();
     checks.timeline();
+    checks.repeats();
     checks.expectations();
     checks.outputs(host.results.as_deref());
     checks.found
@@ -246,6 +247,23 @@ impl Checks<'_> {
         }
     }
 
+    fn repeats(&mut self) {
+        if let Runs::Until(precision) = &self.experiment.repeat.runs {
+            self.metric("repeat.runs.until.metric", &precision.metric);
+        }
+    }
+
+    /// Whether there is such a metric.
+    fn metric(&mut self, path: &str, metric: &str) {
+        if !summary::METRICS.contains(&metric) {
+            let problem = self
+                .problem(path, format!("there is no metric `{metric}`"))
+                .expected(format!("one of {}", metrics_like(metric)))
+                .nearest(metric, summary::METRICS.iter().copied());
+            self.add(problem);
+        }
+    }
+
     fn expectations(&mut self) {
         let cells = self
             .experiment
@@ -264,16 +282,7 @@ impl Checks<'_> {
                     self.problem(&path("id"), format!("`{}` was used before", expectation.id));
                 self.add(problem.expected("an id of its own"));
             }
-            if !summary::METRICS.contains(&expectation.metric.as_str()) {
-                let problem = self
-                    .problem(
-                        &path("metric"),
-                        format!("there is no metric `{}`", expectation.metric),
-                    )
-                    .expected(format!("one of {}", metrics_like(&expectation.metric)))
-                    .nearest(&expectation.metric, summary::METRICS.iter().copied());
-                self.add(problem);
-            }
+            self.metric(&path("metric"), &expectation.metric);
             if let Some(cell) = expectation
                 .cell
                 .as_deref()

@@ -1,15 +1,13 @@
 //! Which mechanisms are on, and the settings of the scanners.
 
-use mirrorball_report::figure::Published;
-
 use super::super::describe::{Field, Map, Shape};
-use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Sweep, Switchable};
+use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Switchable};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::Node;
 use super::super::units::{Count, Niceness, PagesPerSecond, Percent, Switch, Time};
 use super::not_empty;
 
-from_map!(Sweep, Published, Sharing, ScannerSpec, KsmSpec);
+from_map!(Sharing, ScannerSpec, KsmSpec);
 
 /// The mechanism sets: `matrix`, or the one of `sharing`.
 pub(super) fn matrix(fields: &Fields<'_>) -> Vec<MechanismSet> {
@@ -61,88 +59,6 @@ impl FromNode for MechanismSet {
 
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
         Known::from_node(at, node).map(|known| Self::new(known.0))
-    }
-}
-
-/// The mechanism sets at each point of the sweep, if there is one.
-pub(super) fn points(sets: Vec<MechanismSet>, sweep: Option<&Sweep>) -> Vec<MechanismSet> {
-    let Some(sweep) = sweep else {
-        return sets;
-    };
-    let point = |set: &MechanismSet| {
-        if !sweep.sets.is_empty() && !sweep.sets.contains(&set.id) {
-            return vec![set.clone()];
-        }
-        let counts = sweep.count.iter();
-        let sets = counts.map(|count| set.with_count(&sweep.guests, *count));
-        sets.collect()
-    };
-    sets.iter().flat_map(point).collect()
-}
-
-impl FromMap for Sweep {
-    fn map() -> Map {
-        let fields = vec![
-            Field::needed::<String>("guests", "an id of `guests`"),
-            Field::needed::<Vec<Count>>(
-                "count",
-                "the numbers of its guests; every mechanism set becomes one cell for each, named `<set>-<number>`",
-            ),
-            Field::or::<Vec<MechanismSet>>(
-                "sets",
-                "[]",
-                "only these sets are swept; the others run once, with the group's own `count`. All where none is named",
-            ),
-            Field::maybe::<Published>("published", "none", "others' values for `sweep.svg`"),
-        ];
-        Map::new(
-            "sweep",
-            "How the number of guests changes from cell to cell",
-            fields,
-        )
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let (guests, published) = (fields.get("guests"), fields.get("published"));
-        let count = fields.get::<Vec<Count>>("count");
-        not_empty(fields, "count", "at least one number of guests");
-        let sets = fields.get::<Vec<MechanismSet>>("sets");
-        Some(Self {
-            guests: guests?,
-            count: count?.into_iter().map(|count| count.0).collect(),
-            sets: sets?.into_iter().map(|set| set.id).collect(),
-            published,
-        })
-    }
-}
-
-impl FromMap for Published {
-    fn map() -> Map {
-        let fields = vec![
-            Field::needed::<String>("source", "where they were published"),
-            Field::needed::<Vec<Count>>("count", "numbers of guests"),
-            Field::or::<Vec<Percent>>("shared", "[]", "pages that share a frame, for each number"),
-            Field::or::<Vec<Percent>>("reclaimed", "[]", "pages saved"),
-            Field::or::<Vec<Percent>>("zero", "[]", "pages of zeros"),
-        ];
-        let about = "Published values of a sweep, in percent of the memory in use";
-        Map::new("published", about, fields)
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let source = fields.get("source");
-        let count = fields.get::<Vec<Count>>("count");
-        let percentages = |name| {
-            let values = fields.get::<Vec<Percent>>(name).unwrap_or_default();
-            values.into_iter().map(|value| value.0).collect()
-        };
-        Some(Self {
-            shared: percentages("shared"),
-            reclaimed: percentages("reclaimed"),
-            zero: percentages("zero"),
-            source: source?,
-            count: count?.into_iter().map(|count| count.0).collect(),
-        })
     }
 }
 
@@ -267,32 +183,4 @@ impl Word for Switchable {
         ("zero", Self::Zero, "zero pages"),
         ("content", Self::Content, "content scanning"),
     ];
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sets_that_are_not_swept_run_once() {
-        let known = |id: &str| {
-            let (_, on) = MechanismSet::KNOWN
-                .iter()
-                .find(|(name, _)| *name == id)
-                .unwrap();
-            MechanismSet::new(*on)
-        };
-        let ids = |swept: &[&str]| {
-            let sweep = Sweep {
-                guests: "linux".to_owned(),
-                count: vec![1, 4],
-                sets: swept.iter().map(|&id| id.to_owned()).collect(),
-                published: None,
-            };
-            let cells = points(vec![known("none"), known("all")], Some(&sweep));
-            cells.into_iter().map(|cell| cell.id).collect::<Vec<_>>()
-        };
-        assert_eq!(ids(&[]), ["none-1", "none-4", "all-1", "all-4"]);
-        assert_eq!(ids(&["all"]), ["none", "all-1", "all-4"]);
-    }
 }

@@ -3,6 +3,7 @@
 mod guests;
 mod mechanisms;
 mod phases;
+mod repeat;
 mod results;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,13 @@ use std::path::PathBuf;
 use super::describe::{Field, Map, Shape};
 use super::model::{
     Capability, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec, MachineSpec,
-    MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, Sweep, TimedEvent,
+    MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
 };
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
+use super::sweep::Sweep;
 use super::text::{Node, Value};
 use super::units::{Size, Time};
-use mechanisms::{Sharing, matrix, points};
+use mechanisms::{Sharing, matrix};
 
 from_map!(Experiment, Estimate, MachineSpec, ImageSource);
 
@@ -53,7 +55,7 @@ impl FromMap for Experiment {
             Field::maybe::<Sweep>(
                 "sweep",
                 "none",
-                "changes the number of a group's guests from cell to cell",
+                "how fields change from cell to cell; one block, or a list of them",
             ),
             Field::or::<ScannerSpec>("scanner", "{}", "for cells with `zero` or `content`"),
             Field::or::<KsmSpec>("ksm", "{}", "for cells with `ksm`; KSM's own names"),
@@ -97,7 +99,7 @@ impl FromMap for Experiment {
             }),
             images: fields.get::<Images>("images").unwrap_or_default().0,
             guests: fields.get("guests").unwrap_or_default(),
-            matrix: points(matrix(fields), sweep.as_ref()),
+            matrix: matrix(fields),
             sweep,
             scanner: fields.get("scanner")?,
             ksm: fields.get("ksm")?,

@@ -1,13 +1,13 @@
-//! Phases, the timeline and repeats.
+//! Phases and the timeline.
 
 use super::super::describe::{Absent, Field, Map, Shape};
-use super::super::model::{Event, Phases, Repeat, RunOrder, Switchable, TimedEvent};
+use super::super::model::{Event, Phases, Switchable, TimedEvent};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::{Node, Value};
 use super::super::units::{Count, Time};
 use super::Name;
 
-from_map!(Until, TimedEvent, Selection, Repeat);
+from_map!(Until, TimedEvent, Selection);
 
 /// The phases, in their order.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -231,35 +231,6 @@ impl FromMap for Selection {
         Some(Self {
             guests: guests?,
             count: count?.0,
-        })
-    }
-}
-
-impl Word for RunOrder {
-    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
-        ("interleaved", Self::Interleaved, "A B, then B A, ..."),
-        ("blocked", Self::Blocked, "A A, then B B, ..."),
-        (
-            "shuffled",
-            Self::Shuffled,
-            "each repeat in a random order of its own, from the seed",
-        ),
-    ];
-}
-
-impl FromMap for Repeat {
-    fn map() -> Map {
-        let fields = vec![
-            Field::or::<Count>("runs", "1", "runs of each cell"),
-            Field::or::<RunOrder>("order", "interleaved", "their order"),
-        ];
-        Map::new("repeat", "How often each cell is run", fields)
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        Some(Self {
-            runs: fields.get::<Count>("runs")?.0,
-            order: fields.get("order")?,
         })
     }
 }

@@ -103,7 +103,7 @@ impl FromMap for Expectation {
 }
 
 /// The path of a metric. Whether there is such a one is checked with the other claims.
-struct MetricPath(String);
+pub(super) struct MetricPath(pub(super) String);
 
 impl FromNode for MetricPath {
     fn shape() -> Shape {

@@ -1,0 +1,142 @@
+//! What comes before the first run: the user's wishes, the host, the disk images.
+
+use std::collections::BTreeMap;
+
+use mirrorball_dedup::ksm::Ksm;
+use mirrorball_monitor::probe;
+
+use super::progress::Progress;
+use super::{Options, RunError, linux};
+use crate::image::{self, Image};
+use crate::spec::{Capability, Experiment, GuestGroup, Loaded, Runs};
+
+/// The experiment with the user's own wishes in it.
+pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Experiment, RunError> {
+    let mut experiment = experiment.clone();
+    for id in &options.only {
+        if !experiment.matrix.iter().any(|set| set.id == *id) {
+            let ids = experiment
+                .matrix
+                .iter()
+                .map(|set| set.id.as_str())
+                .collect::<Vec<_>>();
+            return Err(RunError::NoCell(id.clone(), ids.join(", ")));
+        }
+    }
+    if !options.only.is_empty() {
+        experiment
+            .matrix
+            .retain(|set| options.only.contains(&set.id));
+        let cells = experiment
+            .matrix
+            .iter()
+            .map(|set| set.id.clone())
+            .collect::<Vec<_>>();
+        experiment
+            .expect
+            .retain(|expect| expect.cell.as_ref().is_none_or(|cell| cells.contains(cell)));
+    }
+    if let Some(directory) = &options.output {
+        experiment.outputs.directory.clone_from(directory);
+    }
+    if let Some(runs) = options.runs {
+        experiment.repeat.runs = Runs::Fixed(runs.max(1));
+    }
+    if let Some(seed) = options.seed {
+        experiment.set_seed(seed);
+    }
+    Ok(experiment)
+}
+
+/// Whether there will be VMs of these names.
+pub(super) fn check_consoles(experiment: &Experiment, names: &[String]) -> Result<(), RunError> {
+    for name in names {
+        let named = |group: &&GuestGroup| {
+            let number = name.strip_prefix(group.id.as_str());
+            let number = number.and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+            // A timeline may start more of them.
+            number.is_some_and(|number: u32| number > 0)
+        };
+        if !experiment.guests.iter().any(|group| named(&group)) {
+            let groups = experiment.guests.iter();
+            let known = groups.map(|group| format!("{0}-1 to {0}-{1}", group.id, group.count));
+            let known = known.collect::<Vec<_>>().join(", ");
+            return Err(RunError::NoVm(name.clone(), known));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this host can run the experiment; the kind of its KVM.
+pub(super) fn check_host(experiment: &Experiment) -> Result<&'static str, RunError> {
+    let report = probe::host();
+    let mut wanted = experiment.machine.requires.clone();
+    wanted.push(Capability::Kvm);
+    for capability in wanted {
+        match capability {
+            Capability::Ksm => Ksm::available()?,
+            Capability::Root if rustix::process::geteuid().is_root() => {}
+            Capability::Root => {
+                let remedy =
+                    "run it with sudo, or take `root` out of `machine.requires`".to_owned();
+                return Err(RunError::Host {
+                    finding: "this experiment needs root".to_owned(),
+                    remedy,
+                });
+            }
+            Capability::Kvm => check(&report, "kvm").map_err(offer_emulated)?,
+            Capability::PagemapScan => check(&report, "pagemap-scan")?,
+            Capability::Userfaultfd => check(&report, "userfaultfd")?,
+        }
+    }
+    if experiment
+        .guests
+        .iter()
+        .any(|group| group.system.linux().is_some())
+    {
+        linux::check_host(&report)?;
+    }
+    Ok(crate::doctor::kvm_word(report.kvm))
+}
+
+/// What an emulated host has and this one lacks.
+fn offer_emulated(error: RunError) -> RunError {
+    match error {
+        RunError::Host { finding, remedy } => RunError::Kvm { finding, remedy },
+        other => other,
+    }
+}
+
+fn check(report: &probe::HostReport, id: &str) -> Result<(), RunError> {
+    match report.checks.iter().find(|check| check.id == id) {
+        Some(check) if check.state == probe::CheckState::Fail => Err(RunError::Host {
+            finding: check.finding.clone(),
+            remedy: check.remedy.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn prepare_images(
+    experiment: &Experiment,
+    loaded: &Loaded,
+    progress: &Progress,
+) -> Result<BTreeMap<String, Image>, RunError> {
+    let mut images = BTreeMap::new();
+    for (id, source) in &experiment.images {
+        let image = image::prepare(
+            source,
+            &loaded.folder,
+            experiment.seed,
+            &image::cache_folder(),
+        )?;
+        let how = if image.cached { "as before" } else { "built" };
+        progress.line(&format!(
+            "image {id}: {} MiB, {how} ({})",
+            image.bytes >> 20,
+            image.path.display()
+        ));
+        images.insert(id.clone(), image);
+    }
+    Ok(images)
+}
