@@ -1,6 +1,7 @@
 //! The command line. What it does is in the crates `experiments`, `report`, `live`, and in `host`
 //! for commands that run on an emulated host.
 
+mod check;
 mod compare;
 mod documents;
 mod host;
@@ -95,6 +96,8 @@ enum Command {
     },
     /// Make one HTML file and figures of stored results; needs no KVM
     Report(report::ReportOptions),
+    /// Judge an experiment's claims from stored results; needs no KVM
+    Check(check::CheckOptions),
     /// Say what changed beyond noise between two results, or two cells; needs no KVM
     Compare(compare::CompareOptions),
     /// Pack a results folder with its report, recipes and digests into one archive
@@ -145,6 +148,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
             runs, only, output, ..
         } => measure(*runs, only, output.as_deref(), cli.json),
         Command::Report(options) => report::report(options, cli.json),
+        Command::Check(options) => check::check(options, cli.json),
         Command::Compare(options) => compare::compare(options, cli.json),
         Command::Package(options) => package::package(options, cli.json),
         Command::Verify(options) => verify::verify(options, cli.json),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mirrorball_experiments::exit;
+use mirrorball_experiments::output::summary::Verdict;
 use mirrorball_experiments::output::{provenance, table};
 use mirrorball_experiments::run::{
     self, Finished, OnFailure, Options, RunError, Style, Unfinished,
@@ -53,6 +54,9 @@ pub(crate) struct RunArguments {
     /// End the experiment with the first run that fails
     #[arg(long)]
     fail_fast: bool,
+    /// Exit with 8 if a claim can't be judged
+    #[arg(long)]
+    strict: bool,
     /// Print what would be run, and start nothing
     #[arg(long)]
     dry_run: bool,
@@ -163,7 +167,7 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
         return host::run_experiment(&file, &loaded, &options, &arguments.host, quiet);
     }
     match run_here(&loaded, &options, unfinished) {
-        Ok(finished) => tell(&finished, json),
+        Ok(finished) => tell(&finished, arguments.strict, json),
         Err(error) => Ok(failed(&error)),
     }
 }
@@ -184,7 +188,7 @@ fn failed(error: &RunError) -> u8 {
     error.exit_code()
 }
 
-fn tell(finished: &Finished, json: bool) -> anyhow::Result<u8> {
+fn tell(finished: &Finished, strict: bool, json: bool) -> anyhow::Result<u8> {
     if json {
         print(&format!(
             "{}\n",
@@ -204,6 +208,14 @@ fn tell(finished: &Finished, json: bool) -> anyhow::Result<u8> {
         let more = causes.len() - MOST_CAUSES;
         eprintln!("mirrorball: {more} more causes are in summary.json");
     }
+    for (cell, outcome) in finished.summary.missed_warnings() {
+        let (id, word) = (&outcome.id, outcome.verdict.word());
+        eprintln!("mirrorball: warning: {cell}: expectation {id} is {word}");
+    }
     eprint!("{}", finished.closing());
-    Ok(finished.exit_code)
+    let unsure = finished.summary.verdict == Verdict::Inconclusive;
+    Ok(match finished.exit_code {
+        exit::OK if strict && unsure => exit::INCONCLUSIVE,
+        code => code,
+    })
 }

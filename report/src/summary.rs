@@ -77,6 +77,18 @@ pub struct Summary {
     pub cells: Vec<Cell>,
 }
 
+impl Summary {
+    /// Claims that are not met, and are to be told though they don't count.
+    pub fn missed_warnings(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.cells.iter().flat_map(|cell| {
+            let missed = cell.expect.iter().filter(|outcome| {
+                outcome.severity == Severity::Warn && outcome.verdict == Verdict::NotMet
+            });
+            missed.map(|outcome| (cell.id.as_str(), outcome))
+        })
+    }
+}
+
 /// How an experiment, or an expectation, came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,10 +178,38 @@ pub struct Outcome {
     pub id: String,
     /// How it came out.
     pub verdict: Verdict,
-    /// The value that was measured.
+    /// The value that was measured, or the ratio.
     pub value: Option<f64>,
+    /// Its 95 % interval over the runs; `None` for fewer than three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// What it means if it is not met.
+    #[serde(default, skip_serializing_if = "Severity::is_fail")]
+    pub severity: Severity,
     /// The value that a paper published.
     pub published: Option<f64>,
+}
+
+/// What it means if an expectation is not met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The exit code tells.
+    #[default]
+    Fail,
+    /// It is told.
+    Warn,
+    /// It is written down.
+    Info,
+}
+
+impl Severity {
+    /// Whether the exit code tells.
+    #[must_use]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    pub const fn is_fail(&self) -> bool {
+        matches!(self, Self::Fail)
+    }
 }
 
 /// Figures of one run, or the medians of a cell.

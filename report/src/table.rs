@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-use super::summary::{Cell, Failure, Figures, Summary, Verdict};
+use super::summary::{Cell, Failure, Figures, Outcome, Summary, Verdict};
 
 const NOT_MEASURED: &str = "n/a";
 
@@ -98,7 +98,9 @@ pub fn render(summary: &Summary, plain: bool) -> String {
 /// How a cell came out.
 #[must_use]
 pub fn verdict(cell: &Cell) -> Verdict {
-    let any = |verdict| cell.expect.iter().any(|outcome| outcome.verdict == verdict);
+    let counts = |outcome: &&Outcome| outcome.severity.is_fail();
+    let counted: Vec<&Outcome> = cell.expect.iter().filter(counts).collect();
+    let any = |verdict| counted.iter().any(|outcome| outcome.verdict == verdict);
     let unsupported = |failure: &Failure| failure.class == "not-supported";
     if !cell.failures.is_empty() && cell.failures.iter().all(unsupported) {
         Verdict::NotSupported

@@ -3,7 +3,6 @@
 
 pub mod folder;
 pub mod histogram;
-pub mod judge;
 pub mod provenance;
 pub mod samples;
 

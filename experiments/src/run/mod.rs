@@ -40,6 +40,7 @@ pub use progress::Style;
 pub use resume::{Invocation, ResumeError, Unfinished};
 pub(crate) use schedule::seed_of;
 pub use signals::Stop;
+pub use store::claims;
 
 use crate::image::Image;
 use crate::output::samples::Sample;

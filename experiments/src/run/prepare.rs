@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mirrorball_dedup::ksm::Ksm;
 use mirrorball_monitor::probe;
+use mirrorball_report::judge::names;
 
 use super::progress::Progress;
 use super::{Options, RunError, linux};
@@ -32,9 +33,10 @@ pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Expe
             .iter()
             .map(|set| set.id.clone())
             .collect::<Vec<_>>();
-        experiment
-            .expect
-            .retain(|expect| expect.cell.as_ref().is_none_or(|cell| cells.contains(cell)));
+        experiment.expect.retain(|expect| {
+            let there = |wanted: &String| cells.iter().any(|cell| names(wanted, cell));
+            expect.cell.as_ref().is_none_or(there)
+        });
     }
     if let Some(directory) = &options.output {
         experiment.outputs.directory.clone_from(directory);

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mirrorball_report::judge::{Measured, counterpart, judge, names};
+use mirrorball_report::metrics::value;
+use mirrorball_report::results::Expectation;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +15,6 @@ use super::resume::{Invocation, ResumeError, Resumption, Unfinished};
 use super::schedule::Planned;
 use crate::image::Image;
 use crate::output::folder::Folder;
-use crate::output::judge::judge;
 use crate::output::median::median;
 use crate::output::samples::{Sample, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
@@ -39,6 +41,8 @@ struct RunFile<'a> {
 #[derive(Debug)]
 pub struct Store {
     experiment: Experiment,
+    /// Its claims as they are in `run.json`: what is judged here is what is judged later.
+    expect: Vec<Expectation>,
     folder: Folder,
     provenance: Value,
     emulated: bool,
@@ -69,6 +73,7 @@ impl Store {
         folder.write("experiment.yaml", text.as_bytes())?;
         let mut store = Self {
             experiment: experiment.clone(),
+            expect: claims(experiment),
             emulated: provenance.host.emulated.is_some(),
             provenance: serde_json::to_value(&provenance).unwrap_or_default(),
             images: images.clone(),
@@ -109,6 +114,7 @@ impl Store {
         });
         let store = Self {
             experiment: experiment.clone(),
+            expect: claims(experiment),
             folder: unfinished.folder,
             emulated: now.host.emulated.is_some(),
             provenance: unfinished.provenance,
@@ -272,12 +278,9 @@ impl Store {
     /// The figures so far.
     #[must_use]
     pub fn summary(&self, interrupted: bool) -> Summary {
-        let cells = self
-            .experiment
-            .matrix
-            .iter()
-            .map(|set| self.cell(set))
-            .collect::<Vec<_>>();
+        let cells = self.experiment.matrix.iter();
+        let mut cells = cells.map(|set| self.cell(set)).collect::<Vec<_>>();
+        self.judge(&mut cells);
         let mut causes = Vec::new();
         for cell in &cells {
             let failures = cell
@@ -289,7 +292,8 @@ impl Store {
             let missed = cell
                 .expect
                 .iter()
-                .filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0);
+                .filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0)
+                .filter(|outcome| outcome.severity.is_fail());
             causes.extend(
                 missed
                     .map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())),
@@ -335,11 +339,6 @@ impl Store {
             .map(|run| run.figures.clone())
             .collect::<Vec<_>>();
         let figures = median(&good);
-        let wanted = self
-            .experiment
-            .expect
-            .iter()
-            .filter(|expect| expect.cell.as_ref().is_none_or(|id| *id == set.id));
         let stopped = match &self.experiment.repeat.runs {
             Runs::Fixed(_) => None,
             Runs::Until(precision) => {
@@ -355,10 +354,39 @@ impl Store {
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
             guests: self.experiment.guest_count_of(set),
             runs: good.len() as u64,
-            expect: wanted.map(|expect| judge(expect, &figures)).collect(),
+            expect: Vec::new(),
             figures,
             failures: runs.iter().flat_map(|run| run.failures.clone()).collect(),
             warnings: runs.iter().flat_map(|run| run.warnings.clone()).collect(),
+        }
+    }
+
+    /// Judges the claims; all cells are there, for some are about two of them.
+    fn judge(&self, cells: &mut [Cell]) {
+        let measured = |cell: &Cell, metric: &str| {
+            let runs = self.runs.iter().filter(|run| run.cell == cell.id);
+            let good = runs.filter(|run| run.complete);
+            let values = good.filter_map(|run| Some((run.run, value(&run.figures, metric)?)));
+            Measured {
+                runs: values.collect(),
+                cell: value(&cell.figures, metric),
+            }
+        };
+        for index in 0..cells.len() {
+            let cell = &cells[index];
+            let mut outcomes = Vec::new();
+            for expectation in &self.expect {
+                let wanted = |id: &String| names(id, &cell.id);
+                if !expectation.cell.as_ref().is_none_or(wanted) {
+                    continue;
+                }
+                let other = expectation.ratio_to.as_ref();
+                let other = other.and_then(|to| counterpart(to, cell, cells));
+                let other = other.map(|other| measured(other, &expectation.metric));
+                let own = measured(cell, &expectation.metric);
+                outcomes.extend(judge(expectation, &own, other.as_ref()));
+            }
+            cells[index].expect = outcomes;
         }
     }
 
@@ -378,6 +406,17 @@ impl Store {
         self.folder
             .write_json("summary.json", &self.summary(interrupted))
     }
+}
+
+/// The claims of an experiment as they are stored.
+#[must_use]
+pub fn claims(experiment: &Experiment) -> Vec<Expectation> {
+    let stored = serde_json::to_value(&experiment.expect);
+    let stored = stored.and_then(serde_json::from_value);
+    stored.unwrap_or_else(|error| {
+        tracing::error!(%error, "claims can't be judged");
+        Vec::new()
+    })
 }
 
 /// Whether guests of a group compute the same in two cells: how many of them there are does not

@@ -391,6 +391,13 @@ pub struct Expectation {
     pub metric: String,
     /// The cell; all cells if not given.
     pub cell: Option<String>,
+    /// Judged is the ratio to this other cell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_to: Option<String>,
+    /// Which figure of several runs.
+    pub statistic: Statistic,
+    /// What it means if it is not met.
+    pub severity: Importance,
     /// What it should be.
     pub bound: Bound,
     /// The published value, if a paper has one.
@@ -409,6 +416,13 @@ pub enum Bound {
     AtMost(f64),
     /// Exactly (counts).
     Equals(f64),
+    /// In a range, its ends included.
+    Between {
+        /// The least.
+        low: f64,
+        /// The most.
+        high: f64,
+    },
     /// Near to a value.
     Within {
         /// Largest distance, as a fraction of the value.
@@ -416,6 +430,41 @@ pub enum Bound {
         /// The value.
         of: f64,
     },
+    /// Near to a value.
+    Around {
+        /// Largest distance.
+        by: f64,
+        /// The value.
+        of: f64,
+    },
+}
+
+/// One figure of several runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistic {
+    /// The median.
+    #[default]
+    Median,
+    /// The mean.
+    Mean,
+    /// The least.
+    Least,
+    /// The most.
+    Most,
+}
+
+/// What it means if a claim is not met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Importance {
+    /// The exit code tells.
+    #[default]
+    Fail,
+    /// It is told.
+    Warn,
+    /// It is written down.
+    Info,
 }
 
 /// Where results go.

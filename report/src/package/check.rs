@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{DESCRIPTION, Entries, MANIFEST, PackageError, derive, digest};
-use crate::judge::judge;
+use crate::judge::judge_all;
 use crate::median::median;
 use crate::results::Results;
-use crate::summary::{Cell, Figures};
+use crate::summary::Figures;
 use crate::table;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -151,20 +151,23 @@ fn medians(results: &Results) -> Vec<String> {
 }
 
 fn verdicts(results: &Results) -> Vec<String> {
-    let mut problems = Vec::new();
-    let known = |cell: &Cell, id: &str| cell.expect.iter().find(|o| o.id == id).cloned();
-    for cell in &results.summary.cells {
-        for expectation in &results.run.experiment.expect {
-            let wanted = expectation.cell.as_ref().is_none_or(|id| *id == cell.id);
-            let again = judge(expectation, &cell.figures).filter(|_| wanted);
-            let told = known(cell, &expectation.id);
-            if again.is_some() && again != told {
-                let id = &expectation.id;
-                problems.push(format!("{}: the verdict on {id} does not follow", cell.id));
-            }
-        }
-    }
-    problems
+    let cells = &results.summary.cells;
+    let told = |cell: &str, id: &str| {
+        let cell = cells.iter().find(|other| other.id == cell)?;
+        cell.expect.iter().find(|outcome| outcome.id == id)
+    };
+    let again = judge_all(results, &results.run.experiment.expect);
+    let differs = again.into_iter().filter(|again| {
+        let told = told(again.cell, &again.outcome.id);
+        told.map(|told| told.verdict) != Some(again.outcome.verdict)
+            || told.and_then(|told| told.value) != again.outcome.value
+    });
+    differs
+        .map(|again| {
+            let (cell, id) = (again.cell, &again.outcome.id);
+            format!("{cell}: the verdict on {id} does not follow")
+        })
+        .collect()
 }
 
 /// The rows of `table.txt`, made again. Rows that only one version knows are left out: tables grow.

@@ -73,7 +73,7 @@ pub struct Sweep {
 
 /// What a figure should be.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Expectation {
     /// Its id.
     pub id: String,
@@ -83,7 +83,14 @@ pub struct Expectation {
     pub metric: String,
     /// The cell, if it is about one.
     pub cell: Option<String>,
-    /// `{"at-least": x}`, `{"at-most": x}`, `{"equals": x}`, `{"within": {"part": x, "of": y}}`.
+    /// The other cell, if the claim is about a ratio.
+    pub ratio_to: Option<String>,
+    /// `median`, `mean`, `least` or `most`; empty before there was a choice: the median.
+    pub statistic: String,
+    /// `fail`, `warn` or `info`; empty before there was a choice: `fail`.
+    pub severity: String,
+    /// `{"at-least": x}`, `{"at-most": x}`, `{"equals": x}`, `{"between": {"low": x, "high": y}}`,
+    /// `{"within": {"part": x, "of": y}}`, `{"around": {"by": x, "of": y}}`.
     pub bound: Value,
     /// The published value.
     pub published: Option<f64>,

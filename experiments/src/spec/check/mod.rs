@@ -9,6 +9,7 @@ use super::model::{Event, Experiment, ImageSource, Runs};
 use super::reader::Marks;
 use crate::output::summary;
 use mirrorball_debian::ext4;
+use mirrorball_report::judge::names;
 
 /// A results folder needs at most this much for a run without persistent disks.
 const RESULTS_ROOM: u64 = 64 << 20;
@@ -283,19 +284,23 @@ impl Checks<'_> {
                 self.add(problem.expected("an id of its own"));
             }
             self.metric(&path("metric"), &expectation.metric);
-            if let Some(cell) = expectation
-                .cell
-                .as_deref()
-                .filter(|cell| !cells.is_empty() && !cells.contains(cell))
-            {
-                let problem = self
-                    .problem(&path("cell"), format!("there is no cell `{cell}`"))
-                    .expected(format!(
-                        "a mechanism set of this experiment: {}",
-                        list(&cells)
-                    ))
-                    .nearest(cell, cells.iter().copied());
-                self.add(problem);
+            let others = [
+                ("cell", &expectation.cell),
+                ("ratio.to", &expectation.ratio_to),
+            ];
+            for (field, cell) in others {
+                let Some(cell) = cell else { continue };
+                let known = cells.iter().any(|id| names(cell, id));
+                if !cells.is_empty() && !known {
+                    let problem = self
+                        .problem(&path(field), format!("there is no cell `{cell}`"))
+                        .expected(format!(
+                            "a mechanism set of this experiment: {}",
+                            list(&cells)
+                        ))
+                        .nearest(cell, cells.iter().copied());
+                    self.add(problem);
+                }
             }
         }
     }

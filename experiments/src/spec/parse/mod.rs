@@ -1,5 +1,6 @@
 //! Nodes to the typed experiment, field by field: the head of the file, machine and images.
 
+mod expect;
 mod guests;
 mod mechanisms;
 mod phases;
