@@ -1,69 +1,116 @@
-//! `mirrorball compare`: two results, and what changed beyond noise.
+//! `mirrorball compare`: stored results, and what changed beyond noise.
 
 use mirrorball_experiments::exit;
-use mirrorball_report::compare::{Side, compare as compared, render};
-use mirrorball_report::results::Results;
-
-/// What may differ: two versions of the program are compared for their difference, and more runs only
-/// make a result surer.
-const MEANT: [&str; 2] = ["provenance.binary_digest", "experiment.repeat.runs"];
+use mirrorball_report::compare::{
+    Comparison, Gate, Side, compare as compared, render, render_many, unlike_text,
+};
+use mirrorball_report::results::{Results, ResultsError};
 
 /// Options of `mirrorball compare`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct CompareOptions {
     /// Before: a results folder, or one cell of it (folder:cell)
     before: String,
-    /// After: a results folder, or one cell of it (folder:cell)
-    after: String,
-    /// Exit with 7 if a figure is worse beyond noise
-    #[arg(long)]
-    fail_on_regression: bool,
-    /// Compare although experiment, images, host or binary differ
-    #[arg(long)]
-    allow_unlike: bool,
+    /// After: the same; each of several is compared with the first
+    #[arg(required = true)]
+    after: Vec<String>,
+    /// Exit with 7 if a figure is worse by more than so many percent, its whole interval beyond
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    fail_on_regression: Option<f64>,
+    /// With --fail-on-regression: exit with 8 if that can't be said of a figure
+    #[arg(long, requires = "fail_on_regression")]
+    strict: bool,
+    /// Compare although this condition differs, for example provenance.host.kernel, or all below
+    /// it, for example provenance.host
+    #[arg(long, value_name = "FIELD")]
+    allow: Vec<String>,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse() {
+        Ok(percent) if (0.0..=10_000.0).contains(&percent) => Ok(percent),
+        _ => Err("expected percent, for example 5".to_owned()),
+    }
 }
 
 /// Compares and says what changed; the exit code.
 pub(crate) fn compare(options: &CompareOptions, json: bool) -> anyhow::Result<u8> {
-    let (before, after) = (Side::parse(&options.before), Side::parse(&options.after));
-    let comparison = (|| {
-        let (old, new) = (
-            Results::load(&before.folder)?,
-            Results::load(&after.folder)?,
-        );
-        compared(
-            (&old, before.cell.as_deref()),
-            (&new, after.cell.as_deref()),
-        )
-    })();
-    let comparison = match comparison {
-        Ok(comparison) => comparison,
+    let comparisons = match all(options) {
+        Ok(comparisons) => comparisons,
         Err(error) => {
             eprintln!("mirrorball: {error}");
             return Ok(exit::DAMAGED);
         }
     };
-    if json {
-        crate::print(&format!("{}\n", serde_json::to_string_pretty(&comparison)?))?;
-    } else {
-        crate::print(&render(&comparison))?;
-    }
-    let conditions = comparison.conditions.iter();
-    let unlike = conditions.filter(|condition| !MEANT.contains(&condition.what.as_str()));
-    let unlike = unlike.count();
-    if unlike > 0 && !options.allow_unlike {
-        eprintln!(
-            "mirrorball: {unlike} conditions differ between the two sessions: a change may come \
-             from them; --allow-unlike if that is meant"
+    let unlike: Vec<_> = comparisons
+        .iter()
+        .flat_map(|comparison| comparison.unlike(&options.allow))
+        .collect();
+    if !unlike.is_empty() {
+        if json {
+            let refused = serde_json::json!({ "schema_version": 2, "unlike": unlike });
+            crate::print(&format!("{refused:#}\n"))?;
+        }
+        eprint!(
+            "mirrorball: not compared, since a change may come from what else differs:\n{}\
+             --allow FIELD for each that is meant\n",
+            unlike_text(unlike)
         );
         return Ok(exit::DAMAGED);
     }
-    let regressions = comparison.regressions();
-    if options.fail_on_regression && !regressions.is_empty() {
-        for (cell, metric) in regressions {
-            eprintln!("mirrorball: {cell}: {metric} is worse");
-        }
-        return Ok(exit::REGRESSION);
+    if json {
+        let found = serde_json::json!({ "schema_version": 2, "comparisons": comparisons });
+        crate::print(&format!("{found:#}\n"))?;
+    } else if let [one] = comparisons.as_slice() {
+        crate::print(&render(one))?;
+    } else {
+        crate::print(&render_many(&comparisons))?;
     }
-    Ok(exit::OK)
+    Ok(options.fail_on_regression.map_or(exit::OK, |percent| {
+        gate(&comparisons, percent, options.strict)
+    }))
+}
+
+/// The first against each other.
+fn all(options: &CompareOptions) -> Result<Vec<Comparison>, ResultsError> {
+    let before = Side::parse(&options.before);
+    let old = Results::load(&before.folder)?;
+    let against = |after: &String| {
+        let after = Side::parse(after);
+        let new = Results::load(&after.folder)?;
+        compared(
+            (&old, before.cell.as_deref()),
+            (&new, after.cell.as_deref()),
+        )
+    };
+    options.after.iter().map(against).collect()
+}
+
+/// The exit code for figures that are worse by more than a threshold; they are named.
+fn gate(comparisons: &[Comparison], percent: f64, strict: bool) -> u8 {
+    let stopped: Vec<_> = comparisons
+        .iter()
+        .flat_map(|comparison| comparison.stopped(percent))
+        .collect();
+    for figure in &stopped {
+        let (cell, metric) = (figure.cell, figure.metric);
+        match figure.gate {
+            Gate::Regression => {
+                eprintln!("mirrorball: {cell}: {metric} is worse by more than {percent} %");
+            }
+            _ if strict => eprintln!(
+                "mirrorball: {cell}: it can't be said whether {metric} is worse by more than \
+                 {percent} %; more runs would tell"
+            ),
+            _ => {}
+        }
+    }
+    let any = |gate| stopped.iter().any(|figure| figure.gate == gate);
+    if any(Gate::Regression) {
+        exit::REGRESSION
+    } else if strict && any(Gate::Inconclusive) {
+        exit::INCONCLUSIVE
+    } else {
+        exit::OK
+    }
 }

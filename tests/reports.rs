@@ -47,8 +47,23 @@ fn a_comparison_says_what_changed_and_ends_with_it() {
         text.contains("changed beyond noise: machine memory (−88"),
         "{text}"
     );
-    let worse = ["compare", &all, &none, "--fail-on-regression"];
+    let worse = ["compare", &all, &none, "--fail-on-regression", "5"];
     assert_eq!(code(&mirrorball(place.path(), &worse)), 7);
+    // Three runs each: what is not far apart can't be told.
+    let perhaps = [
+        "compare",
+        &none,
+        &all,
+        "--fail-on-regression",
+        "1",
+        "--strict",
+    ];
+    assert_eq!(code(&mirrorball(place.path(), &perhaps)), 8);
+    assert_eq!(code(&mirrorball(place.path(), &perhaps[..5])), 0);
+    let disk = format!("{QUICK}:disk");
+    let output = mirrorball(place.path(), &["compare", "--json", &none, &disk, &all]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["comparisons"].as_array().unwrap().len(), 2);
     let other = [&*all, SCALE];
     let output = mirrorball(place.path(), &["compare", other[0], other[1]]);
     assert_eq!(code(&output), 9, "{output:?}");
@@ -56,6 +71,24 @@ fn a_comparison_says_what_changed_and_ends_with_it() {
     let output = mirrorball(place.path(), &["compare", &none, &unknown]);
     assert_eq!(code(&output), 9);
     assert!(String::from_utf8_lossy(&output.stderr).contains("its cells are"));
+}
+
+#[test]
+fn results_of_another_kernel_are_not_compared_unless_it_is_meant() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["summary.json", "run.json"] {
+        let text = fs::read_to_string(Path::new(QUICK).join(name)).unwrap();
+        let text = text.replacen("\"kernel\": \"", "\"kernel\": \"9.", 1);
+        fs::write(place.path().join(name), text).unwrap();
+    }
+    let output = mirrorball(place.path(), &["compare", QUICK, "."]);
+    assert_eq!(code(&output), 9, "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("provenance.host.kernel: "), "{told}");
+    assert!(output.stdout.is_empty(), "it was compared all the same");
+    let meant = ["compare", QUICK, ".", "--allow", "provenance.host.kernel"];
+    let output = mirrorball(place.path(), &meant);
+    assert_eq!(code(&output), 0, "{output:?}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub const HELP: &str = "Exit codes:
   5    at least one run failed
   6    an expectation is not met
   7    worse than a stored result, or other than it when run again
-  8    a claim can't be judged, and --strict was given
+  8    a claim or a change can't be judged, and --strict was given
   9    results damaged, not to be compared, or not of the experiment to be resumed
   130  stopped by SIGINT (Ctrl-C)
   143  stopped by SIGTERM";

@@ -6,6 +6,7 @@
 //! figure is drawn in one place only.
 
 pub mod compare;
+pub mod derived;
 pub mod figure;
 pub mod html;
 pub mod judge;

@@ -1,10 +1,14 @@
 //! Two results side by side: what changed beyond noise, and what did not.
 
 mod conditions;
+mod gate;
+mod many;
 mod text;
 
 pub use conditions::{Difference, conditions};
-pub use text::render;
+pub use gate::{Gate, Stopped};
+pub use many::render_many;
+pub use text::{render, unlike_text};
 
 use std::path::PathBuf;
 
@@ -14,6 +18,9 @@ use crate::metrics::{Better, Metric, SHOWN};
 use crate::results::{Results, ResultsError};
 use crate::stats::{Change, Finding, between, within};
 use crate::summary::Cell;
+
+/// What may differ between two sessions.
+const MEANT: [&str; 2] = ["provenance.binary_digest", "experiment.repeat.runs"];
 
 /// What to compare: a results folder, and one of its cells or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,18 +122,24 @@ pub fn compare(
 }
 
 impl Comparison {
-    /// Figures that changed for the worse, beyond noise: their cell and path.
+    /// Conditions that differ without being meant to, but for those that are allowed: `allowed` names
+    /// conditions, or what they are parts of. Another binary is compared for its difference, and
+    /// more runs only make a result surer.
     #[must_use]
-    pub fn regressions(&self) -> Vec<(&str, &'static str)> {
-        let cells = self.cells.iter();
-        cells
-            .flat_map(|cell| {
-                let worse = cell.figures.iter().filter(|figure| {
-                    figure.better == Some(false) && figure.change.finding == Finding::Changed
-                });
-                worse.map(|figure| (cell.after.as_str(), figure.metric))
-            })
-            .collect()
+    pub fn unlike(&self, allowed: &[String]) -> Vec<&Difference> {
+        let within = |what: &str, name: &str| {
+            let rest = what.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let allowed = |what: &str| {
+            let names = allowed.iter().map(String::as_str);
+            MEANT
+                .into_iter()
+                .chain(names)
+                .any(|name| within(what, name))
+        };
+        let conditions = self.conditions.iter();
+        conditions.filter(|found| !allowed(&found.what)).collect()
     }
 }
 

@@ -43,18 +43,51 @@ fn results_against_themselves_do_not_differ() {
         let same = matches!(figure.change.finding, Finding::Same | Finding::NoChange);
         assert!(same, "{figure:?}");
     }
-    assert!(comparison.regressions().is_empty());
+    assert_eq!(comparison.stopped(0.0), []);
 }
 
 #[test]
 fn a_worse_figure_is_a_regression() {
     let results = reference();
     let comparison = compare((&results, Some("all")), (&results, Some("none"))).unwrap();
-    let regressions = comparison.regressions();
-    assert!(
-        regressions.contains(&("none", "memory.machine_used")),
-        "{regressions:?}"
-    );
+    let stopped = comparison.stopped(100.0);
+    let memory = |stopped: &Stopped<'_>| stopped.metric == "memory.machine_used";
+    let memory = stopped.into_iter().find(memory).unwrap();
+    assert_eq!((memory.cell, memory.gate), ("none", Gate::Regression));
+}
+
+#[test]
+fn another_host_is_not_compared_unless_it_is_meant() {
+    let (before, mut after) = (reference(), reference());
+    after.path = "elsewhere".into();
+    let host = &mut after.run.conditions["provenance"]["host"];
+    host["kernel"] = "7.0.1".into();
+    host["load"] = 3.0.into();
+    after.run.conditions["provenance"]["binary_digest"] = "other".into();
+    let comparison = compare((&before, None), (&after, None)).unwrap();
+    let unlike = |allowed: &[&str]| {
+        let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        let found = comparison.unlike(&allowed).into_iter();
+        found.map(|found| found.what.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(unlike(&[]), ["provenance.host.kernel"]);
+    assert_eq!(unlike(&["provenance.host.ker"]), ["provenance.host.kernel"]);
+    assert!(unlike(&["provenance.host.kernel"]).is_empty());
+    assert!(unlike(&["provenance.host"]).is_empty());
+    let text = unlike_text(comparison.unlike(&[]));
+    assert!(text.contains("-> \"7.0.1\""), "{text}");
+}
+
+#[test]
+fn several_results_stand_side_by_side() {
+    let results = reference();
+    let against = |cell| compare((&results, Some("none")), (&results, Some(cell))).unwrap();
+    let text = render_many(&[against("disk"), against("all")]);
+    let memory = text.lines().find(|line| line.contains("machine memory"));
+    let memory = memory.unwrap();
+    for part in ["276.1", "90.5", "33.0", "−242.9", "0.120", "better"] {
+        assert!(memory.contains(part), "{part} is missing: {memory}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
-use super::{CellComparison, Compared, Comparison};
+use super::{CellComparison, Compared, Comparison, Difference};
 use crate::metrics::{Metric, Unit, by_path, number};
 use crate::stats::{Finding, Interval};
 
@@ -21,11 +21,7 @@ pub fn render(comparison: &Comparison) -> String {
     });
     if !comparison.conditions.is_empty() {
         text.push_str("\nthese conditions differ, besides the results:\n");
-        for condition in &comparison.conditions {
-            let shown = |value: &serde_json::Value| cut(&value.to_string());
-            let (before, after) = (shown(&condition.before), shown(&condition.after));
-            text.push_str(&format!("  {}: {before} -> {after}\n", condition.what));
-        }
+        text.push_str(&unlike_text(comparison.conditions.iter()));
     }
     for cell in &comparison.cells {
         text.push_str(&format!("\n{} -> {}\n\n", cell.before, cell.after));
@@ -38,6 +34,19 @@ pub fn render(comparison: &Comparison) -> String {
         text.push_str(&format!("\non one side only: {cells}\n"));
     }
     text
+}
+
+/// Conditions that differ, a line each.
+pub fn unlike_text<'a>(conditions: impl IntoIterator<Item = &'a Difference>) -> String {
+    let line = |condition: &Difference| {
+        let shown = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => "not available".to_owned(),
+            value => cut(&value.to_string()),
+        };
+        let (before, after) = (shown(&condition.before), shown(&condition.after));
+        format!("  {}: {before} -> {after}\n", condition.what)
+    };
+    conditions.into_iter().map(line).collect()
 }
 
 fn cut(text: &str) -> String {
@@ -108,7 +117,7 @@ fn signed(unit: Unit, value: f64) -> String {
     format!("{sign}{}", unit.text(value))
 }
 
-fn word(figure: &Compared) -> &'static str {
+pub(super) fn word(figure: &Compared) -> &'static str {
     match (figure.change.finding, figure.better) {
         (Finding::Same, _) => "the same",
         (Finding::NoChange, _) => "no change",

@@ -1,9 +1,9 @@
-//! The tables: every figure of every cell, sweeps as grids, and cells against their baseline.
+//! The tables: every figure of every cell, and sweeps as grids.
 
 use super::text::Value;
-use crate::metrics::{Better, Metric, SHOWN, by_path};
+use crate::metrics::{Better, Metric, SHOWN, Unit, by_path, number};
 use crate::results::Results;
-use crate::stats::{Estimate, Outlier, estimate, outliers, paired};
+use crate::stats::{Estimate, Outlier, Pattern, estimate, outliers, pattern};
 use crate::summary::Cell;
 
 /// What a sweep is shown of.
@@ -13,14 +13,6 @@ const GRIDS: [&str; 5] = [
     "sharing.oracle_share",
     "workload.seconds",
     "cpu_seconds.scanner",
-];
-
-/// What is compared with the baseline: what is gained, and what it costs.
-const AGAINST: [&str; 4] = [
-    "memory.machine_used",
-    "workload.seconds",
-    "cpu_seconds.vcpu",
-    "cpu_seconds.device",
 ];
 
 /// One row of a table.
@@ -119,43 +111,51 @@ pub(super) fn grids(results: &Results) -> Vec<Grid> {
         .collect()
 }
 
-/// Cells against their baseline, and the names of what is compared.
-pub(super) fn against_baseline(results: &Results) -> (Vec<Row>, Vec<String>) {
-    let metrics: Vec<&Metric> = AGAINST.iter().filter_map(|path| by_path(path)).collect();
-    let rows = results.summary.cells.iter().filter_map(|cell| {
-        let base = results.baseline(cell)?;
-        let ratio = |metric: &&Metric| {
-            let paired = paired(&results.pairs(base, cell, metric.path));
-            Value::ratio(paired.as_ref())
-        };
-        Some(Row {
-            name: format!("{} to {}", cell.id, base.id),
-            unit: "",
-            values: metrics.iter().map(ratio).collect(),
-        })
-    });
-    let names = metrics.iter().map(|metric| metric.name.to_owned());
-    (rows.collect(), names.collect())
-}
+/// What is looked at for runs that stand apart.
+const WATCHED: [&str; 2] = ["workload.seconds", "memory.machine_used"];
 
-/// Runs whose workload time or memory stands apart, in words.
+/// Runs that stand apart, and figures that depend on when a run was made, in words.
 pub(super) fn apart(results: &Results) -> Vec<String> {
     let mut lines = Vec::new();
     for cell in &results.summary.cells {
-        for path in ["workload.seconds", "memory.machine_used"] {
-            let Some(metric) = by_path(path) else {
-                continue;
-            };
-            for Outlier { run, value, ratio } in outliers(&results.values(cell, path)) {
+        for metric in WATCHED.iter().filter_map(|path| by_path(path)) {
+            let made = results.values_as_made(cell, metric.path);
+            let all = made.len();
+            for Outlier { run, value, ratio } in outliers(&made) {
                 lines.push(format!(
-                    "{} run {run}: {} of {} {}, {ratio:.2} times the median",
+                    "{} run {run}: {} of {} {}, {ratio:.2} times the median; 1 of {all} runs",
                     cell.id,
                     metric.name,
                     metric.unit.text(value),
                     metric.unit.name(),
                 ));
             }
+            let values: Vec<f64> = made.iter().map(|(_, value)| *value).collect();
+            if let Some(pattern) = pattern(&values) {
+                let told = told(pattern, metric.unit);
+                lines.push(format!("{}: {} {told}", cell.id, metric.name));
+            }
         }
     }
     lines
+}
+
+fn told(pattern: Pattern, unit: Unit) -> String {
+    match pattern {
+        Pattern::Drift { part } => format!(
+            "drifts: {}{} % from the first run to the last",
+            if part > 0.0 { "+" } else { "" },
+            number(part * 100.0)
+        ),
+        Pattern::Step { before, ratio } => format!(
+            "steps: {} times as much after the first {before} runs",
+            number(ratio)
+        ),
+        Pattern::TwoModes { low, high } => format!(
+            "has two modes: runs lie near {} or near {} {}, none between",
+            unit.text(low),
+            unit.text(high),
+            unit.name()
+        ),
+    }
 }

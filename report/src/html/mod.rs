@@ -5,6 +5,12 @@
 //! The same results give the same bytes.
 
 mod cells;
+mod cost;
+mod drawn;
+mod expected;
+mod files;
+mod origin;
+mod published;
 mod section;
 mod text;
 mod write;

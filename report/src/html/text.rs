@@ -30,12 +30,33 @@ impl Value {
         let range = match (estimate.interval, estimate.runs) {
             (Some(_), _) if low == high => "alike".to_owned(),
             (Some(_), _) => format!("[{low}, {high}]"),
-            (None, 1) => "1 run".to_owned(),
-            (None, runs) => format!("{runs} runs: {low} to {high}"),
+            (None, 1) => "n/a (1 run)".to_owned(),
+            (None, runs) => format!("n/a ({runs} runs: {low} to {high})"),
         };
         Self {
             middle: unit.text(estimate.median),
             range,
+        }
+    }
+
+    /// A paired difference in a unit, with its sign.
+    #[must_use]
+    pub fn difference(paired: Option<&Paired>, unit: Unit) -> Self {
+        let Some(paired) = paired else {
+            return Self::none();
+        };
+        let signed = |value: f64| {
+            let sign = if value > 0.0 { "+" } else { "" };
+            format!("{sign}{}", unit.text(value))
+        };
+        Self {
+            middle: signed(paired.difference),
+            range: match paired.difference_interval {
+                Some(interval) => {
+                    format!("[{}, {}]", signed(interval.low), signed(interval.high))
+                }
+                None => repeats(paired.runs),
+            },
         }
     }
 
@@ -49,8 +70,7 @@ impl Value {
             middle: format!("{ratio:.3}"),
             range: match paired.ratio_interval {
                 Some(interval) => format!("[{:.3}, {:.3}]", interval.low, interval.high),
-                None if paired.runs == 1 => "1 repeat".to_owned(),
-                None => format!("{} repeats", paired.runs),
+                None => repeats(paired.runs),
             },
         }
     }
@@ -62,6 +82,14 @@ impl Value {
             middle: NOT_MEASURED.to_owned(),
             range: String::new(),
         }
+    }
+}
+
+/// Too few repeats for an interval.
+fn repeats(count: usize) -> String {
+    match count {
+        1 => "n/a (1 repeat)".to_owned(),
+        count => format!("n/a ({count} repeats)"),
     }
 }
 
@@ -96,8 +124,8 @@ mod tests {
     #[test]
     fn few_runs_are_said() {
         let value = |values: &[f64]| Value::new(estimate(values).as_ref(), Unit::Seconds).range;
-        assert_eq!(value(&[1.0]), "1 run");
-        assert_eq!(value(&[1.0, 2.0]), "2 runs: 1.00 to 2.00");
+        assert_eq!(value(&[1.0]), "n/a (1 run)");
+        assert_eq!(value(&[1.0, 2.0]), "n/a (2 runs: 1.00 to 2.00)");
         assert_eq!(value(&[1.0, 2.0, 3.0]), "[1.00, 3.00]");
         assert_eq!(value(&[2.0; 4]), "alike");
         assert_eq!(Value::new(None, Unit::Seconds).middle, "n/a");

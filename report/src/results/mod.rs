@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::metrics::value_in;
+use crate::metrics::value_of_run;
 use crate::samples::{MACHINE, Sample};
 use crate::stats::{Pair, pairs_of};
 use crate::summary::{Cell, SCHEMA_VERSION, Summary};
@@ -148,13 +148,24 @@ impl Results {
             let value = crate::metrics::value(&cell.figures, metric);
             return value.into_iter().map(|value| (1, value)).collect();
         }
-        let runs = self.run.runs.iter();
-        let mut values: Vec<(u32, f64)> = runs
-            .filter(|run| run.cell == cell.id && run.complete)
-            .filter_map(|run| Some((run.run, value_in(&run.figures, metric)?)))
-            .collect();
+        let mut values = self.values_as_made(cell, metric);
         values.sort_by_key(|(run, _)| *run);
         values
+    }
+
+    /// The same in the order in which the runs were made; empty without `run.json`.
+    #[must_use]
+    pub fn values_as_made(&self, cell: &Cell, metric: &str) -> Vec<(u32, f64)> {
+        let mut runs: Vec<&Run> = self.run.runs.iter().collect();
+        // Times are in UTC and of one form; runs without one keep their place.
+        runs.sort_by_key(|run| &run.started);
+        runs.into_iter()
+            .filter(|run| run.cell == cell.id && run.complete)
+            .filter_map(|run| {
+                let value = value_of_run(&run.figures, metric, Some(run.seconds));
+                Some((run.run, value?))
+            })
+            .collect()
     }
 
     /// The cell that a cell is measured against: the one without mechanisms at the same number of

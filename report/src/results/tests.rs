@@ -40,6 +40,30 @@ fn a_summary_alone_is_one_observation() {
 }
 
 #[test]
+fn samples_inside_a_run_are_not_pooled() {
+    let mut results = Results::load(&reference("quick")).unwrap();
+    let known = |results: &Results| {
+        let cell = results.cell("all").unwrap();
+        let values = results.values(cell, "memory.machine_used");
+        let values: Vec<f64> = values.into_iter().map(|(_, value)| value).collect();
+        crate::stats::estimate(&values).unwrap()
+    };
+    let three = known(&results);
+    assert_eq!((three.runs, three.interval.is_some()), (3, true));
+    // A thousand samples of each run, which all but repeat each other.
+    results.samples = (0..3000)
+        .map(|index| Sample {
+            cell: "all".into(),
+            run: index / 1000 + 1,
+            vm: MACHINE.into(),
+            private_bytes: 30 << 20,
+            ..Sample::default()
+        })
+        .collect();
+    assert_eq!(known(&results), three);
+}
+
+#[test]
 fn what_is_no_result_is_told() {
     let place = tempfile::tempdir().unwrap();
     let error = Results::load(place.path()).unwrap_err().to_string();

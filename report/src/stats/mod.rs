@@ -7,10 +7,14 @@
 
 mod bootstrap;
 mod change;
+mod order;
 mod outliers;
+mod random;
+mod student;
 
 pub use bootstrap::{interval, interval_of_two};
 pub use change::{Change, Finding, between, within};
+pub use order::{Pattern, pattern};
 pub use outliers::{Outlier, outliers};
 
 use serde::Serialize;
@@ -51,6 +55,12 @@ pub struct Estimate {
     pub interval: Option<Interval>,
     /// Smallest and largest value.
     pub range: Interval,
+    /// Their mean; `None` for fewer than [`LEAST_RUNS`].
+    pub mean: Option<f64>,
+    /// 95 % interval of the mean by Student's t, which supposes values spread as a bell.
+    pub mean_interval: Option<Interval>,
+    /// Median of the distances from the median; `None` for fewer than [`LEAST_RUNS`].
+    pub deviation: Option<f64>,
 }
 
 /// Summarises the values of several runs; `None` for no values, or for values that are no numbers.
@@ -61,9 +71,12 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     }
     let sorted = sorted(values);
     let enough = sorted.len() >= LEAST_RUNS;
+    let middle = quantile(&sorted, 0.5);
+    let distances: Vec<f64> = sorted.iter().map(|value| (value - middle).abs()).collect();
+    let mean = mean(&sorted).filter(|_| enough);
     Some(Estimate {
         runs: sorted.len(),
-        median: quantile(&sorted, 0.5),
+        median: middle,
         middle_half: enough.then(|| Interval {
             low: quantile(&sorted, 0.25),
             high: quantile(&sorted, 0.75),
@@ -73,7 +86,27 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
             low: sorted[0],
             high: sorted[sorted.len() - 1],
         },
+        mean: mean.map(|(mean, _)| mean),
+        mean_interval: mean.map(|(mean, reach)| Interval {
+            low: mean - reach,
+            high: mean + reach,
+        }),
+        deviation: enough.then(|| median(&distances)),
     })
+}
+
+/// The mean, and how far the truth may lie from it; `None` for fewer than two values.
+#[allow(clippy::cast_precision_loss, reason = "a number of runs")]
+fn mean(values: &[f64]) -> Option<(f64, f64)> {
+    let degrees = u32::try_from(values.len().checked_sub(1)?).ok()?;
+    if degrees == 0 {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let error = (squares / f64::from(degrees) / count).sqrt();
+    Some((mean, student::within(LEVEL, degrees) * error))
 }
 
 /// The median; NaN for no values.
@@ -193,10 +226,42 @@ mod tests {
     }
 
     #[test]
+    fn means_and_their_intervals_are_those_of_another_program() {
+        // Python's `statistics` (exact fractions) with the quantile of a t that was integrated there.
+        let known: [(&[f64], [f64; 4]); 2] = [
+            (
+                &[12.1, 11.8, 12.6, 11.9, 13.0],
+                [12.28, 11.650_536_357_285_12, 12.909_463_642_714_88, 0.3],
+            ),
+            (
+                &[
+                    276.14, 275.98, 276.31, 276.02, 276.77, 275.89, 276.20, 279.95, 276.11, 276.05,
+                ],
+                [276.542, 275.667_788_201_017_2, 277.416_211_798_982_8, 0.125],
+            ),
+        ];
+        for (values, known) in known {
+            let found = estimate(values).unwrap();
+            let interval = found.mean_interval.unwrap();
+            let found = [
+                found.mean.unwrap(),
+                interval.low,
+                interval.high,
+                found.deviation.unwrap(),
+            ];
+            for (found, known) in found.iter().zip(known) {
+                assert!((found - known).abs() < 1e-9, "{found} is not {known}");
+            }
+        }
+    }
+
+    #[test]
     fn one_or_two_runs_have_no_interval() {
         for values in [&[7.0][..], &[7.0, 9.0]] {
             let few = estimate(values).unwrap();
             assert_eq!((few.interval, few.middle_half), (None, None));
+            assert_eq!((few.mean, few.mean_interval), (None, None));
+            assert_eq!(few.deviation, None);
             assert_eq!(few.range.low, 7.0);
         }
         assert_eq!(estimate(&[]), None);

@@ -71,5 +71,8 @@ mod tests {
         ];
         assert!(outliers(&values).is_empty());
         assert!(outliers(&[(1, 1.0), (2, 1.0), (3, 9.0)]).is_empty());
+        // One of 5000 that is 0.1 % off.
+        let many = (1..=5000_u32).map(|run| (run, if run == 77 { 1001.0 } else { 1000.0 }));
+        assert!(outliers(&many.collect::<Vec<_>>()).is_empty());
     }
 }

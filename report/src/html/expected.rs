@@ -1,0 +1,131 @@
+//! What the experiment file expects, and what was found.
+
+use super::cells::known;
+use super::text::{Judged, NOT_MEASURED, Value};
+use crate::metrics::{Unit, by_path, number};
+use crate::results::{Expectation, Results};
+use crate::stats::estimate;
+use crate::summary::{Cell, Outcome};
+
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) claim: String,
+    pub(super) cell: String,
+    pub(super) verdict: Judged,
+    pub(super) found: Value,
+    pub(super) bound: String,
+    pub(super) published: String,
+    pub(super) metric: String,
+}
+
+/// Each expectation once for every way in which it came out.
+pub(super) fn expectations(results: &Results) -> Vec<Expected> {
+    let mut groups: Vec<(&Outcome, Vec<&Cell>)> = Vec::new();
+    for cell in &results.summary.cells {
+        for outcome in &cell.expect {
+            let alike = |group: &&mut (&Outcome, Vec<&Cell>)| {
+                group.0.id == outcome.id && group.0.verdict == outcome.verdict
+            };
+            match groups.iter_mut().find(alike) {
+                Some((_, cells)) => cells.push(cell),
+                None => groups.push((outcome, vec![cell])),
+            }
+        }
+    }
+    let rows = groups.iter();
+    rows.map(|(outcome, cells)| expected(results, outcome, cells))
+        .collect()
+}
+
+fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
+    let all = &results.run.experiment.expect;
+    let declared = all.iter().find(|expectation| expectation.id == outcome.id);
+    let expectation = declared.cloned().unwrap_or_default();
+    let path = &expectation.metric;
+    let unit = by_path(path).map_or(Unit::Count, |metric| metric.unit);
+    let found = match cells {
+        [cell] => {
+            let known = known(results, cell, path).or_else(|| estimate(&[outcome.value?]));
+            Value::new(known.as_ref(), unit)
+        }
+        // Different cells are no repeats: their medians have a range, not an interval.
+        cells => over_cells(&outcomes(cells, &outcome.id), unit),
+    };
+    let everywhere = cells.len() > 1 && cells.len() == results.summary.cells.len();
+    Expected {
+        claim: claim(&expectation, &outcome.id),
+        cell: if everywhere {
+            format!("all {}", cells.len())
+        } else {
+            let ids = cells.iter().map(|cell| cell.id.as_str());
+            ids.collect::<Vec<_>>().join(", ")
+        },
+        verdict: outcome.verdict.into(),
+        found: with_unit(found, unit),
+        bound: bound(&expectation, unit),
+        published: outcome.published.map_or_else(String::new, |value| {
+            format!("{} {}", unit.text(value), unit.name())
+        }),
+        metric: path.clone(),
+    }
+}
+
+fn outcomes(cells: &[&Cell], id: &str) -> Vec<f64> {
+    let outcomes = cells.iter().flat_map(|cell| &cell.expect);
+    let own = outcomes.filter(|outcome| outcome.id == id);
+    own.filter_map(|outcome| outcome.value).collect()
+}
+
+fn over_cells(values: &[f64], unit: Unit) -> Value {
+    let Some(range) = estimate(values).map(|known| known.range) else {
+        return Value::none();
+    };
+    let (low, high) = (unit.text(range.low), unit.text(range.high));
+    Value {
+        middle: if low == high {
+            low
+        } else {
+            format!("{low} to {high}")
+        },
+        range: "over cells".to_owned(),
+    }
+}
+
+fn claim(expectation: &Expectation, id: &str) -> String {
+    let claim = expectation.claim.as_deref().unwrap_or(id);
+    match &expectation.source {
+        Some(source) => format!("{claim} ({source})"),
+        None => claim.to_owned(),
+    }
+}
+
+fn bound(expectation: &Expectation, unit: Unit) -> String {
+    let amount = |value: f64| {
+        let text = format!("{}\u{a0}{}", unit.text(value), unit.name());
+        text.trim_end().to_owned()
+    };
+    let Some(bounds) = expectation.bound.as_object() else {
+        return String::new();
+    };
+    let words = bounds.iter().map(|(kind, value)| {
+        let kind = kind.replace('-', " ");
+        match (value.as_f64(), value["part"].as_f64(), value["of"].as_f64()) {
+            (Some(value), ..) => format!("{kind} {}", amount(value)),
+            (_, Some(part), Some(of)) => {
+                format!("{kind} {} % of {}", number(part * 100.0), amount(of))
+            }
+            _ => format!("{kind} {value}"),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn with_unit(value: Value, unit: Unit) -> Value {
+    if value.middle == NOT_MEASURED || unit.name().is_empty() {
+        return value;
+    }
+    Value {
+        middle: format!("{} {}", value.middle, unit.name()),
+        range: value.range,
+    }
+}
