@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mirrorball_experiments::exit;
-use mirrorball_report::package::{PackageError, collect, write};
+use mirrorball_report::anonymous::Names;
+use mirrorball_report::package::{PackageError, collect, collect_anonymous, write};
 
 /// Options of `mirrorball package`.
 #[derive(clap::Args, Debug)]
@@ -14,6 +15,9 @@ pub(crate) struct PackageOptions {
     /// The archive; the folder's name with .tar.gz, in the current folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Leave out names of host and user, paths, addresses and the commit
+    #[arg(long)]
+    anonymous: bool,
 }
 
 /// Makes the package and says where it is; the exit code.
@@ -21,7 +25,12 @@ pub(crate) fn package(options: &PackageOptions, json: bool) -> anyhow::Result<u8
     let name = name_of(&options.folder);
     let file = PathBuf::from(format!("{name}.tar.gz"));
     let file = options.output.as_ref().unwrap_or(&file);
-    let entries = match collect(&options.folder) {
+    let entries = if options.anonymous {
+        collect_anonymous(&options.folder, &Names::here(&options.folder))
+    } else {
+        collect(&options.folder)
+    };
+    let entries = match entries {
         Ok(entries) => entries,
         Err(PackageError::Results(error)) => {
             eprintln!("mirrorball: {error}");

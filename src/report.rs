@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use mirrorball_experiments::exit;
+use mirrorball_report::anonymous::Names;
 use mirrorball_report::html;
+use mirrorball_report::package::without_names;
 use mirrorball_report::results::Results;
 
 /// Options of `mirrorball report`.
@@ -15,12 +17,27 @@ pub(crate) struct ReportOptions {
     /// Folder for report.html and figures/; the results folder itself, or report/ for several
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Leave out names of host and user, paths, addresses and the commit
+    #[arg(long)]
+    anonymous: bool,
 }
 
 /// Makes the report and says where it is; the exit code.
 pub(crate) fn report(options: &ReportOptions, json: bool) -> anyhow::Result<u8> {
     let mut all = Vec::new();
+    // Results without names live as long as they are read.
+    let mut unnamed = Vec::new();
     for folder in &options.folders {
+        let folder = if options.anonymous {
+            let place = tempfile::tempdir()?;
+            without_names(folder, &Names::here(folder), place.path())?;
+            unnamed.push(place);
+            unnamed
+                .last()
+                .map_or(folder.as_path(), |place| place.path())
+        } else {
+            folder
+        };
         match Results::load(folder) {
             Ok(results) => all.push(results),
             Err(error) => {
@@ -35,7 +52,11 @@ pub(crate) fn report(options: &ReportOptions, json: bool) -> anyhow::Result<u8> 
         (None, [one]) => one,
         (None, _) => several,
     };
-    let written = html::write(&all, output)?;
+    let written = if options.anonymous {
+        html::write_beside(&all, output)?
+    } else {
+        html::write(&all, output)?
+    };
     if json {
         crate::print(&format!("{}\n", serde_json::to_string_pretty(&written)?))?;
     } else {

@@ -50,12 +50,13 @@ fn a_comparison_says_what_changed_and_ends_with_it() {
     let worse = ["compare", &all, &none, "--fail-on-regression", "5"];
     assert_eq!(code(&mirrorball(place.path(), &worse)), 7);
     // Three runs each: what is not far apart can't be told.
+    let content = format!("{QUICK}:content");
     let perhaps = [
         "compare",
-        &none,
+        &content,
         &all,
         "--fail-on-regression",
-        "1",
+        "10",
         "--strict",
     ];
     assert_eq!(code(&mirrorball(place.path(), &perhaps)), 8);
@@ -97,6 +98,10 @@ fn a_package_is_sound_until_it_is_touched() {
     let output = mirrorball(place.path(), &["package", QUICK]);
     assert_eq!(code(&output), 0, "{output:?}");
     let output = mirrorball(place.path(), &["verify", "quick.tar.gz"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let unnamed = ["package", "--anonymous", QUICK, "-o", "unnamed.tar.gz"];
+    assert_eq!(code(&mirrorball(place.path(), &unnamed)), 0);
+    let output = mirrorball(place.path(), &["verify", "unnamed.tar.gz"]);
     assert_eq!(code(&output), 0, "{output:?}");
     let file = place.path().join("quick.tar.gz");
     let mut bytes = fs::read(&file).unwrap();

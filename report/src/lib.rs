@@ -5,6 +5,7 @@
 //! its `summary` and `samples` to write, and its figures and table at the end of a run, so that a
 //! figure is drawn in one place only.
 
+pub mod anonymous;
 pub mod compare;
 pub mod derived;
 pub mod figure;

@@ -23,7 +23,7 @@ fn page_of(names: &[&str]) -> (tempfile::TempDir, String) {
     let html = fs::read_to_string(&written.page).unwrap();
     assert_eq!(written.bytes, html.len() as u64);
     for figure in &written.figures {
-        for ending in ["svg", "png", "csv"] {
+        for ending in ["svg", "png", "csv", "tex"] {
             let file = format!("{}.{ending}", figure.display());
             assert!(fs::metadata(&file).unwrap().len() > 0, "{file}");
         }
@@ -48,6 +48,21 @@ fn the_page_needs_nothing_but_itself() {
         assert!(!rest.contains(outside), "{outside}");
     }
     assert!(html.contains("Content-Security-Policy"));
+    assert!(html.contains("default-src 'none'"));
+    for attribute in [
+        " src=\"",
+        " href=\"",
+        " srcset=\"",
+        " action=\"",
+        " data=\"",
+    ] {
+        for place in html.split(attribute).skip(1) {
+            let place = place.split('"').next().unwrap();
+            let scheme = place.split(['/', '#', '?']).next().unwrap().contains(':');
+            assert!(!scheme || place == "data:,", "{attribute}{place}");
+            assert!(!place.starts_with('/'), "{attribute}{place}");
+        }
+    }
     assert!(html.len() < 2 << 20);
 }
 
@@ -78,6 +93,23 @@ fn the_same_results_make_the_same_bytes() {
     assert_eq!(links(&html), links(&again));
     let svg = |place: &tempfile::TempDir| fs::read(place.path().join("figures/costs.svg")).unwrap();
     assert_eq!(svg(&first), svg(&second));
+}
+
+#[test]
+fn tables_and_distributions_lie_beside_the_page() {
+    let (place, html) = page_of(&["quick"]);
+    for name in ["runs.csv", "cells.csv", "cells.md", "cells.tex"] {
+        assert!(place.path().join("tables").join(name).exists(), "{name}");
+        assert!(html.contains(&format!("href=\"tables/{name}\"")), "{name}");
+    }
+    let figures = fs::read_dir(place.path().join("figures")).unwrap();
+    for file in figures.map(|file| file.unwrap().path()) {
+        if file.extension().is_some_and(|ending| ending == "csv") {
+            let rows = csv::ReaderBuilder::new().from_path(&file).unwrap();
+            let columns = rows.into_records().map(|row| row.unwrap().len());
+            assert!(columns.max().unwrap() > 1, "{}", file.display());
+        }
+    }
 }
 
 #[test]

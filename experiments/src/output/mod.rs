@@ -1,6 +1,7 @@
 //! Results as they are written. Nothing here measures. What the files hold, and what is made of
 //! them, is in `mirrorball-report`, which reads them back without KVM.
 
+pub mod environment;
 pub mod folder;
 pub mod histogram;
 pub mod provenance;

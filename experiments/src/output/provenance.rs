@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use super::environment::{Environment, environment};
+
 /// What a result was made with.
 #[derive(Clone, Debug, Serialize)]
 pub struct Provenance {
@@ -22,6 +24,8 @@ pub struct Provenance {
     pub command_line: Vec<String>,
     /// The host.
     pub host: Host,
+    /// What else of host and build may change a result.
+    pub environment: Environment,
 }
 
 /// A commit.
@@ -111,6 +115,7 @@ pub fn collect(kvm: &str) -> Provenance {
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect(),
         host: host(kvm),
+        environment: environment(),
     }
 }
 

@@ -7,13 +7,17 @@ use serde_json::Value;
 use crate::results::Results;
 
 /// Parts of `run.json` that can change results.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     "/experiment",
     "/images",
     "/provenance/host",
+    "/provenance/environment",
     "/provenance/profile",
     "/provenance/binary_digest",
 ];
+
+/// The part that early results have not.
+const LATER: &str = "/provenance/environment";
 
 /// What changes nothing: words for people, places, and what is different at every start.
 const IDLE: [&str; 10] = [
@@ -47,6 +51,10 @@ pub fn conditions(before: &Results, after: &Results) -> Vec<Difference> {
     let trees = (&before.run.conditions, &after.run.conditions);
     for part in PARTS {
         let of = |tree: &Value| tree.pointer(part).cloned().unwrap_or(Value::Null);
+        // Results of a version that did not look at all are no different for it.
+        if [trees.0, trees.1].iter().any(|tree| of(tree).is_null()) && part == LATER {
+            continue;
+        }
         walk(
             &part[1..].replace('/', "."),
             &of(trees.0),

@@ -20,7 +20,13 @@ use crate::stats::{Change, Finding, between, within};
 use crate::summary::Cell;
 
 /// What may differ between two sessions.
-const MEANT: [&str; 2] = ["provenance.binary_digest", "experiment.repeat.runs"];
+const MEANT: [&str; 5] = [
+    "provenance.binary_digest",
+    "provenance.environment.features",
+    "provenance.environment.lock_digest",
+    "provenance.environment.rustc",
+    "experiment.repeat.runs",
+];
 
 /// What to compare: a results folder, and one of its cells or all.
 #[derive(Clone, Debug, PartialEq, Eq)]

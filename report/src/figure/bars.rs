@@ -3,6 +3,7 @@
 use kuva::plot::BarPlot;
 use kuva::render::plots::Plot;
 
+use super::tex::{Chart, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
 use crate::metrics::{Unit, by_path, value};
 use crate::results::Results;
@@ -124,6 +125,7 @@ fn bars(results: &Results, parts: &[Part], words: &Words) -> Option<Figure> {
         }],
         file: drawn(file),
         data: data(&cells, &parts),
+        tex: pgfplots(&[chart(&cells, &parts, words)]),
     })
 }
 
@@ -136,6 +138,26 @@ fn plots(cells: &[&Cell], parts: &[&Part]) -> Vec<Plot> {
     }
     let labels = parts.iter().map(|part| part.label).collect();
     vec![Plot::Bar(bars.with_legend(labels))]
+}
+
+fn chart(cells: &[&Cell], parts: &[&Part], words: &Words) -> Chart {
+    let series = parts.iter().map(|part| Series {
+        label: part.label.to_owned(),
+        color: part.color,
+        dashed: false,
+        points: cells
+            .iter()
+            .enumerate()
+            .map(|(place, cell)| (scaled(cell, part), count(place)).into())
+            .collect(),
+    });
+    Chart {
+        title: words.title.to_owned(),
+        x: words.axis,
+        y: "",
+        shape: Shape::Bars(cells.iter().map(|cell| cell.id.clone()).collect()),
+        series: series.collect(),
+    }
 }
 
 fn scaled(cell: &Cell, part: &Part) -> f64 {

@@ -9,6 +9,7 @@ use kuva::plot::LinePlot;
 use kuva::render::layout::TickFormat;
 use kuva::render::plots::Plot;
 
+use super::tex::{Chart, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
 use crate::results::{Results, tags};
 
@@ -95,6 +96,7 @@ fn figure(
         }],
         file: drawn(file),
         data: data(&lines),
+        tex: pgfplots(&[chart(title, &lines)]),
         id: id.clone(),
     })
 }
@@ -157,6 +159,23 @@ fn plots(lines: &[Line]) -> Vec<Plot> {
         })
     };
     lines.iter().enumerate().map(line).collect()
+}
+
+fn chart(title: String, lines: &[Line]) -> Chart {
+    let series = lines.iter().enumerate();
+    let series = series.map(|(index, (cell, points))| Series {
+        label: cell.clone(),
+        color: color(index),
+        dashed: dashed(index),
+        points: points.iter().copied().map(Into::into).collect(),
+    });
+    Chart {
+        title,
+        x: "percentile (%)",
+        y: "latency (µs)",
+        shape: Shape::Tail,
+        series: series.collect(),
+    }
 }
 
 fn data(lines: &[Line]) -> String {

@@ -4,11 +4,12 @@
 //! is as high as what guests touched. Guest-physical memory would dwarf it where guests leave most
 //! of theirs untouched, so that figure stands in the subtitle.
 
-use kuva::plot::StackedAreaPlot;
+use kuva::plot::{LinePlot, StackedAreaPlot};
 use kuva::prelude::ReferenceLine;
 use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
+use super::tex::{Chart, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, Panel, draw, row};
 use crate::results::Results;
 use crate::samples::{MACHINE, Sample};
@@ -65,6 +66,10 @@ const LAYERS: [Layer; 7] = [
     },
 ];
 
+/// What over-commitment risks: every shared page may be written, and all may be at once.
+const RISK: &str = "needed if all shares broke";
+const RISK_COLOR: &str = "#000000";
+
 /// What the axes can't say: the memory the guests were given, and where the numbers are.
 fn subtitle(samples: &[&Sample]) -> String {
     format!("{}; source: samples.csv", given(samples))
@@ -75,6 +80,14 @@ fn given(samples: &[&Sample]) -> String {
     let given = bytes(most(|sample| sample.guest_physical_bytes));
     let touched = bytes(most(|sample| sample.touched_bytes));
     format!("guests have {given} of guest-physical memory and touch {touched} at most")
+}
+
+/// The memory that guests may use, in words: above it, a break of all shares ends in swapping.
+fn budget(results: &Results) -> String {
+    let budget = results.run.conditions["experiment"]["machine"]["memory"].as_u64();
+    budget.map_or_else(String::new, |budget| {
+        format!(" The experiment gives them {}.", bytes(Some(budget)))
+    })
 }
 
 /// The machine's samples of the first run of each cell: further ones would only crowd the figure.
@@ -111,7 +124,28 @@ fn stack(samples: &[&Sample], layers: &[&Layer], from: f64) -> Vec<Plot> {
             .with_color(layer.color)
             .with_legend(layer.label);
     }
-    vec![Plot::StackedArea(stack)]
+    let mut plots = vec![Plot::StackedArea(stack)];
+    if saves(samples) {
+        let edge = samples
+            .iter()
+            .map(|sample| (sample.time_seconds - from, height(sample)));
+        let line = LinePlot::new()
+            .with_data(edge.collect::<Vec<_>>())
+            .with_color(RISK_COLOR)
+            .with_dashed()
+            .with_legend(RISK);
+        plots.push(Plot::Line(line));
+    }
+    plots
+}
+
+/// Whether anything is saved that a write could take back.
+fn saves(samples: &[&Sample]) -> bool {
+    let saved = LAYERS
+        .iter()
+        .filter(|layer| layer.label.starts_with("saved"));
+    let mut values = saved.flat_map(|layer| samples.iter().map(|sample| (layer.value)(sample)));
+    values.any(|value| value > 0)
 }
 
 /// The figure as SVG; `None` without samples.
@@ -159,7 +193,7 @@ pub fn memory(results: &Results) -> Option<Figure> {
         .iter()
         .map(|sample| height(sample))
         .fold(0.0, f64::max);
-    let mut panels = Vec::new();
+    let (mut panels, mut charts) = (Vec::new(), Vec::new());
     for cell in &results.summary.cells {
         let own: Vec<&Sample> = machine
             .iter()
@@ -184,6 +218,7 @@ pub fn memory(results: &Results) -> Option<Figure> {
                 .with_ticks(5)
                 .with_y_axis_max(highest * 1.05)
         });
+        charts.push(chart(&cell.id, &kept, &layers));
         panels.push(Panel {
             name: cell.id.clone(),
             svg,
@@ -194,20 +229,48 @@ pub fn memory(results: &Results) -> Option<Figure> {
         color: layer.color,
         mark: Mark::Area,
     };
+    let risk = saves(&machine).then(|| Key {
+        label: RISK.to_owned(),
+        color: RISK_COLOR,
+        mark: Mark::Dashed,
+    });
     Some(Figure {
         id: "memory".into(),
         title: title.into(),
         caption: format!(
             "First run of each cell; {}. The stack is as high as what guests touched: below, what \
-             they use of the machine's memory; above, what each mechanism saves.",
-            given(&machine)
+             they use of the machine's memory; above, what each mechanism saves. The dashed line is \
+             what they would need if every shared page were written now.{}",
+            given(&machine),
+            budget(results)
         ),
         source: "samples.csv".into(),
-        keys: layers.iter().map(key).collect(),
+        keys: layers.iter().map(key).chain(risk).collect(),
         panels,
         file,
         data: data(&machine, &layers),
+        tex: pgfplots(&charts),
     })
+}
+
+fn chart(cell: &str, samples: &[&Sample], layers: &[&Layer]) -> Chart {
+    let from = samples.first().map_or(0.0, |sample| sample.time_seconds);
+    let series = layers.iter().map(|layer| Series {
+        label: layer.label.to_owned(),
+        color: layer.color,
+        dashed: false,
+        points: samples
+            .iter()
+            .map(|sample| (sample.time_seconds - from, mib((layer.value)(sample))).into())
+            .collect(),
+    });
+    Chart {
+        title: cell.to_owned(),
+        x: "time (s)",
+        y: "memory (MiB)",
+        shape: Shape::Areas,
+        series: series.collect(),
+    }
 }
 
 fn data(samples: &[&Sample], layers: &[&Layer]) -> String {
@@ -270,6 +333,16 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text}");
         }
+        assert!(
+            svg.contains("needed if all shares broke"),
+            "no risk is shown"
+        );
+        let nothing = &samples()[..10];
+        let nothing = memory_svg("quick", nothing).unwrap();
+        assert!(
+            !nothing.contains("if all shares broke"),
+            "nothing is at risk"
+        );
         assert!(
             !svg.contains("saved by KSM"),
             "a layer without a value is shown"

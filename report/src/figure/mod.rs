@@ -11,6 +11,7 @@ mod published;
 mod ratios;
 mod savings;
 mod svg;
+mod tex;
 
 pub use bars::{costs, mechanisms};
 pub use latency::latencies;
@@ -19,6 +20,7 @@ pub use published::{Published, Residual, published, residuals, sweep_svg};
 pub use ratios::ratios;
 pub use savings::savings;
 pub use svg::png;
+pub(crate) use tex::escape as latex;
 
 use kuva::backend::svg::SvgBackend;
 use kuva::plot::LegendPosition;
@@ -61,6 +63,8 @@ pub struct Figure {
     pub file: String,
     /// The values that are drawn, as CSV.
     pub data: String,
+    /// The figure as LaTeX, for pgfplots.
+    pub tex: String,
 }
 
 /// One drawing of a figure.

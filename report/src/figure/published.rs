@@ -2,12 +2,14 @@
 //! with the published values beside ours where the experiment has them; also `sweep.svg` of a
 //! results folder.
 
-use kuva::plot::LinePlot;
+use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
 use serde::{Deserialize, Serialize};
 
+use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
+use crate::metrics::number;
 use crate::results::Results;
 use crate::summary::{Cell, Figures};
 
@@ -25,6 +27,9 @@ pub struct Published {
     pub reclaimed: Vec<f64>,
     /// Pages of zeros.
     pub zero: Vec<f64>,
+    /// How far off the values may be that were read off a graph, in percent of the memory in use;
+    /// `None` for values that were printed.
+    pub reading_error: Option<f64>,
 }
 
 /// One line of the figure.
@@ -99,9 +104,14 @@ fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> Stri
         ));
         let theirs = theirs(published, curve);
         if !theirs.is_empty() {
-            let line = LinePlot::new().with_data(theirs).with_color(curve.color);
+            let error = published.and_then(|published| published.reading_error);
+            let arms = vec![error.map_or((0.0, 0.0), |error| (error, error)); theirs.len()];
+            let line = LinePlot::new().with_data(theirs.clone());
+            let line = line.with_color(curve.color).with_y_err_asymmetric(arms);
             let label = format!("{}, published", curve.label);
             plots.push(Plot::Line(line.with_dashed().with_legend(label)));
+            let marks = ScatterPlot::new().with_data(theirs);
+            plots.push(Plot::Scatter(marks.with_color(curve.color)));
         }
     }
     draw(form, plots, |layout| {
@@ -157,9 +167,11 @@ pub fn published(results: &Results) -> Option<Figure> {
     Some(Figure {
         id: "published".into(),
         title: title.into(),
-        caption: "Percent of the memory in use that is shared, saved, and zero pages, against the \
-                  number of guests; medians of the runs."
-            .into(),
+        caption: format!(
+            "Percent of the memory in use that is shared, saved, and zero pages, against the \
+             number of guests; medians of the runs. {}",
+            read_off(published)
+        ),
         source: format!("here: summary.json; published: {}", published.source),
         keys,
         panels: vec![Panel {
@@ -167,8 +179,48 @@ pub fn published(results: &Results) -> Option<Figure> {
             svg,
         }],
         file: sweep_svg(title, &results.summary.cells, Some(published))?,
-        data: data(&residuals(results)),
+        data: data(&residuals(results), published.reading_error),
+        tex: pgfplots(&[chart(title, &cells, published)]),
     })
+}
+
+/// How sure the published values are.
+fn read_off(published: &Published) -> String {
+    match published.reading_error {
+        Some(error) => format!(
+            "Dots with arms: published, read off the graph to ±{} percentage points.",
+            number(error)
+        ),
+        None => "Dots: published.".to_owned(),
+    }
+}
+
+fn chart(title: &str, cells: &[&Cell], published: &Published) -> Chart {
+    let mut series = Vec::new();
+    for curve in &CURVES {
+        series.push(Series {
+            label: format!("{}, here", curve.label),
+            color: curve.color,
+            dashed: false,
+            points: ours(cells, curve).into_iter().map(Into::into).collect(),
+        });
+        let error = published.reading_error.map(|error| (error, error));
+        let theirs = theirs(Some(published), curve).into_iter();
+        series.push(Series {
+            label: format!("{}, published", curve.label),
+            color: curve.color,
+            dashed: true,
+            points: theirs.map(|(x, y)| Point { x, y, arms: error }).collect(),
+        });
+    }
+    series.retain(|series| !series.points.is_empty());
+    Chart {
+        title: title.to_owned(),
+        x: "guests",
+        y: "part of the memory in use (%)",
+        shape: Shape::Lines,
+        series,
+    }
 }
 
 /// A published value with ours.
@@ -208,9 +260,16 @@ pub fn residuals(results: &Results) -> Vec<Residual> {
     residuals
 }
 
-fn data(residuals: &[Residual]) -> String {
-    let head = ["what", "guests", "here (%)", "published (%)"].map(str::to_owned);
-    let mut text = row(&head);
+fn data(residuals: &[Residual], error: Option<f64>) -> String {
+    let head = [
+        "what",
+        "guests",
+        "here (%)",
+        "published (%)",
+        "reading error (%)",
+        "residual (%)",
+    ];
+    let mut text = row(&head.map(str::to_owned));
     for point in residuals {
         text.push_str(&row(&[
             point.what.to_owned(),
@@ -219,6 +278,10 @@ fn data(residuals: &[Residual]) -> String {
                 .here
                 .map_or_else(String::new, |here| format!("{here:.2}")),
             format!("{:.2}", point.published),
+            error.map_or_else(String::new, |error| error.to_string()),
+            point
+                .here
+                .map_or_else(String::new, |here| format!("{:.2}", here - point.published)),
         ]));
     }
     text
@@ -267,6 +330,7 @@ mod tests {
             shared: vec![16.9, 61.1],
             reclaimed: vec![12.6, 36.4],
             zero: Vec::new(),
+            reading_error: Some(0.5),
         };
         let svg = sweep_svg("n guests", &[cell(1), cell(2)], Some(&published)).unwrap();
         for text in [
@@ -279,6 +343,13 @@ mod tests {
             assert!(svg.contains(text), "{text}");
         }
         assert!(!svg.contains("zero, published"));
+        // After a wanted change: MIRRORBALL_BLESS=1, and look at the drawing.
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/published.svg");
+        if std::env::var_os("MIRRORBALL_BLESS").is_some() {
+            std::fs::write(golden, &svg).unwrap();
+        }
+        let golden = std::fs::read_to_string(golden).unwrap();
+        assert!(svg == golden, "the figure is another:\n{svg}");
         assert!(sweep_svg("one point", &[cell(1)], None).is_none());
     }
 }

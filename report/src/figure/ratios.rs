@@ -3,9 +3,10 @@
 use kuva::plot::ForestPlot;
 use kuva::render::plots::Plot;
 
+use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
 use crate::results::Results;
-use crate::stats::{Paired, paired};
+use crate::stats::{Pair, Paired, median, paired};
 
 const TITLE: &str = "Workload time against the baseline of the same repeat";
 
@@ -53,6 +54,7 @@ pub fn ratios(results: &Results) -> Option<Figure> {
         }],
         file: drawn(file),
         data: data(&rows),
+        tex: pgfplots(&[chart(&rows)]),
     })
 }
 
@@ -60,6 +62,8 @@ const COLOR: &str = "#0072B2";
 
 struct Row {
     cell: String,
+    /// Median of the cell's times and of the baseline's: a ratio says nothing of sizes.
+    seconds: (f64, f64),
     ratio: f64,
     paired: Paired,
 }
@@ -69,9 +73,13 @@ fn rows(results: &Results) -> Vec<Row> {
     cells
         .filter_map(|cell| {
             let base = results.baseline(cell)?;
-            let paired = paired(&results.pairs(base, cell, "workload.seconds"))?;
+            let pairs = results.pairs(base, cell, "workload.seconds");
+            let paired = paired(&pairs)?;
+            let middle =
+                |value: fn(&Pair) -> f64| median(&pairs.iter().map(value).collect::<Vec<_>>());
             Some(Row {
                 cell: cell.id.clone(),
+                seconds: (middle(|pair| pair.value), middle(|pair| pair.base)),
                 ratio: paired.ratio?,
                 paired,
             })
@@ -93,14 +101,51 @@ fn plot(rows: &[Row]) -> ForestPlot {
     plot
 }
 
+fn chart(rows: &[Row]) -> Chart {
+    let points = rows.iter().enumerate().map(|(place, row)| {
+        let interval = row.paired.ratio_interval;
+        #[allow(clippy::cast_precision_loss, reason = "a place in a figure")]
+        let x = place as f64;
+        Point {
+            x,
+            y: row.ratio,
+            arms: interval.map(|ends| (row.ratio - ends.low, ends.high - row.ratio)),
+        }
+    });
+    let points = points.collect();
+    Chart {
+        title: TITLE.to_owned(),
+        x: "",
+        y: "time of the cell / time of its baseline (ratio)",
+        shape: Shape::Marks(rows.iter().map(|row| row.cell.clone()).collect()),
+        series: vec![Series {
+            label: "median ratio and 95 % interval".to_owned(),
+            color: COLOR,
+            dashed: false,
+            points,
+        }],
+    }
+}
+
 fn data(rows: &[Row]) -> String {
-    let mut text = row(&["cell", "repeats", "ratio", "low", "high"].map(str::to_owned));
+    let mut text = row(&[
+        "cell",
+        "repeats",
+        "time (s)",
+        "baseline (s)",
+        "ratio",
+        "low",
+        "high",
+    ]
+    .map(str::to_owned));
     for line in rows {
         let end = |end: Option<f64>| end.map_or_else(String::new, |end| format!("{end:.4}"));
         let interval = line.paired.ratio_interval;
         text.push_str(&row(&[
             line.cell.clone(),
             line.paired.runs.to_string(),
+            format!("{:.4}", line.seconds.0),
+            format!("{:.4}", line.seconds.1),
             format!("{:.4}", line.ratio),
             end(interval.map(|interval| interval.low)),
             end(interval.map(|interval| interval.high)),

@@ -3,6 +3,7 @@
 use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
+use super::tex::{self, Chart, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
 use crate::results::{Results, Set};
 use crate::stats::{Estimate, estimate, pairs_of};
@@ -66,6 +67,7 @@ pub fn savings(results: &Results) -> Option<Figure> {
         }],
         file: drawn(file),
         data: data(&lines),
+        tex: pgfplots(&[chart(&lines)]),
     })
 }
 
@@ -111,6 +113,31 @@ fn plots(lines: &[(&Set<'_>, Vec<Point>)]) -> Vec<Plot> {
         plots.push(Plot::Scatter(marks));
     }
     plots
+}
+
+fn chart(lines: &[(&Set<'_>, Vec<Point>)]) -> Chart {
+    let point = |point: &Point| tex::Point {
+        x: point.guests,
+        y: point.saved.median,
+        arms: point.saved.interval.map(|ends| {
+            let middle = point.saved.median;
+            (middle - ends.low, ends.high - middle)
+        }),
+    };
+    let series = lines.iter().enumerate();
+    let series = series.map(|(index, (set, points))| Series {
+        label: set.name.clone(),
+        color: color(index),
+        dashed: false,
+        points: points.iter().map(point).collect(),
+    });
+    Chart {
+        title: TITLE.to_owned(),
+        x: "guests",
+        y: "saved, of memory touched (%)",
+        shape: Shape::Lines,
+        series: series.collect(),
+    }
 }
 
 fn data(lines: &[(&Set<'_>, Vec<Point>)]) -> String {

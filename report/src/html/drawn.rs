@@ -35,7 +35,7 @@ pub(super) fn drawn<'a>(figure: &'a Figure, part: &Part<'_>) -> Drawn<'a> {
         source: &figure.source,
         keys: figure.keys.iter().map(shown).collect(),
         panels: &figure.panels,
-        links: ["svg", "png", "csv"].into_iter().map(link).collect(),
+        links: ["svg", "png", "csv", "tex"].into_iter().map(link).collect(),
     }
 }
 

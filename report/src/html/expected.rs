@@ -99,7 +99,8 @@ fn claim(expectation: &Expectation, id: &str) -> String {
     }
 }
 
-fn bound(expectation: &Expectation, unit: Unit) -> String {
+/// The bound of an expectation in words.
+pub(crate) fn bound(expectation: &Expectation, unit: Unit) -> String {
     let amount = |value: f64| {
         let text = format!("{}\u{a0}{}", unit.text(value), unit.name());
         text.trim_end().to_owned()

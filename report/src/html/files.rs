@@ -28,6 +28,31 @@ pub(super) struct Link {
     pub(super) about: &'static str,
 }
 
+/// Tables that are made with the page, and what they are.
+const TABLES: [(&str, &str); 4] = [
+    (
+        "runs.csv",
+        "every figure of every run: one value in a row, base units",
+    ),
+    (
+        "cells.csv",
+        "every figure of every cell with intervals, mean and deviation",
+    ),
+    ("cells.md", "the table of all cells as Markdown"),
+    ("cells.tex", "the same for LaTeX"),
+];
+
+/// Links to the tables.
+pub(super) fn tables(part: &Part<'_>) -> Vec<Link> {
+    let table = |(name, about): &(&str, &'static str)| Link {
+        href: address(&format!("{}{name}", part.tables)),
+        label: format!("tables/{name}"),
+        about,
+    };
+    TABLES.iter().map(table).collect()
+}
+
+/// Links to the files of the results folder that are there.
 pub(super) fn files(part: &Part<'_>) -> Vec<Link> {
     FILES
         .iter()

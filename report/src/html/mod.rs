@@ -15,9 +15,9 @@ mod section;
 mod text;
 mod write;
 
+pub(crate) use expected::bound as bound_text;
 pub use text::Value;
-pub(crate) use write::write_beside;
-pub use write::{ReportError, Written, write};
+pub use write::{ReportError, Written, write, write_beside};
 
 use askama::Template;
 
@@ -46,6 +46,8 @@ pub(crate) struct Part<'a> {
     pub(crate) folder: String,
     /// Where the figures' files are, with the beginning of their names.
     pub(crate) drawn: String,
+    /// The same of the tables.
+    pub(crate) tables: String,
 }
 
 /// The page for these results.

@@ -18,6 +18,39 @@ pub(super) struct Image {
     pub(super) digest: String,
 }
 
+/// What else may change a result: names, and places below `environment`.
+const SURROUNDINGS: [(&str, &[&str]); 16] = [
+    ("kernel’s build", &["kernel_build"]),
+    ("kernel’s configuration, SHA-256", &["kernel_config_digest"]),
+    ("kernel’s options", &["kernel_options"]),
+    ("kernel’s parameters", &["kernel_parameters"]),
+    ("microcode", &["microcode"]),
+    ("NUMA nodes", &["numa_nodes"]),
+    ("virtual or not", &["machine"]),
+    ("frequency governor", &["frequency_governor"]),
+    ("threads share cores", &["smt"]),
+    ("swap, bytes", &["swap"]),
+    ("vm settings", &["vm"]),
+    ("huge page settings", &["transparent_huge_pages"]),
+    ("KSM settings", &["ksm"]),
+    ("compiler", &["rustc"]),
+    ("features", &["features"]),
+    ("Cargo.lock, SHA-256", &["lock_digest"]),
+];
+
+/// JSON as a line for people.
+fn plain(text: &str) -> String {
+    match text {
+        "[]" => "none".to_owned(),
+        text => text
+            .trim_matches(['{', '}', '[', ']'])
+            .replace("null", "not available")
+            .replace('"', "")
+            .replace(':', ": ")
+            .replace(',', ", "),
+    }
+}
+
 pub(super) fn facts(results: &Results) -> Vec<Fact> {
     let from = &results.run.provenance;
     let known = |path: &[&str]| {
@@ -67,8 +100,13 @@ pub(super) fn facts(results: &Results) -> Vec<Fact> {
         ("vm.max_map_count", known(&["host", "max_map_count"])),
         ("mkfs", known(&["mkfs"])),
     ];
+    let more = SURROUNDINGS.iter().map(|(name, path)| {
+        let place = [&["environment"], *path].concat();
+        (*name, known(&place).map(|text| plain(&text)))
+    });
     facts
         .into_iter()
+        .chain(more)
         .map(|(name, value)| Fact {
             name,
             value: value.unwrap_or_else(|| "not available".to_owned()),

@@ -7,7 +7,7 @@ use super::cells::{Grid, Row, apart, every, grids};
 use super::cost::{Costs, costs};
 use super::drawn::{Drawn, drawn};
 use super::expected::{Expected, expectations};
-use super::files::{Link, files};
+use super::files::{Link, files, tables};
 use super::origin::{Fact, Image, facts, images};
 use super::published::{ResidualRow, residual_rows};
 use super::text::Judged;
@@ -79,7 +79,7 @@ impl<'a> Section<'a> {
             facts: facts(results),
             images: images(results),
             experiment: std::fs::read_to_string(results.path.join("experiment.yaml")).ok(),
-            files: files(part),
+            files: files(part).into_iter().chain(tables(part)).collect(),
         }
     }
 }

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::{Part, page};
 use crate::figure::{self, Figure};
-use crate::results::Results;
+use crate::results::{Results, hgrm};
+use crate::tables;
 
 /// A report that could not be written.
 #[derive(Debug, Error)]
@@ -38,11 +39,13 @@ pub struct Written {
     pub page: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// The figures' files without their endings; each is there as SVG, PNG and CSV.
+    /// The figures' files without their endings; each is there as SVG, PNG, CSV and for LaTeX.
     pub figures: Vec<PathBuf>,
+    /// Tables and distributions of latencies.
+    pub tables: Vec<PathBuf>,
 }
 
-/// Writes `report.html` and `figures/` for these results to a folder.
+/// Writes `report.html`, `figures/` and `tables/` for these results to a folder.
 ///
 /// # Errors
 /// A file can't be written.
@@ -54,7 +57,7 @@ pub fn write(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
 ///
 /// # Errors
 /// As [`write`].
-pub(crate) fn write_beside(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
+pub fn write_beside(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
     written(all, folder, |_| String::new())
 }
 
@@ -68,7 +71,7 @@ fn written(
         .enumerate()
         .map(|(index, results)| figures_of(index, results))
         .collect();
-    let mut written = Vec::new();
+    let (mut written, mut tables) = (Vec::new(), Vec::new());
     let mut parts = Vec::new();
     for (index, (results, figures)) in all.iter().zip(&figures).enumerate() {
         // One experiment's figures have plain names; those of several are told apart.
@@ -76,6 +79,8 @@ fn written(
             1 => "figures/".to_owned(),
             _ => format!("figures/{}-{}-", index + 1, results.summary.name),
         };
+        let beside = prefix.replacen("figures/", "tables/", 1);
+        tables.extend(save_tables(folder, &beside, results)?);
         for figure in figures {
             written.push(save(folder, &format!("{prefix}{}", figure.id), figure)?);
         }
@@ -84,6 +89,7 @@ fn written(
             figures,
             folder: way(results),
             drawn: prefix,
+            tables: beside,
         });
     }
     let html = page(&parts).map_err(|error| ReportError::Drawing {
@@ -96,7 +102,31 @@ fn written(
         page,
         bytes: html.len() as u64,
         figures: written,
+        tables,
     })
+}
+
+/// The tables of results, and the distributions of their latencies.
+fn save_tables(
+    folder: &Path,
+    prefix: &str,
+    results: &Results,
+) -> Result<Vec<PathBuf>, ReportError> {
+    let tables = tables::all(results).into_iter();
+    let tables = tables.map(|(name, text)| (format!("{prefix}{name}"), text));
+    let distributions = results.histograms.iter().flat_map(|(tag, cells)| {
+        let name = move |cell: &String| format!("{prefix}latency-{tag}-{cell}.hgrm");
+        cells
+            .iter()
+            .map(move |(cell, values)| (name(cell), hgrm(values)))
+    });
+    let mut written = Vec::new();
+    for (name, text) in tables.chain(distributions) {
+        let path = folder.join(name);
+        whole(&path, text.as_bytes())?;
+        written.push(path);
+    }
+    Ok(written)
 }
 
 /// The figures of one of several results, with ids of their own.
@@ -122,6 +152,7 @@ fn save(folder: &Path, name: &str, figure: &Figure) -> Result<PathBuf, ReportErr
     whole(&ending("svg"), figure.file.as_bytes())?;
     whole(&ending("png"), &png)?;
     whole(&ending("csv"), figure.data.as_bytes())?;
+    whole(&ending("tex"), figure.tex.as_bytes())?;
     Ok(stem)
 }
 

@@ -1,11 +1,10 @@
 //! Checks a package: that nothing in it was changed, and that what it says follows from its runs.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{DESCRIPTION, Entries, MANIFEST, PackageError, derive, digest};
+use super::{DESCRIPTION, Entries, MANIFEST, PackageError, derive, digest, unpack};
 use crate::judge::judge_all;
 use crate::median::median;
 use crate::results::Results;
@@ -65,14 +64,7 @@ fn made_by(entries: &Entries) -> Option<String> {
 /// The folder can't be written. What is wrong with the package is no error but a problem.
 pub fn check(entries: &Entries, folder: &Path) -> Result<Vec<Check>, PackageError> {
     let mut checks = vec![Check::new("digests", digests(entries))];
-    for (name, bytes) in entries {
-        let path = folder.join(name);
-        let write = || {
-            fs::create_dir_all(path.parent().unwrap_or(folder))?;
-            fs::write(&path, bytes)
-        };
-        write().map_err(|error| PackageError::file(&path, error))?;
-    }
+    unpack(entries, folder)?;
     let results = match Results::load(folder) {
         Ok(results) => results,
         Err(error) => {

@@ -5,6 +5,7 @@
 //! names, no times, no owners.
 
 mod archive;
+mod artifact;
 mod check;
 
 pub use archive::{Entries, PackageError, read, write};
@@ -16,9 +17,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::anonymous::{Names, without_commit};
 use crate::html;
 use crate::results::Results;
-use crate::tables::cells_csv;
 
 /// The list of digests.
 pub const MANIFEST: &str = "MANIFEST.sha256";
@@ -27,23 +28,88 @@ pub const MANIFEST: &str = "MANIFEST.sha256";
 pub const DESCRIPTION: &str = "package.json";
 
 /// Files that are made for the package, or of no use in it.
-const MADE: [&str; 5] = ["report.html", "figures", "tables", DESCRIPTION, MANIFEST];
+const MADE: [&str; 6] = [
+    "report.html",
+    "figures",
+    "tables",
+    "ARTIFACT.md",
+    DESCRIPTION,
+    MANIFEST,
+];
 
 /// The files of a package of a results folder.
 ///
 /// # Errors
 /// The folder can't be read, or its report can't be made.
 pub fn collect(folder: &Path) -> Result<Entries, PackageError> {
+    let entries = given(folder)?;
     let results = Results::load(folder)?;
+    whole(entries, &results)
+}
+
+/// The same without the names of host and user, their paths and addresses, and the commit.
+///
+/// # Errors
+/// As [`collect`]; or there is no place for the results without names.
+pub fn collect_anonymous(folder: &Path, names: &Names) -> Result<Entries, PackageError> {
+    let place = tempfile::tempdir().map_err(|error| PackageError::file(folder, error))?;
+    let entries = without_names(folder, names, place.path())?;
+    whole(entries, &Results::load(place.path())?)
+}
+
+/// Writes a results folder without names to another, empty one; what it holds.
+///
+/// # Errors
+/// A folder can't be read or written.
+pub fn without_names(folder: &Path, names: &Names, to: &Path) -> Result<Entries, PackageError> {
+    let entries = given(folder)?.into_iter().map(|(name, bytes)| {
+        // What is no text, or a table of numbers of its own form, names nobody.
+        let text = match String::from_utf8(bytes) {
+            Err(error) => return (name, error.into_bytes()),
+            Ok(text) if name.ends_with(".hlog") => return (name, text.into_bytes()),
+            Ok(text) if name == "run.json" => without_commit(&text),
+            Ok(text) => text,
+        };
+        (names.taken_out(&name), names.taken_out(&text).into_bytes())
+    });
+    let entries: Entries = entries.collect();
+    unpack(&entries, to)?;
+    Ok(entries)
+}
+
+/// Writes files to a folder.
+fn unpack(entries: &Entries, folder: &Path) -> Result<(), PackageError> {
+    for (name, bytes) in entries {
+        let path = folder.join(name);
+        let write = || {
+            fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            fs::write(&path, bytes)
+        };
+        write().map_err(|error| PackageError::file(&path, error))?;
+    }
+    Ok(())
+}
+
+/// The files of a results folder that are not made of others.
+fn given(folder: &Path) -> Result<Entries, PackageError> {
     let mut entries = Entries::new();
     add_folder(&mut entries, folder, "")?;
     entries.retain(|name, _| {
         let first = name.split('/').next().unwrap_or_default();
         !MADE.contains(&first) && !name.contains(".unfinished-")
     });
-    derive(&mut entries, &results)?;
-    entries.insert(DESCRIPTION.into(), description(&results).into_bytes());
-    entries.insert("PACKAGE.md".into(), readme(&results).into_bytes());
+    Ok(entries)
+}
+
+/// A package of these files.
+fn whole(mut entries: Entries, results: &Results) -> Result<Entries, PackageError> {
+    derive(&mut entries, results)?;
+    entries.insert(DESCRIPTION.into(), description(results).into_bytes());
+    entries.insert("PACKAGE.md".into(), readme(results).into_bytes());
+    entries.insert(
+        "ARTIFACT.md".into(),
+        artifact::artifact(results).into_bytes(),
+    );
     let manifest = manifest(&entries);
     entries.insert(MANIFEST.into(), manifest.into_bytes());
     Ok(entries)
@@ -55,7 +121,6 @@ fn derive(entries: &mut Entries, results: &Results) -> Result<(), PackageError> 
     // The page links to files beside it, as it lies beside them in the package.
     html::write_beside(std::slice::from_ref(results), place.path())?;
     add_folder(entries, place.path(), "")?;
-    entries.insert("tables/cells.csv".into(), cells_csv(results).into_bytes());
     Ok(())
 }
 
@@ -133,7 +198,7 @@ fn readme(results: &Results) -> String {
          * `sha256sum -c MANIFEST.sha256` in the unpacked folder: nothing was changed.\n\
          * `mirrorball verify PACKAGE`: the same, and every table follows from the runs; no KVM.\n\
          * `mirrorball verify --rerun PACKAGE`: runs `experiment.yaml` again and compares.\n\n\
-         `report.html` is the report, `tables/cells.csv` every figure with its interval, \
+         `ARTIFACT.md` has claims, cost and command; `report.html` is the report, `tables/cells.csv` every figure with its interval, \
          `figures/` every figure with its values, `package.json` what binary and images were, \
          `README.txt` what the other files are. Images are not in the package; their recipes and \
          digests are.\n",

@@ -6,6 +6,13 @@ fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/quick")
 }
 
+/// A package of it, made once: its figures take a while.
+fn package() -> Entries {
+    static PACKAGE: std::sync::LazyLock<Entries> =
+        std::sync::LazyLock::new(|| collect(&reference()).unwrap());
+    PACKAGE.clone()
+}
+
 fn problems(entries: &Entries) -> Vec<(String, Vec<String>)> {
     let place = tempfile::tempdir().unwrap();
     let checks = check(entries, place.path()).unwrap().into_iter();
@@ -44,7 +51,7 @@ fn a_package_is_whole_and_the_same_each_time() {
 
 #[test]
 fn a_flipped_bit_anywhere_is_found() {
-    let whole = collect(&reference()).unwrap();
+    let whole = package();
     for name in whole.keys() {
         let mut entries = whole.clone();
         let bytes = entries.get_mut(name).unwrap();
@@ -56,7 +63,7 @@ fn a_flipped_bit_anywhere_is_found() {
 
 #[test]
 fn a_result_that_was_embellished_is_found_though_its_digests_are_right() {
-    let mut entries = collect(&reference()).unwrap();
+    let mut entries = package();
     let text = String::from_utf8(entries["summary.json"].clone()).unwrap();
     let mut summary: Value = serde_json::from_str(&text).unwrap();
     summary["cells"][4]["memory"]["machine_used"] = json!(1_000_000);
@@ -76,8 +83,46 @@ fn a_result_that_was_embellished_is_found_though_its_digests_are_right() {
 }
 
 #[test]
+fn a_package_without_names_names_nobody_and_is_sound() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| fs::read_to_string(reference().join(name)).unwrap();
+    for name in ["summary.json", "table.txt"] {
+        fs::write(place.path().join(name), file(name)).unwrap();
+    }
+    let told = "/home/alice/x/mirrorball";
+    let run = file("run.json").replacen("\"mirrorball\"", &format!("\"{told}\""), 1);
+    assert!(run.contains(told), "the command line is in run.json");
+    fs::write(place.path().join("run.json"), run).unwrap();
+    let spec = format!("# by alice@lab.example\n{}", file("experiment.yaml"));
+    fs::write(place.path().join("experiment.yaml"), spec).unwrap();
+    fs::create_dir(place.path().join("consoles")).unwrap();
+    let console = "host vega7 has 10.20.30.40 and 52:54:00:ab:cd:ef\n";
+    fs::write(place.path().join("consoles/all-run1.log"), console).unwrap();
+    let commit = Results::load(place.path()).unwrap().run.provenance["commit"]["id"].clone();
+    let names = Names::new(["vega7", "alice"]);
+    let entries = collect_anonymous(place.path(), &names).unwrap();
+    let words = [
+        "alice",
+        "vega7",
+        "lab.example",
+        "10.20.30.40",
+        "52:54",
+        "/home/",
+    ];
+    for (name, bytes) in &entries {
+        let text = String::from_utf8_lossy(bytes);
+        for word in words.into_iter().chain(commit.as_str()) {
+            assert!(!text.contains(word), "{name} names {word}");
+        }
+    }
+    let found = problems(&entries);
+    assert!(found.is_empty(), "{found:?}");
+    assert!(entries.contains_key("report.html"));
+}
+
+#[test]
 fn an_extra_file_is_found() {
-    let mut entries = collect(&reference()).unwrap();
+    let mut entries = package();
     entries.insert("notes.txt".into(), b"x".to_vec());
     let found = problems(&entries);
     assert!(

@@ -3,9 +3,11 @@
 //! Readers take what there is: a folder of an older version, or of an experiment that was killed,
 //! gives what it holds. Only `summary.json` must be there.
 
+mod hgrm;
 mod histograms;
 mod run_file;
 
+pub use hgrm::hgrm;
 pub use histograms::{Histograms, tags};
 pub use run_file::{Expectation, Experiment, Run, RunFile, Sweep};
 

@@ -166,6 +166,11 @@ impl FromMap for Published {
             Field::or::<Vec<Percent>>("shared", "[]", "pages that share a frame, for each number"),
             Field::or::<Vec<Percent>>("reclaimed", "[]", "pages saved"),
             Field::or::<Vec<Percent>>("zero", "[]", "pages of zeros"),
+            Field::maybe::<Percent>(
+                "reading-error",
+                "none",
+                "how far off values are at most that were read off a graph",
+            ),
         ];
         let about = "Published values of a sweep, in percent of the memory in use";
         Map::new("published", about, fields)
@@ -182,6 +187,7 @@ impl FromMap for Published {
             shared: percentages("shared"),
             reclaimed: percentages("reclaimed"),
             zero: percentages("zero"),
+            reading_error: fields.get::<Percent>("reading-error").map(|error| error.0),
             source: source?,
             count: count?.into_iter().map(|count| count.0).collect(),
         })

@@ -1,0 +1,80 @@
+//! The published values in experiment files are those of `experiments/reference/`.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::fs;
+use std::path::Path;
+
+use mirrorball_experiments::spec::{HostFacts, load};
+use mirrorball_report::figure::Published;
+
+fn published(file: &str) -> Published {
+    let host = HostFacts {
+        memory: u64::MAX,
+        results: None,
+    };
+    let loaded = load(Path::new(file), None, &host).unwrap();
+    loaded.experiment.sweep.unwrap().published.unwrap()
+}
+
+/// Values of a series by numbers of guests, in percent, with the largest reading error.
+fn reference(file: &str, series: &str) -> (Vec<(u32, f64)>, f64) {
+    let text = fs::read_to_string(Path::new("experiments/reference").join(file)).unwrap();
+    let (mut values, mut error) = (Vec::new(), 0.0_f64);
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split(',').collect();
+        let [_, _, name, guests, value, unit, off, how] = columns[..] else {
+            panic!("not eight columns: {line}");
+        };
+        assert!(
+            !how.is_empty() && off.parse::<f64>().unwrap() > 0.0,
+            "{line}"
+        );
+        if name == series && unit.starts_with("percent") {
+            values.push((guests.parse().unwrap(), value.parse().unwrap()));
+            error = error.max(off.parse().unwrap());
+        }
+    }
+    (values, error)
+}
+
+fn told(published: &Published, values: &[f64]) -> Vec<(u32, f64)> {
+    let counts = published.count.iter().copied();
+    counts.zip(values.iter().copied()).collect()
+}
+
+#[test]
+fn the_points_of_esx_figure_4() {
+    let (file, csv) = (
+        "experiments/esx/fig4-identical-vms.yaml",
+        "esx-figure-4.csv",
+    );
+    let published = published(file);
+    for (series, values) in [
+        ("shared", &published.shared),
+        ("reclaimed", &published.reclaimed),
+        ("zero", &published.zero),
+    ] {
+        let (known, error) = reference(csv, series);
+        assert_eq!(known.len(), 10, "{series}");
+        assert_eq!(told(&published, values), known, "{series}");
+        assert_eq!(published.reading_error, Some(error), "{series}");
+    }
+}
+
+#[test]
+fn the_points_of_disco_figure_6() {
+    let published = published("experiments/linux/pmake.yaml");
+    let (known, _) = reference("disco-figure-6.csv", "reclaimed");
+    assert_eq!(told(&published, &published.reclaimed), known);
+    let memory = |series: &str| -> Vec<f64> {
+        let text = fs::read_to_string("experiments/reference/disco-figure-6.csv").unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(&format!(",{series},")));
+        let value = |line: &str| line.split(',').nth(4).unwrap().parse().unwrap();
+        lines.map(value).collect()
+    };
+    for ((v, m), (_, saved)) in memory("V").into_iter().zip(memory("M")).zip(known) {
+        assert!(((v - m) / v * 100.0 - saved).abs() < 0.6, "{v} {m} {saved}");
+    }
+}
