@@ -12,7 +12,7 @@ fn published(file: &str) -> Published {
         memory: u64::MAX,
         results: None,
     };
-    let loaded = load(Path::new(file), None, &host).unwrap();
+    let loaded = load(Path::new(file), None, &[], &host).unwrap();
     loaded.experiment.sweep.unwrap().published.unwrap()
 }
 

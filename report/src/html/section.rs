@@ -88,7 +88,12 @@ impl<'a> Section<'a> {
 fn extent(results: &Results) -> String {
     let cells = results.summary.cells.len();
     let complete: u64 = results.summary.cells.iter().map(|cell| cell.runs).sum();
-    let made = results.run.runs.len();
+    let counted = results.run.runs.iter().filter(|run| !run.warmup);
+    let (made, warmups) = (
+        counted.count(),
+        results.run.runs.iter().filter(|run| run.warmup),
+    );
+    let warmups = warmups.count() as u64;
     let plural = |count: u64, what: &str| match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
@@ -101,6 +106,9 @@ fn extent(results: &Results) -> String {
     let failed = (made as u64).saturating_sub(complete);
     if made > 0 && failed > 0 {
         text.push_str(&format!(", {failed} not complete"));
+    }
+    if warmups > 0 {
+        text.push_str(&format!(", {} before them", plural(warmups, "warm-up")));
     }
     text.push_str(&format!("; experiment {}", results.summary.name));
     // To the second.

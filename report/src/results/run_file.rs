@@ -110,6 +110,8 @@ pub struct Run {
     pub started: String,
     /// How long it took, seconds.
     pub seconds: f64,
+    /// Whether it was made to warm the host up; its figures do not count.
+    pub warmup: bool,
     /// Whether its figures count.
     pub complete: bool,
     /// Its figures, as a tree: see [`crate::metrics::value_in`].

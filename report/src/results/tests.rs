@@ -40,6 +40,23 @@ fn a_summary_alone_is_one_observation() {
 }
 
 #[test]
+fn what_earlier_versions_wrote_stays_readable() {
+    // As the first version wrote it. When the format changes this stays as it is.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-1");
+    let results = Results::load(&path).unwrap();
+    let ksm = results.cell("ksm").unwrap();
+    assert_eq!(results.values(ksm, "by_mechanism.ksm").len(), 3);
+    assert_eq!(results.values(ksm, "ksm.net_saved").len(), 3);
+    for entry in fs::read_dir(reference("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("summary.json").exists() {
+            let results = Results::load(&path).unwrap();
+            assert!(!results.summary.cells.is_empty(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn samples_inside_a_run_are_not_pooled() {
     let mut results = Results::load(&reference("quick")).unwrap();
     let known = |results: &Results| {
