@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mirrorball_experiments::exit;
 use mirrorball_report::anonymous::Names;
-use mirrorball_report::html;
+use mirrorball_report::html::{self, Placing};
 use mirrorball_report::package::without_names;
 use mirrorball_report::results::Results;
 
@@ -17,6 +17,9 @@ pub(crate) struct ReportOptions {
     /// Folder for report.html and figures/; the results folder itself, or report/ for several
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Write the page only, no figures and no tables beside it
+    #[arg(long)]
+    page_only: bool,
     /// Leave out names of host and user, paths, addresses and the commit
     #[arg(long)]
     anonymous: bool,
@@ -52,21 +55,24 @@ pub(crate) fn report(options: &ReportOptions, json: bool) -> anyhow::Result<u8> 
         (None, [one]) => one,
         (None, _) => several,
     };
-    let written = if options.anonymous {
-        html::write_beside(&all, output)?
-    } else {
-        html::write(&all, output)?
+    let placing = Placing {
+        beside: options.anonymous,
+        page_only: options.page_only,
     };
+    let written = html::write(&all, output, placing)?;
     if json {
         crate::print(&format!("{}\n", serde_json::to_string_pretty(&written)?))?;
     } else {
         crate::print(&format!(
-            "{} ({} KiB), {} figures in {}\n",
+            "{} ({} KiB)",
             written.page.display(),
-            written.bytes.div_ceil(1024),
-            written.figures.len(),
-            output.join("figures").display()
+            written.bytes.div_ceil(1024)
         ))?;
+        if !options.page_only {
+            let (figures, folder) = (written.figures.len(), output.join("figures"));
+            crate::print(&format!(", {figures} figures in {}", folder.display()))?;
+        }
+        crate::print("\n")?;
     }
     Ok(exit::OK)
 }

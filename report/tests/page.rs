@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mirrorball_report::html::write;
+use mirrorball_report::html::{Placing, write};
 use mirrorball_report::results::Results;
 
 fn reference(name: &str) -> PathBuf {
@@ -19,7 +19,7 @@ fn page_of(names: &[&str]) -> (tempfile::TempDir, String) {
         .iter()
         .map(|name| Results::load(&reference(name)).unwrap())
         .collect();
-    let written = write(&all, place.path()).unwrap();
+    let written = write(&all, place.path(), Placing::default()).unwrap();
     let html = fs::read_to_string(&written.page).unwrap();
     assert_eq!(written.bytes, html.len() as u64);
     for figure in &written.figures {
@@ -109,6 +109,24 @@ fn tables_and_distributions_lie_beside_the_page() {
             let columns = rows.into_records().map(|row| row.unwrap().len());
             assert!(columns.max().unwrap() > 1, "{}", file.display());
         }
+    }
+}
+
+#[test]
+fn a_page_alone_names_no_files_that_are_not_there() {
+    let place = tempfile::tempdir().unwrap();
+    let results = Results::load(&reference("quick")).unwrap();
+    let alone = Placing {
+        beside: true,
+        page_only: true,
+    };
+    let written = write(&[results], place.path(), alone).unwrap();
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    let html = fs::read_to_string(&written.page).unwrap();
+    for link in html.split(" href=\"").skip(1) {
+        let file = link.split('"').next().unwrap();
+        let there = file.starts_with('#') || reference("quick").join(file).exists();
+        assert!(there || file == "data:,", "{file} is not there");
     }
 }
 

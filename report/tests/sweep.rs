@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use mirrorball_report::html::write;
+use mirrorball_report::html::{Placing, write};
 use mirrorball_report::median::median;
 use mirrorball_report::package::{check, collect, read, write as pack};
 use mirrorball_report::results::Results;
@@ -101,7 +101,12 @@ fn a_sweep_makes_a_small_page_and_a_sound_package() {
     sweep(&folder);
     let results = Results::load(&folder).unwrap();
     assert_eq!(results.summary.cells.len(), 9);
-    let written = write(std::slice::from_ref(&results), &place.path().join("page")).unwrap();
+    let written = write(
+        std::slice::from_ref(&results),
+        &place.path().join("page"),
+        Placing::default(),
+    )
+    .unwrap();
     assert!(written.bytes < 2 << 20, "{} bytes", written.bytes);
     let page = fs::read_to_string(&written.page).unwrap();
     for part in [

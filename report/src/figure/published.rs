@@ -2,6 +2,7 @@
 //! with the published values beside ours where the experiment has them; also `sweep.svg` of a
 //! results folder.
 
+use kuva::plot::scatter::MarkerShape;
 use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
-use crate::metrics::number;
 use crate::results::Results;
 use crate::summary::{Cell, Figures};
 
@@ -96,23 +96,17 @@ fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
 fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> String {
     let mut plots = Vec::new();
     for curve in &CURVES {
-        let line = LinePlot::new()
-            .with_data(ours(cells, curve))
-            .with_color(curve.color);
+        let points = ours(cells, curve);
+        let line = LinePlot::new().with_data(points.clone());
+        let line = line.with_color(curve.color);
         plots.push(Plot::Line(
             line.with_legend(format!("{}, here", curve.label)),
         ));
-        let theirs = theirs(published, curve);
-        if !theirs.is_empty() {
-            let error = published.and_then(|published| published.reading_error);
-            let arms = vec![error.map_or((0.0, 0.0), |error| (error, error)); theirs.len()];
-            let line = LinePlot::new().with_data(theirs.clone());
-            let line = line.with_color(curve.color).with_y_err_asymmetric(arms);
-            let label = format!("{}, published", curve.label);
-            plots.push(Plot::Line(line.with_dashed().with_legend(label)));
-            let marks = ScatterPlot::new().with_data(theirs);
-            plots.push(Plot::Scatter(marks.with_color(curve.color)));
-        }
+        // What was measured, apart from the line between.
+        let marks = ScatterPlot::new().with_data(points);
+        let marks = marks.with_marker(MarkerShape::Square);
+        plots.push(Plot::Scatter(marks.with_color(curve.color)));
+        plots.extend(theirs_drawn(published, curve));
     }
     draw(form, plots, |layout| {
         layout
@@ -120,6 +114,26 @@ fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> Stri
             .with_y_label("part of the memory in use (%)")
             .with_y_axis_min(0.0)
     })
+}
+
+/// The published values: a dashed line, and a dot for each, with arms as long as its reading error.
+fn theirs_drawn(published: Option<&Published>, curve: &Curve) -> Vec<Plot> {
+    let theirs = theirs(published, curve);
+    if theirs.is_empty() {
+        return Vec::new();
+    }
+    let mut line = LinePlot::new()
+        .with_data(theirs.clone())
+        .with_color(curve.color);
+    if let Some(error) = published.and_then(|published| published.reading_error) {
+        line = line.with_y_err_asymmetric(vec![(error, error); theirs.len()]);
+    }
+    let label = format!("{}, published", curve.label);
+    let marks = ScatterPlot::new().with_data(theirs);
+    vec![
+        Plot::Line(line.with_dashed().with_legend(label)),
+        Plot::Scatter(marks.with_color(curve.color)),
+    ]
 }
 
 fn ours(cells: &[&Cell], curve: &Curve) -> Vec<(f64, f64)> {
@@ -188,10 +202,9 @@ pub fn published(results: &Results) -> Option<Figure> {
 fn read_off(published: &Published) -> String {
     match published.reading_error {
         Some(error) => format!(
-            "Dots with arms: published, read off the graph to ±{} percentage points.",
-            number(error)
+            "Squares: here. Dots with arms: published, read off the graph to ±{error} percentage points."
         ),
-        None => "Dots: published.".to_owned(),
+        None => "Squares: here. Dots: published.".to_owned(),
     }
 }
 

@@ -103,11 +103,13 @@ fn plots(lines: &[(&Set<'_>, Vec<Point>)]) -> Vec<Plot> {
             ),
             None => (0.0, 0.0),
         });
-        let line = LinePlot::new()
+        let mut line = LinePlot::new()
             .with_data(data.clone())
-            .with_y_err_asymmetric(arms.collect::<Vec<_>>())
             .with_color(color(index))
             .with_legend(set.name.clone());
+        if points.iter().any(|point| point.saved.interval.is_some()) {
+            line = line.with_y_err_asymmetric(arms.collect::<Vec<_>>());
+        }
         plots.push(Plot::Line(line));
         let marks = ScatterPlot::new().with_data(data).with_color(color(index));
         plots.push(Plot::Scatter(marks));

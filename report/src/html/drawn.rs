@@ -23,10 +23,12 @@ pub(super) struct ShownKey<'a> {
 }
 
 pub(super) fn drawn<'a>(figure: &'a Figure, part: &Part<'_>) -> Drawn<'a> {
-    let link = |kind: &str| Link {
-        href: address(&format!("{}{}.{kind}", part.drawn, figure.id)),
-        label: kind.to_uppercase(),
-        about: "",
+    let link = |kind: &str| {
+        Some(Link {
+            href: address(&format!("{}{}.{kind}", part.drawn.as_ref()?, figure.id)),
+            label: kind.to_uppercase(),
+            about: "",
+        })
     };
     Drawn {
         id: &figure.id,
@@ -35,7 +37,10 @@ pub(super) fn drawn<'a>(figure: &'a Figure, part: &Part<'_>) -> Drawn<'a> {
         source: &figure.source,
         keys: figure.keys.iter().map(shown).collect(),
         panels: &figure.panels,
-        links: ["svg", "png", "csv", "tex"].into_iter().map(link).collect(),
+        links: ["svg", "png", "csv", "tex"]
+            .into_iter()
+            .filter_map(link)
+            .collect(),
     }
 }
 

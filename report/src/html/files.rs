@@ -44,8 +44,11 @@ const TABLES: [(&str, &str); 4] = [
 
 /// Links to the tables.
 pub(super) fn tables(part: &Part<'_>) -> Vec<Link> {
+    let Some(folder) = &part.tables else {
+        return Vec::new();
+    };
     let table = |(name, about): &(&str, &'static str)| Link {
-        href: address(&format!("{}{name}", part.tables)),
+        href: address(&format!("{folder}{name}")),
         label: format!("tables/{name}"),
         about,
     };

@@ -17,7 +17,7 @@ mod write;
 
 pub(crate) use expected::bound as bound_text;
 pub use text::Value;
-pub use write::{ReportError, Written, write, write_beside};
+pub use write::{Placing, ReportError, Written, write};
 
 use askama::Template;
 
@@ -44,10 +44,10 @@ pub(crate) struct Part<'a> {
     pub(crate) figures: &'a [Figure],
     /// Where the results folder is.
     pub(crate) folder: String,
-    /// Where the figures' files are, with the beginning of their names.
-    pub(crate) drawn: String,
+    /// Where the figures' files are, with the beginning of their names, if there are any.
+    pub(crate) drawn: Option<String>,
     /// The same of the tables.
-    pub(crate) tables: String,
+    pub(crate) tables: Option<String>,
 }
 
 /// The page for these results.

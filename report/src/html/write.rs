@@ -32,6 +32,15 @@ pub enum ReportError {
     },
 }
 
+/// How a page lies.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Placing {
+    /// It will lie in its results folder, wherever it is written now.
+    pub beside: bool,
+    /// Nothing is written but the page, and it names no figures' files and no tables.
+    pub page_only: bool,
+}
+
 /// What was written.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Written {
@@ -49,23 +58,7 @@ pub struct Written {
 ///
 /// # Errors
 /// A file can't be written.
-pub fn write(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
-    written(all, folder, |results| relative(folder, &results.path))
-}
-
-/// The same for a page that will lie in its results folder, wherever it is written now.
-///
-/// # Errors
-/// As [`write`].
-pub fn write_beside(all: &[Results], folder: &Path) -> Result<Written, ReportError> {
-    written(all, folder, |_| String::new())
-}
-
-fn written(
-    all: &[Results],
-    folder: &Path,
-    way: impl Fn(&Results) -> String,
-) -> Result<Written, ReportError> {
+pub fn write(all: &[Results], folder: &Path, placing: Placing) -> Result<Written, ReportError> {
     let figures: Vec<Vec<Figure>> = all
         .iter()
         .enumerate()
@@ -80,16 +73,21 @@ fn written(
             _ => format!("figures/{}-{}-", index + 1, results.summary.name),
         };
         let beside = prefix.replacen("figures/", "tables/", 1);
-        tables.extend(save_tables(folder, &beside, results)?);
-        for figure in figures {
-            written.push(save(folder, &format!("{prefix}{}", figure.id), figure)?);
+        if !placing.page_only {
+            tables.extend(save_tables(folder, &beside, results)?);
+            for figure in figures {
+                written.push(save(folder, &format!("{prefix}{}", figure.id), figure)?);
+            }
         }
         parts.push(Part {
             results,
             figures,
-            folder: way(results),
-            drawn: prefix,
-            tables: beside,
+            folder: match placing.beside {
+                true => String::new(),
+                false => relative(folder, &results.path),
+            },
+            drawn: (!placing.page_only).then_some(prefix),
+            tables: (!placing.page_only).then_some(beside),
         });
     }
     let html = page(&parts).map_err(|error| ReportError::Drawing {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::anonymous::{Names, without_commit};
-use crate::html;
+use crate::html::{self, Placing};
 use crate::results::Results;
 
 /// The list of digests.
@@ -119,7 +119,11 @@ fn whole(mut entries: Entries, results: &Results) -> Result<Entries, PackageErro
 fn derive(entries: &mut Entries, results: &Results) -> Result<(), PackageError> {
     let place = tempfile::tempdir().map_err(|error| PackageError::file(Path::new("."), error))?;
     // The page links to files beside it, as it lies beside them in the package.
-    html::write_beside(std::slice::from_ref(results), place.path())?;
+    let beside = Placing {
+        beside: true,
+        ..Placing::default()
+    };
+    html::write(std::slice::from_ref(results), place.path(), beside)?;
     add_folder(entries, place.path(), "")?;
     Ok(())
 }
