@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mirrorball_report::html::{Placing, write};
 use mirrorball_report::results::Results;
+use mirrorball_report::summary::{Failure, Figures};
 
 fn reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -110,6 +111,35 @@ fn tables_and_distributions_lie_beside_the_page() {
             assert!(columns.max().unwrap() > 1, "{}", file.display());
         }
     }
+}
+
+#[test]
+fn what_could_not_be_measured_is_said_and_is_no_zero() {
+    // KSM without root: the runner was not allowed to switch it on.
+    let place = tempfile::tempdir().unwrap();
+    let mut results = Results::load(&reference("quick")).unwrap();
+    let cells = &mut results.summary.cells;
+    let ksm = cells.iter_mut().find(|cell| cell.id == "ksm").unwrap();
+    ksm.figures = Figures::default();
+    ksm.runs = 0;
+    ksm.failures = vec![Failure {
+        run: 1,
+        class: "not-supported".into(),
+        cause: "KSM needs root".into(),
+    }];
+    results.run.runs.retain(|run| run.cell != "ksm");
+    let written = write(&[results], place.path(), Placing::default()).unwrap();
+    let html = fs::read_to_string(&written.page).unwrap();
+    assert!(html.contains("not supported here"));
+    assert!(html.contains("ksm run 1: not-supported: KSM needs root"));
+    let markdown = fs::read_to_string(place.path().join("tables/cells.md")).unwrap();
+    let memory = markdown
+        .lines()
+        .find(|line| line.contains("machine memory"))
+        .unwrap();
+    assert!(memory.ends_with("| n/a |"), "{memory}");
+    let runs = fs::read_to_string(place.path().join("tables/runs.csv")).unwrap();
+    assert!(!runs.lines().any(|line| line.starts_with("ksm,")));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 impl ImageError {
-    fn io(path: &Path, error: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
             error,
@@ -185,6 +185,14 @@ fn given(path: &Path) -> Result<Image, ImageError> {
         path: path.to_owned(),
         error,
     })?;
+    as_it_is(path)
+}
+
+/// A file that is booted or read as it is, by its content.
+///
+/// # Errors
+/// It can't be read.
+pub fn as_it_is(path: &Path) -> Result<Image, ImageError> {
     let mut file = File::open(path).map_err(|error| ImageError::io(path, error))?;
     let mut digest = Sha256::new();
     let bytes = io::copy(&mut file, &mut Hashing(&mut digest))

@@ -35,6 +35,34 @@ impl Images {
         };
         groups.filter_map(image).collect()
     }
+
+    /// The files that guests boot, for the record: kernels and initramfs by their content, roots,
+    /// which are large, by what they were made of.
+    ///
+    /// # Errors
+    /// One can't be read.
+    pub fn files(&self) -> Result<BTreeMap<String, image::Image>, RunError> {
+        let mut files = BTreeMap::new();
+        for (_, made) in &self.made {
+            let (release, id) = (&made.release, made.id.get(..12).unwrap_or(&made.id));
+            let name = |part: &str| format!("{part} {release} {id}");
+            files.insert(name("kernel"), image::as_it_is(&made.kernel)?);
+            files.insert(name("initramfs"), image::as_it_is(&made.initramfs)?);
+            if let Some(root) = &made.root {
+                let file =
+                    std::fs::metadata(root).map_err(|error| image::ImageError::io(root, error))?;
+                let root = image::Image {
+                    path: root.clone(),
+                    bytes: file.len(),
+                    digest: made.id.clone(),
+                    files: None,
+                    cached: true,
+                };
+                files.insert(name("root"), root);
+            }
+        }
+        Ok(files)
+    }
 }
 
 /// Whether this host's KVM runs Linux guests.
@@ -184,6 +212,51 @@ pub fn panic(console: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_guests_boot_is_recorded_by_digest() {
+        let place = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = place.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let image = GuestImage {
+            kernel: file("vmlinuz", "a kernel"),
+            initramfs: file("initramfs", "an initramfs"),
+            root: Some(file("root.ext4", "a root")),
+            release: "6.12.1".into(),
+            id: "0123456789abcdef".into(),
+        };
+        let spec = GuestImageSpec {
+            kernel: "6.12".into(),
+            version: None,
+            root: Root::Busybox,
+            size: None,
+        };
+        let images = Images {
+            folder: place.path().into(),
+            made: vec![(spec, image.clone())],
+        };
+        let digests = || {
+            let files = images.files().unwrap().into_iter();
+            files
+                .map(|(name, file)| (name, file.digest))
+                .collect::<Vec<_>>()
+        };
+        let before = digests();
+        let names: Vec<&str> = before.iter().map(|(name, _)| name.as_str()).collect();
+        let end = "6.12.1 0123456789ab";
+        assert_eq!(
+            names,
+            ["initramfs", "kernel", "root"].map(|part| format!("{part} {end}"))
+        );
+        std::fs::write(&image.kernel, "another kernel").unwrap();
+        let after = digests();
+        assert_eq!(before[0], after[0]);
+        assert_ne!(before[1], after[1], "another kernel has the same digest");
+        assert_eq!(after[2].1, image.id);
+    }
 
     #[test]
     fn a_panic_is_found_on_the_console() {

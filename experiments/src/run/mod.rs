@@ -138,7 +138,10 @@ fn start(
         return Err(RunError::Stopped(code));
     }
     let (images, systems) = (images?, systems?);
-    let (mut store, samples) = open_store(&experiment, loaded, options, unfinished, &images, kvm)?;
+    let booted = systems.files()?.into_iter();
+    let recorded = images.clone().into_iter().chain(booted).collect();
+    let (mut store, samples) =
+        open_store(&experiment, loaded, options, unfinished, &recorded, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
     let (desk, server) = watched::open(options.metrics.as_deref(), &progress)?;
     let sink = Arc::new(Mutex::new(Sink::new(store.samples()?, samples)));
