@@ -9,6 +9,7 @@ mod image;
 mod package;
 mod report;
 mod run;
+mod simulate;
 mod verify;
 mod watch;
 
@@ -94,6 +95,12 @@ enum Command {
         #[command(flatten)]
         host: HostOptions,
     },
+    /// Try the memory policy on model guests (policy/models/): thousands of them for an hour in
+    /// seconds; needs no KVM
+    Simulate {
+        /// The file of model guests
+        file: PathBuf,
+    },
     /// Make one HTML file and figures of stored results; needs no KVM
     Report(report::ReportOptions),
     /// Judge an experiment's claims from stored results; needs no KVM
@@ -147,6 +154,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Bench {
             runs, only, output, ..
         } => measure(*runs, only, output.as_deref(), cli.json),
+        Command::Simulate { file } => simulate::simulate(file, cli.json),
         Command::Report(options) => report::report(options, cli.json),
         Command::Check(options) => check::check(options, cli.json),
         Command::Compare(options) => compare::compare(options, cli.json),

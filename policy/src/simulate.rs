@@ -124,15 +124,28 @@ impl Simulation {
         &self.tick
     }
 
-    /// Guests take what they need and is free.
+    /// What the policy keeps free.
+    fn reserve(&self) -> u64 {
+        let part = self.machine.thresholds.high + self.machine.thresholds.margin;
+        whole((self.machine.memory as f64 * part).ceil())
+    }
+
+    /// Guests take what they need: up to their targets while any memory is free, and beyond only of
+    /// what is free beyond the reserve. Otherwise a guest that wants more than there is would take
+    /// again what has just been taken from it, for ever.
     fn work(&mut self) {
+        let reserve = self.reserve();
         for (guest, tick) in self.guests.iter().zip(&mut self.tick.guests) {
             tick.swapped_in = 0;
             tick.wanted = guest.wants(self.tick.second);
             if tick.held {
                 continue;
             }
-            let missing = tick.missing().min(self.tick.free);
+            let entitled = tick
+                .missing()
+                .min(tick.target.saturating_sub(tick.resident));
+            let spare = self.tick.free.saturating_sub(reserve);
+            let missing = tick.missing().min(entitled.max(spare)).min(self.tick.free);
             // Memory never touched costs nothing to have; what is on swap has to be read; the rest
             // is in the balloon, which gives when the target allows.
             let had = tick.resident + tick.ballooned + tick.swapped;
@@ -168,15 +181,7 @@ impl Simulation {
             let free = self.tick.free as f64 / memory.max(1) as f64;
             self.machine.thresholds.next(self.tick.state, free)
         };
-        // While memory is taken back, targets aim at what has to be free; before, at all there is.
-        let reserve = (memory as f64
-            * (self.machine.thresholds.high + self.machine.thresholds.margin))
-            .ceil();
-        let reserve = if self.tick.state == State::High {
-            0
-        } else {
-            whole(reserve)
-        };
+        let reserve = self.reserve();
         let second = self.tick.second;
         let started = |guest: &Guest| guest.start <= second;
         let wishes: Vec<Wish> = (self.guests.iter().zip(&self.tick.guests))

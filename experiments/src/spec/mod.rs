@@ -11,6 +11,7 @@ mod reader;
 mod reference;
 mod schema;
 mod setting;
+mod simulation;
 mod sweep;
 mod text;
 mod units;
@@ -25,6 +26,7 @@ pub use linux::{LinuxSpec, RootSpec};
 pub use model::*;
 pub use reference::reference;
 pub use schema::schema;
+pub use simulation::{Simulation, load_simulation};
 pub use units::{Count, PagesPerSecond, Percent, Size, Switch, Time};
 
 use reader::{At, Findings, FromNode};
@@ -93,6 +95,14 @@ pub fn load(
     settings: &[String],
     host: &HostFacts,
 ) -> Result<Loaded, SpecError> {
+    let text = read_text(path)?;
+    let folder = base.or(path.parent()).unwrap_or(Path::new("."));
+    let name = path.display().to_string();
+    check_changed(&name, text, settings, folder, host)
+}
+
+/// The text of a file that a user wrote.
+fn read_text(path: &Path) -> Result<String, SpecError> {
     let unreadable = |reason: String| SpecError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -110,15 +120,12 @@ pub fn load(
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         unreadable(format!(
             "not text: byte {} is not UTF-8",
             error.utf8_error().valid_up_to()
         ))
-    })?;
-    let folder = base.or(path.parent()).unwrap_or(Path::new("."));
-    let name = path.display().to_string();
-    check_changed(&name, text, settings, folder, host)
+    })
 }
 
 /// Checks the text of an experiment file.
@@ -145,28 +152,37 @@ pub fn check_changed(
     folder: &Path,
     host: &HostFacts,
 ) -> Result<Loaded, SpecError> {
-    let (experiment, mut diagnostics) = read(&text, settings, folder, host);
+    let (experiment, diagnostics) = read(&text, settings, folder, host);
+    let (experiment, warnings) = judged(experiment, diagnostics, name, &text, settings)?;
+    Ok(Loaded {
+        experiment,
+        text,
+        settings: settings.to_vec(),
+        folder: folder.to_owned(),
+        warnings,
+    })
+}
+
+/// What was read and the rendered warnings, unless there is anything worse.
+fn judged<T>(
+    read: Option<T>,
+    mut diagnostics: Vec<Diagnostic>,
+    name: &str,
+    text: &str,
+    settings: &[String],
+) -> Result<(T, Vec<String>), SpecError> {
     diagnostics.sort_by_key(|d| (d.mark.line, d.mark.column, d.severity));
     let source = Source {
         file: name,
-        text: &text,
+        text,
         settings,
     };
-    let render = |d: &Diagnostic| d.render(source);
+    let rendered = diagnostics.iter().map(|d| d.render(source)).collect();
     let fatal = diagnostics.iter().any(|d| d.severity != Severity::Warning);
-    match experiment {
-        Some(experiment) if !fatal => {
-            let warnings = diagnostics.iter().map(render).collect();
-            Ok(Loaded {
-                experiment,
-                text,
-                settings: settings.to_vec(),
-                folder: folder.to_owned(),
-                warnings,
-            })
-        }
+    match read {
+        Some(read) if !fatal => Ok((read, rendered)),
         _ => Err(SpecError::Invalid {
-            rendered: diagnostics.iter().map(render).collect(),
+            rendered,
             diagnostics,
         }),
     }

@@ -83,17 +83,6 @@ fn after_the_rush_the_machine_rests_in_high_and_a_guest_that_comes_back_is_serve
 }
 
 #[test]
-fn constant_demand_does_not_oscillate() {
-    let guests = vec![guest(300 * MIB, &[(0, 250 * MIB)]); 5];
-    let ticks = run(machine(1000 * MIB, 0.75), &guests, 1200);
-    let late: std::collections::BTreeSet<_> = ticks[900..]
-        .iter()
-        .map(|tick| (tick.state, tick.guests[0].target))
-        .collect();
-    assert_eq!(late.len(), 1, "{late:?}");
-}
-
-#[test]
 fn the_tax_moves_memory_from_the_idle_to_the_active() {
     let guests = [
         guest(256 * MIB, &[(0, 256 * MIB), (30, 10 * MIB)]),
@@ -121,6 +110,28 @@ fn the_tax_moves_memory_from_the_idle_to_the_active() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn constant_demand_does_not_oscillate(
+        wants in proptest::collection::vec((0u64..200, 1u64..60_000, 1u64..60_000, any::<bool>()), 1..12),
+        memory in 50_000u64..400_000, rate in 0.0..0.9f64
+    ) {
+        let guests: Vec<Guest> = wants.iter().map(|(at, shares, active, balloon)| Guest {
+            claim: Claim::new(*shares, 0, 60_000).unwrap(),
+            balloon: *balloon,
+            start: *at,
+            demand: vec![(*at, *active)],
+        }).collect();
+        let ticks = run(machine(memory, rate), &guests, 1500);
+        let late = &ticks[1400..];
+        prop_assert!(late.iter().all(|tick| tick.state == late[0].state));
+        for at in 0..guests.len() {
+            let has = |tick: &Tick| tick.guests[at].resident;
+            let (least, most) = (late.iter().map(has).min(), late.iter().map(has).max());
+            // The averages still creep by a page or so.
+            prop_assert!(most.unwrap() - least.unwrap() <= 16, "{least:?} to {most:?}");
+        }
+    }
+
     #[test]
     fn whatever_guests_want_the_books_are_right(
         wants in proptest::collection::vec((0u64..200, 0u64..60_000, 0u64..60_000, any::<bool>()), 1..12),

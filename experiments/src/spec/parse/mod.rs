@@ -117,7 +117,7 @@ impl FromMap for Experiment {
 }
 
 /// There is one version of the format so far.
-fn check_version(fields: &Fields<'_>) {
+pub(super) fn check_version(fields: &Fields<'_>) {
     let version = fields.get::<u32>("version");
     if let Some(other) = version.filter(|version| *version != 1)
         && let Some((at, _)) = fields.node("version")
@@ -128,7 +128,7 @@ fn check_version(fields: &Fields<'_>) {
 }
 
 /// A short name that is also a file name.
-struct Name(String);
+pub(super) struct Name(pub(super) String);
 
 impl FromNode for Name {
     fn shape() -> Shape {
