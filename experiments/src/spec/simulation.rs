@@ -129,7 +129,7 @@ impl FromMap for Simulation {
             .iter()
             .fold(0, |sum: u64, guest| sum.saturating_add(guest.claim.min));
         if least > memory {
-            let mib = |pages: u64| pages * PAGE >> 20;
+            let mib = |pages: u64| (pages * PAGE) >> 20;
             let problem = fields.problem(format!(
                 "the guests' `min` sum to {} MiB, the machine has {} MiB",
                 mib(least),
