@@ -17,6 +17,7 @@ mod error;
 mod frames;
 mod pmap;
 mod space;
+mod spare;
 mod sys;
 mod types;
 
@@ -26,7 +27,8 @@ pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
     Access, AddressSpace, GiveOutcome, InGuest, PageState, ShareCandidate, ShareOutcome,
-    SpaceTotals, ZeroOutcome, is_zero,
+    SpaceTotals, Taken, ZeroOutcome, is_zero,
 };
+pub use spare::Spare;
 pub use sys::{TrackingSupport, Undisturbed};
 pub use types::*;

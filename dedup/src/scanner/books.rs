@@ -98,18 +98,27 @@ impl Books {
         old.is_hash() && index.remove_hint(old.key(self.group), hint)
     }
 
-    /// Takes in what was written since the last pass. What was not written
-    /// for `settle` passes becomes due. Returns the hints that went stale.
-    pub(super) fn written(&mut self, written: RunSet, settle: u32, index: &mut Index) -> u64 {
+    /// Takes in what was written since the last pass: `all`, of which `taken` begin to wait. What was
+    /// not written for `settle` passes becomes due. Returns the hints that went stale.
+    pub(super) fn written(
+        &mut self,
+        taken: RunSet,
+        all: &RunSet,
+        settle: u32,
+        index: &mut Index,
+    ) -> u64 {
         let mut stale = 0;
-        for ppn in written.iter() {
-            stale += u64::from(self.set(ppn, Mark::NONE, index));
+        let different = (taken != *all).then_some(all);
+        for written in [&taken].into_iter().chain(different) {
+            for ppn in written.iter() {
+                stale += u64::from(self.set(ppn, Mark::NONE, index));
+            }
+            self.due.subtract(written);
+            for earlier in &mut self.waiting {
+                earlier.subtract(written);
+            }
         }
-        self.due.subtract(&written);
-        for earlier in &mut self.waiting {
-            earlier.subtract(&written);
-        }
-        self.waiting.push_back(written);
+        self.waiting.push_back(taken);
         while self.waiting.len() > settle as usize {
             if let Some(settled) = self.waiting.pop_front() {
                 self.due.union(&settled);

@@ -27,6 +27,10 @@ pub struct ScannerConfig {
     /// Most CPU time per wall time, in percent of one core, hashing threads
     /// included; no limit if `None`.
     pub cpu_percent: Option<f64>,
+    /// Most of busy guests' time that scanning may cost them, in percent: the scanner's own CPU time
+    /// and the faults that it makes the guests take. Time in which cores are idle is free, and while
+    /// at least half of it is there is no limit; `None`: there never is.
+    pub burden: Option<f64>,
     /// Niceness of the scanning threads (0 to 19, as of nice(1)). At 15, scanning beside a busy vCPU
     /// gets about 3 % of a core, and all of it on an idle one.
     pub nice: u8,
@@ -57,6 +61,7 @@ impl Default for ScannerConfig {
             order: Order::DirtyAware,
             pages_per_second: None,
             cpu_percent: None,
+            burden: Some(2.0),
             nice: 15,
             interval: Duration::from_secs(1),
             settle: 1,

@@ -21,6 +21,9 @@ mod pace;
 mod stats;
 mod thread;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Order, ScannerConfig};
 pub use stats::{PassReport, ScannerStats};
 pub use thread::ScannerThread;
@@ -34,7 +37,7 @@ use look::Lookers;
 use matching::{Matcher, Rules};
 use mirrorball_pmap::{AddressSpace, PageState, Pmap, Ppn, PpnRun, VmId};
 use order::Plan;
-use pace::{Pace, Unlimited};
+use pace::{Pace, Unlimited, Work};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +58,8 @@ pub struct Scanner {
     stats: ScannerStats,
     /// Time of the hashing threads that is in the statistics already.
     charged: Duration,
+    /// Pages compared that the pace was told of.
+    fenced: u64,
 }
 
 impl Scanner {
@@ -70,6 +75,7 @@ impl Scanner {
             random: SplitMix::new(!config.seed),
             stats: ScannerStats::default(),
             charged: Duration::ZERO,
+            fenced: 0,
         }
     }
 
@@ -131,7 +137,8 @@ impl Scanner {
             }
             let hashed = self.stats.hashed;
             self.slice(&slice);
-            complete = self.charge(pace, self.stats.hashed - hashed, &mut clock);
+            let hashed = self.stats.hashed - hashed;
+            complete = self.charge(pace, Work::hashing(hashed), &mut clock);
         }
         complete = complete && self.put_off(&spaces, pace, &mut clock);
         let frames = self.pmap.frames();
@@ -140,7 +147,7 @@ impl Scanner {
         self.stats.passes += 1;
         self.stats.index_bytes =
             self.index.bytes() + self.books.values().map(Books::bytes).sum::<u64>();
-        self.charge(pace, 0, &mut clock);
+        self.charge(pace, Work::default(), &mut clock);
         PassReport {
             work: self.stats - before,
             elapsed: start.elapsed(),
@@ -166,38 +173,47 @@ impl Scanner {
     ) -> bool {
         self.forget_gone(spaces);
         for space in spaces {
+            let mut work = Work::default();
             match self.order() {
-                Order::DirtyAware => self.take_written(space),
+                Order::DirtyAware => work = self.take_written(space, pace.protectable()),
                 Order::Sequential => self.take_all(space),
                 Order::EsxRandom => {
                     space.settle();
                     self.note_mapped(space);
                 }
             }
-            if !self.charge(pace, 0, clock) {
+            if !self.charge(pace, work, clock) {
                 return false;
             }
         }
         true
     }
 
-    /// What was written since the last pass waits until it has settled.
-    fn take_written(&mut self, space: &AddressSpace) {
-        let mut written = RunSet::new(space.take_written(), space.pages());
+    /// What was written since the last pass, or `most` pages of it, waits until it has settled.
+    fn take_written(&mut self, space: &AddressSpace, most: Option<u64>) -> Work {
+        let taken = space.take_written_up_to(most);
+        let mut written = RunSet::new(taken.runs, space.pages());
+        let all = RunSet::new(taken.written, space.pages());
+        let work = Work {
+            protected: written.pages(),
+            protecting: taken.protecting,
+            ..Work::default()
+        };
         let known = self.note_mapped(space);
-        if !known && written.pages() != space.totals().private {
+        if !known && all.pages() < space.totals().private {
             // Another scanner has taken note of some before.
             written.union(&pages_in(space, whole(space), |state| {
                 state == PageState::Private
             }));
         }
         let Some(books) = self.books.get_mut(&space.vm()) else {
-            return;
+            return work;
         };
-        self.stats.stale_hints += books.written(written, self.config.settle, &mut self.index);
+        self.stats.stale_hints += books.written(written, &all, self.config.settle, &mut self.index);
         if self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1 {
             books.retry();
         }
+        work
     }
 
     /// Every private page is due.
@@ -269,7 +285,8 @@ impl Scanner {
                 let pages = books.mapped.take_front(pace.slice());
                 let hashed = self.stats.hashed;
                 self.matcher().mapped(space, &pages);
-                if !self.charge(pace, self.stats.hashed - hashed, clock) {
+                let hashed = self.stats.hashed - hashed;
+                if !self.charge(pace, Work::hashing(hashed), clock) {
                     return false;
                 }
             }
@@ -292,7 +309,7 @@ impl Scanner {
                 let mut matcher = self.matcher();
                 matcher.put_off = false;
                 matcher.put_off(space, pages);
-                if !self.charge(pace, 0, clock) {
+                if !self.charge(pace, Work::default(), clock) {
                     return false;
                 }
             }
@@ -330,13 +347,16 @@ impl Scanner {
     }
 
     /// Accounts for the CPU time since `clock`, and asks whether to go on.
-    fn charge(&mut self, pace: &mut dyn Pace, hashed: u64, clock: &mut Duration) -> bool {
+    fn charge(&mut self, pace: &mut dyn Pace, mut work: Work, clock: &mut Duration) -> bool {
         let workers = self.lookers.cpu();
         let now = cpu::thread();
         let cpu = now.saturating_sub(*clock) + workers.saturating_sub(self.charged);
         (*clock, self.charged) = (now, workers);
         self.stats.cpu_seconds += cpu.as_secs_f64();
-        pace.go_on(hashed, cpu, &self.stats)
+        work.cpu = cpu;
+        work.fenced = self.stats.compared - self.fenced;
+        self.fenced = self.stats.compared;
+        pace.go_on(work, &self.stats)
     }
 }
 

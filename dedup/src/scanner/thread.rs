@@ -1,7 +1,7 @@
 //! The scanner on a thread of its own: pass after pass, within its rates,
 //! switchable and stoppable at any time.
 
-use super::pace::{Budget, Pace};
+use super::pace::{Limits, Pace, Work};
 use super::{Scanner, ScannerStats};
 use crate::cpu;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -143,18 +143,16 @@ impl Drop for ScannerThread {
 }
 
 fn run(mut scanner: Scanner, shared: &Shared) {
-    let mut budget = Budget::new(&scanner.config, Instant::now());
+    let mut owner = Owner {
+        shared,
+        switches: shared.desk.lock().switches,
+        limits: Limits::new(&scanner.config),
+    };
     loop {
-        let switches = shared.desk.lock().switches;
-        scanner.set_zero(switches.zero);
-        scanner.set_content(switches.content);
-        let mut limits = Limits {
-            shared,
-            switches,
-            budget,
-        };
-        let complete = scanner.pass_at(&mut limits).complete;
-        budget = limits.budget;
+        owner.switches = shared.desk.lock().switches;
+        scanner.set_zero(owner.switches.zero);
+        scanner.set_content(owner.switches.content);
+        let complete = scanner.pass_at(&mut owner).complete;
         let mut desk = shared.desk.lock();
         let pause = if complete {
             scanner.config.interval
@@ -184,28 +182,40 @@ fn rest(shared: &Shared, desk: &mut MutexGuard<'_, Desk>, time: Duration) -> boo
     !desk.stop
 }
 
-/// The rate limits and the owner's wishes.
+/// The limits and the owner's wishes.
 #[derive(Debug)]
-struct Limits<'a> {
+struct Owner<'a> {
     shared: &'a Shared,
     switches: Switches,
-    budget: Budget,
+    limits: Limits,
 }
 
-impl Pace for Limits<'_> {
+impl Pace for Owner<'_> {
     fn slice(&self) -> u32 {
-        self.budget.slice()
+        self.limits.slice()
     }
 
-    fn go_on(&mut self, pages: u64, cpu: Duration, stats: &ScannerStats) -> bool {
-        let wait = self.budget.charge(pages, cpu, Instant::now());
+    fn protectable(&self) -> Option<u64> {
+        self.limits.protectable()
+    }
+
+    fn go_on(&mut self, work: Work, stats: &ScannerStats) -> bool {
+        let mut wait = self.limits.charge(&work);
         let mut desk = self.shared.desk.lock();
         desk.stats = *stats;
-        let on = if wait.is_zero() && !desk.paused {
-            !desk.stop
-        } else {
-            rest(self.shared, &mut desk, wait)
-        };
-        on && desk.switches == self.switches
+        loop {
+            let on = if wait.is_zero() && !desk.paused {
+                !desk.stop
+            } else {
+                rest(self.shared, &mut desk, wait)
+            };
+            if !on || desk.switches != self.switches {
+                return false;
+            }
+            wait = self.limits.wait();
+            if wait.is_zero() {
+                return true;
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ pub fn config() -> ScannerConfig {
     ScannerConfig {
         threads: 1,
         nice: 0,
+        burden: None,
         interval: std::time::Duration::ZERO,
         ..ScannerConfig::default()
     }

@@ -53,6 +53,7 @@ fn one(
     let config = ScannerConfig {
         interval: Duration::ZERO,
         settle: 0,
+        burden: None,
         ..ScannerConfig::default()
     };
     let scanner = ScannerThread::start(Scanner::new(rig.pmap().clone(), &config))

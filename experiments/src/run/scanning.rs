@@ -144,6 +144,7 @@ fn scanner_config(spec: &ScannerSpec, set: &MechanismSet, seed: u64) -> ScannerC
         },
         pages_per_second: spec.rate.map(|rate| rate.0),
         cpu_percent: spec.cpu_budget.map(|budget| budget.0),
+        burden: Some(spec.burden.0),
         nice: spec.nice.0,
         interval: spec.interval.0,
         settle: spec.settle,

@@ -105,6 +105,8 @@ pub struct ScannerSpec {
     pub rate: Option<PagesPerSecond>,
     /// Most CPU time, in percent of one core.
     pub cpu_budget: Option<Percent>,
+    /// Most of busy guests' time that scanning may cost them, in percent; 0 is no limit.
+    pub burden: Percent,
     /// How far the scanner gives way to the guests.
     pub nice: Niceness,
     /// Pause between two passes.
@@ -123,6 +125,7 @@ impl Default for ScannerSpec {
             order: ScanOrder::DirtyAware,
             rate: None,
             cpu_budget: None,
+            burden: Percent(2.0),
             nice: Niceness(15),
             interval: Time(Duration::from_secs(1)),
             settle: 1,

@@ -25,6 +25,7 @@ mod zero;
 
 pub use access::Access;
 pub use balloon::GiveOutcome;
+pub use settle::Taken;
 pub use share::{ShareCandidate, ShareOutcome};
 pub use table::{PageState, SpaceTotals};
 pub use zero::{ZeroOutcome, is_zero};

@@ -5,17 +5,38 @@
 
 use super::AddressSpace;
 use super::table::Table;
+use crate::spare::thread_time;
 use crate::sys::Undisturbed;
 use crate::types::{PAGE_BYTES, Ppn, PpnRun};
+use std::time::Duration;
 
 /// Frames' pages below which looking at them one by one costs nothing worth avoiding.
 const FEW: u64 = 256;
+
+/// Pages written since they were last taken, and what it cost to have their next write noticed.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The pages, in order.
+    pub runs: Vec<PpnRun>,
+    /// All that were found written, in order: these, and those that will be taken later.
+    pub written: Vec<PpnRun>,
+    /// CPU time of protecting them.
+    pub protecting: Duration,
+}
+
+/// What a settling does besides.
+#[derive(Clone, Copy, Debug)]
+enum Take {
+    Nothing,
+    /// Takes the written pages, at most so many of them if writes are tracked.
+    Written(Option<u64>),
+}
 
 impl AddressSpace {
     /// Brings the books up to date: pages written since become private, their references end.
     /// Costs by what was written since the last [`Self::take_written`].
     pub fn settle(&self) {
-        self.settle_written(false);
+        self.settle_written(Take::Nothing);
     }
 
     /// Settles, and returns the runs of private pages written since the last call, in order. From
@@ -23,7 +44,15 @@ impl AddressSpace {
     /// pages are returned each time.
     #[must_use = "a page reported here is not reported again until it is written again"]
     pub fn take_written(&self) -> Vec<PpnRun> {
-        self.settle_written(true)
+        self.take_written_up_to(None).runs
+    }
+
+    /// As [`Self::take_written`], but at most `most` pages of those whose writes are tracked; the
+    /// others have their turn in later calls. Each page taken costs the guest a fault when it touches
+    /// the page again.
+    #[must_use = "a page reported here is not reported again until it is written again"]
+    pub fn take_written_up_to(&self, most: Option<u64>) -> Taken {
+        self.settle_written(Take::Written(most))
     }
 
     /// The runs of pages that were mapped by a device since the last call, in order of mapping:
@@ -33,37 +62,45 @@ impl AddressSpace {
         self.table.lock().take_mapped()
     }
 
-    fn settle_written(&self, protect: bool) -> Vec<PpnRun> {
+    fn settle_written(&self, take: Take) -> Taken {
         let (common, base) = (&self.common, self.region.address());
         let whole = PpnRun::new(Ppn(0), self.pages());
         let (mut written, mut released) = (Vec::new(), Vec::new());
+        let mut taken = Taken::default();
         // Devices of this VM wait for the table: the scan is not to be put off half way.
-        let undisturbed = protect.then(Undisturbed::begin);
+        let undisturbed = matches!(take, Take::Written(_)).then(Undisturbed::begin);
         let mut table = self.table.lock();
         if table.detached() {
-            return written;
+            return taken;
         }
         let unprotected = match common.pagemap.written_runs(base, whole, &mut written) {
             Ok(unprotected) => unprotected,
             Err(error) => {
                 // Fail closed: without the page map nothing is shared or freed on stale books.
                 tracing::error!(%error, vm = ?self.vm, "the page map could not be read");
-                return Vec::new();
+                return taken;
             }
         };
-        if protect {
-            written = self.track(&table, written);
+        if let Take::Written(most) = take {
+            let chosen = match most.filter(|_| common.tracking.is_some()) {
+                Some(most) => table.take_turns(&written, most),
+                None => written.clone(),
+            };
+            let before = thread_time();
+            taken.runs = self.track(&table, chosen);
+            taken.protecting = thread_time().saturating_sub(before);
         }
-        for &run in &written {
+        for &run in written.iter().chain(&taken.runs) {
             table.set_private(run, &mut released);
         }
-        if protect && unprotected > FEW && table.calm_look() {
+        if matches!(take, Take::Written(None)) && unprotected > FEW && table.calm_look() {
             self.quieten(whole);
         }
         drop(table);
         common.frames.release(&released);
         drop(undisturbed);
-        written
+        taken.written = written;
+        taken
     }
 
     /// Protects the frames' pages that guests have read since, so that the cheap question passes

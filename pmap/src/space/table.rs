@@ -91,6 +91,8 @@ pub(super) struct Table {
     detached: bool,
     newly_mapped: Vec<PpnRun>,
     calm: Calm,
+    /// Where the pages begin whose turn to be taken it is.
+    turn: Ppn,
 }
 
 impl Table {
@@ -108,6 +110,7 @@ impl Table {
             detached: false,
             newly_mapped: Vec::new(),
             calm: Calm::START,
+            turn: Ppn(0),
         }
     }
 
@@ -127,6 +130,33 @@ impl Table {
             vmas: u64::try_from(self.borders).unwrap_or(0),
             broken: self.broken,
         }
+    }
+
+    /// At most `most` pages of `runs`, which are in order: those whose turn it is. Those left come
+    /// first the next time.
+    pub(super) fn take_turns(&mut self, runs: &[PpnRun], most: u64) -> Vec<PpnRun> {
+        let mut room = u32::try_from(most).unwrap_or(u32::MAX);
+        let from = self.turn;
+        let later = runs.iter().filter(|run| run.end() > from).map(|run| {
+            let start = run.start.max(from);
+            PpnRun::new(start, run.end().0 - start.0)
+        });
+        let earlier = runs.iter().filter(|run| run.start < from).map(|run| {
+            let end = run.end().min(from);
+            PpnRun::new(run.start, end.0 - run.start.0)
+        });
+        let mut taken = Vec::new();
+        for run in later.chain(earlier) {
+            if room == 0 {
+                break;
+            }
+            let pages = run.pages.min(room);
+            room -= pages;
+            taken.push(PpnRun::new(run.start, pages));
+            self.turn = run.start.plus(pages);
+        }
+        taken.sort_unstable();
+        taken
     }
 
     pub(super) fn contains(&self, run: PpnRun) -> bool {

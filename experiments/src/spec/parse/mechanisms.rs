@@ -117,6 +117,12 @@ impl FromMap for ScannerSpec {
                 "no limit",
                 "most CPU time, in percent of one core, hashing threads included; 0 % is no limit",
             ),
+            Field::or::<Percent>(
+                "burden",
+                "2 %",
+                "most of busy guests' time that scanning may cost them, their faults included; 0 % is no \
+                 limit",
+            ),
             Field::or::<Niceness>("nice", "15", "how far the scanner gives way"),
             Field::or::<Time>("interval", "1 s", "pause between two passes"),
             Field::or::<u32>(
@@ -144,6 +150,7 @@ impl FromMap for ScannerSpec {
             order: fields.get("order")?,
             rate: fields.get("rate"),
             cpu_budget: fields.get("cpu-budget"),
+            burden: fields.get("burden")?,
             nice: fields.get("nice")?,
             interval: fields.get("interval")?,
             settle: fields.get("settle")?,

@@ -69,3 +69,25 @@ fn overlays_at_the_edges_of_memory_are_found_whole() {
         assert_eq!(table.overlay_around(Ppn(page)), PpnRun::new(Ppn(0), 8));
     }
 }
+
+#[test]
+fn pages_take_turns_when_not_all_may_be_taken() {
+    let mut table = Table::new(100);
+    let run = |start, pages| PpnRun::new(Ppn(start), pages);
+    let written = [run(10, 4), run(20, 2), run(90, 3)];
+    assert_eq!(table.take_turns(&written, 5), [run(10, 4), run(20, 1)]);
+    assert_eq!(table.take_turns(&written, 3), [run(21, 1), run(90, 2)]);
+    assert_eq!(
+        table.take_turns(&written, 4),
+        [run(10, 3), run(92, 1)],
+        "and round again"
+    );
+    assert_eq!(table.take_turns(&written, 0), []);
+    let mut all = table.take_turns(&written, 100);
+    all.dedup_by(|run, before| {
+        let joined = run.start == before.end();
+        before.pages += if joined { run.pages } else { 0 };
+        joined
+    });
+    assert_eq!(all, written);
+}

@@ -1,0 +1,220 @@
+//! How much of the machine's time the guests leave for work that can wait.
+//!
+//! Sharing costs the guests in two ways: the cores' time that it takes itself, and the faults of
+//! guests whose translations it drops. A niceness bounds only the first, and not where the work goes
+//! first for a while ([`Undisturbed`](crate::Undisturbed)). So who shares keeps an account: the time
+//! in which cores are idle comes in, and a small part of the time that guests use; all that the
+//! sharing costs goes out. ESX scans by the same rule: a share of what the guests get (ESX Server,
+//! OSDI'02, section 4.3).
+
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    num::NonZero,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What is saved up at most, in seconds: what is done in one go when cores were idle before.
+const MOST_SAVED: f64 = 0.2;
+
+/// What may be owed at most, in seconds: an estimate that is far off must not end all work.
+const MOST_OWED: f64 = 10.0;
+
+/// The account.
+#[derive(Debug)]
+pub struct Spare {
+    /// The part of busy guests' time that may be taken; `None` for as much as one likes.
+    part: Option<f64>,
+    cores: f64,
+    clocks: Clocks,
+    /// What the owner itself has used since the clocks were read.
+    own: f64,
+    /// Seconds.
+    saved: f64,
+    quiet: bool,
+}
+
+/// One reading.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    wall: Instant,
+    /// CPU time of the whole process: guests, devices, and who shares.
+    process: Duration,
+}
+
+impl Clocks {
+    fn read() -> Self {
+        Self {
+            wall: Instant::now(),
+            process: clock(ClockId::ProcessCPUTime),
+        }
+    }
+}
+
+fn clock(id: ClockId) -> Duration {
+    let time = clock_gettime(id);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// CPU time that the calling thread has used.
+pub(crate) fn thread_time() -> Duration {
+    clock(ClockId::ThreadCPUTime)
+}
+
+impl Spare {
+    /// An account that takes at most so much of busy guests' time, in percent; all there is if `None`.
+    #[must_use]
+    pub fn new(percent: Option<f64>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            part: percent.map(|percent| percent / 100.0),
+            cores: f64::from(u32::try_from(cores).unwrap_or(u32::MAX)),
+            clocks: Clocks::read(),
+            own: 0.0,
+            saved: 0.0,
+            quiet: false,
+        }
+    }
+
+    /// Takes in what the cores did since the last time, and answers how long to wait before there is
+    /// something to spend: nothing if there is, or if at least half of the cores' time is idle.
+    pub fn wait(&mut self) -> Duration {
+        if self.part.is_none() {
+            return Duration::ZERO;
+        }
+        self.receive(Clocks::read())
+    }
+
+    /// Whether any amount may be spent: nobody is busy, or nobody minds.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.part.is_none() || self.quiet
+    }
+
+    /// What there is to spend, if not any amount.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        (!self.is_free()).then(|| Duration::from_secs_f64(self.saved.max(0.0)))
+    }
+
+    /// The owner has used so much CPU time, and its guests will need so much more.
+    pub fn spend(&mut self, own: Duration, guests: Duration) {
+        self.own += own.as_secs_f64();
+        self.saved -= own.as_secs_f64() + guests.as_secs_f64();
+        self.saved = self.saved.max(-MOST_OWED);
+    }
+
+    /// Does work and pays for it; to guests it costs `dear` times what it costs here.
+    pub fn work<R>(&mut self, dear: f64, work: impl FnOnce() -> R) -> R {
+        let before = thread_time();
+        let result = work();
+        let own = thread_time().saturating_sub(before);
+        self.spend(own, own.mul_f64(dear));
+        result
+    }
+
+    fn receive(&mut self, now: Clocks) -> Duration {
+        /// Clocks that are read more often than this tell little: ticks may be 10 ms long.
+        const LEAST: f64 = 0.02;
+        /// Guests may fall quiet meanwhile.
+        const LONGEST_WAIT: f64 = 0.1;
+        let wall = (now.wall - self.clocks.wall).as_secs_f64();
+        if wall >= LEAST {
+            let used = now
+                .process
+                .saturating_sub(self.clocks.process)
+                .as_secs_f64();
+            let guests = (used - self.own).max(0.0);
+            let idle = (wall * self.cores - used).max(0.0);
+            let part = self.part.unwrap_or(1.0);
+            self.saved = (self.saved + idle + part * guests).min(MOST_SAVED);
+            self.quiet = guests < wall * self.cores / 2.0;
+            (self.clocks, self.own) = (now, 0.0);
+        }
+        if self.quiet {
+            // Debts were for the sake of those who are quiet now.
+            self.saved = self.saved.max(0.0);
+        }
+        if self.saved > 0.0 || self.quiet {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64((-self.saved).clamp(LEAST, LONGEST_WAIT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a machine for `seconds`: guests use `busy` of its one core, and who shares spends what it
+    /// may, in portions of 1 ms with as much again for the guests. Answers what was spent in all.
+    fn simulate(percent: Option<f64>, busy: f64, seconds: u32) -> f64 {
+        let mut now = Clocks::read();
+        let mut spare = Spare {
+            cores: 1.0,
+            clocks: now,
+            ..Spare::new(percent)
+        };
+        let (portion, mut spent) = (Duration::from_millis(1), 0.0);
+        for _ in 0..seconds * 10 {
+            let step = Duration::from_millis(100);
+            now.wall += step;
+            now.process += step.mul_f64(busy);
+            let mut left = step.mul_f64(1.0 - busy);
+            while spare.receive(now).is_zero() && (busy >= 1.0 || !left.is_zero()) {
+                spare.spend(portion, portion);
+                spent += 2.0 * portion.as_secs_f64();
+                left = left.saturating_sub(portion);
+                now.process += portion;
+            }
+        }
+        spent
+    }
+
+    #[test]
+    fn busy_guests_lose_the_part_that_was_agreed_on() {
+        let spent = simulate(Some(2.0), 1.0, 60);
+        assert!((1.1..1.3).contains(&spent), "{spent}");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_free() {
+        let spent = simulate(Some(2.0), 0.1, 10);
+        assert!(spent > 17.0, "{spent}");
+    }
+
+    #[test]
+    fn quiet_guests_forgive_what_busy_ones_are_owed() {
+        let start = Clocks::read();
+        let mut spare = Spare {
+            cores: 1.0,
+            clocks: start,
+            ..Spare::new(Some(2.0))
+        };
+        spare.spend(Duration::ZERO, Duration::from_secs(3));
+        let second = Duration::from_secs(1);
+        let busy = Clocks {
+            wall: start.wall + second,
+            process: start.process + second,
+        };
+        assert!(!spare.receive(busy).is_zero());
+        assert!(!spare.is_free() && spare.left() == Some(Duration::ZERO));
+        let quiet = Clocks {
+            wall: busy.wall + second,
+            ..busy
+        };
+        assert!(spare.receive(quiet).is_zero());
+        assert!(spare.is_free() && spare.left().is_none());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_waits() {
+        let mut spare = Spare::new(None);
+        spare.spend(Duration::from_secs(9), Duration::from_secs(9));
+        assert_eq!(spare.wait(), Duration::ZERO);
+        assert!(spare.is_free());
+    }
+}
