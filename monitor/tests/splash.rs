@@ -152,9 +152,12 @@ fn a_guest_reads_a_disk_that_another_has_read() {
         vm.wait_until(Phase::Ready, 0, LONG).unwrap();
         vm
     };
-    let (first, second) = (start(), start());
     let pmake = workload(WorkloadKind::Pmake, &[1, 1, 20]);
-    let (one, two) = (run(&first, &pmake), run(&second, &pmake));
+    let first = start();
+    let one = run(&first, &pmake);
+    machine.map_copied_blocks();
+    let second = start();
+    let two = run(&second, &pmake);
     assert_eq!(one.checksum, two.checksum);
     assert!(one.blocks_read > 0);
     machine.map_copied_blocks();

@@ -7,7 +7,7 @@
 
 use super::image::Identity;
 use super::resting::{Rest, Resting};
-use super::{BLOCK_BYTES, BaseImage, DiskError};
+use super::{BLOCK_BYTES, BLOCK_SIZE, BaseImage, DiskError};
 use mirrorball_pmap::{GroupId, PinnedFrames, Pmap, WeakFrame};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +15,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+/// Blocks that are read at once when frames are made: the second-level cache has room for them.
+const CHUNK: usize = 32;
 
 /// All images' block tables.
 pub struct BlockCache {
@@ -185,6 +188,9 @@ impl BlockTable {
     /// Frames of all these blocks, if they are there already.
     pub(super) fn present(&self, blocks: Range<u64>) -> Option<Vec<PinnedFrames>> {
         let mut entries = self.entries.lock();
+        if entries.entries.is_empty() {
+            return None;
+        }
         let mut parts = Vec::new();
         let mut block = blocks.start;
         while block < blocks.end {
@@ -291,7 +297,18 @@ impl Claim<'_> {
         let Ok(mut frames) = self.table.pmap.frames().allocate(pages, self.table.group) else {
             return Ok(None);
         };
-        image.read(self.blocks.start * BLOCK_BYTES, frames.bytes_mut())?;
+        // Through a buffer: to touch new frames would cost a fault and a page of zeros each.
+        let mut buffer = vec![0; BLOCK_SIZE * CHUNK.min(pages as usize)];
+        let bytes = pages as usize * BLOCK_SIZE;
+        for offset in (0..bytes).step_by(buffer.len()) {
+            let length = buffer.len().min(bytes - offset);
+            let part = &mut buffer[..length];
+            image.read(self.blocks.start * BLOCK_BYTES + offset as u64, part)?;
+            if let Err(error) = frames.write(offset, part) {
+                tracing::warn!(%error, "frames could not be filled");
+                return Ok(None);
+            }
+        }
         let frames = frames.publish();
         let weak = frames.weak_all();
         let mut entries = self.table.entries.lock();

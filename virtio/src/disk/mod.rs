@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use plan::{Piece, Source};
 use resting::{Copied, Resting};
 use reused::Reused;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -140,17 +141,19 @@ impl Disk {
                 Source::Zero
             }
         };
-        let sharing = sharing && !self.reused.lock().visit(buffers);
+        let kept = sharing && !self.reused.lock().visit(buffers);
         let pieces = plan::read(offset, buffers, sharing, source);
         let mut moved = Moved::default();
         for run in plan::runs(&pieces) {
-            let done = run[0].map
-                && match &self.resting {
-                    Some(resting) => self.copy_to_rest(resting, run, access, &mut moved)?,
-                    None => self.map(run, access, &mut moved)?,
-                };
-            if !done {
+            let whole = run[0].map;
+            if whole && kept && self.resting.is_none() && self.map(run, access, &mut moved)? {
+                continue;
+            }
+            if !whole || !self.copy_frames(run, access.memory(), &mut moved)? {
                 self.copy(&overlay, run, access.memory(), &mut moved)?;
+            }
+            if let Some(resting) = self.resting.as_ref().filter(|_| whole && kept) {
+                self.rest(resting, run, access);
             }
         }
         Ok(moved)
@@ -163,10 +166,9 @@ impl Disk {
         access: &Access<'_>,
         moved: &mut Moved,
     ) -> Result<bool, DiskError> {
-        let pages = run.iter().map(|piece| piece.len / BLOCK_BYTES).sum();
-        let found = self
-            .table
-            .frames(&self.image, run[0].disk / BLOCK_BYTES, pages)?;
+        let blocks = blocks(run);
+        let pages = blocks.end - blocks.start;
+        let found = self.table.frames(&self.image, blocks.start, pages)?;
         let Some((parts, image_reads)) = found else {
             return Ok(false);
         };
@@ -177,99 +179,51 @@ impl Disk {
         Ok(true)
     }
 
-    /// Copies a run and takes note of it, so that it is mapped later; `false` if the frame store is
-    /// full.
-    ///
-    /// Blocks that the guest reads for the first time are read into frames, for other guests and
-    /// for later. Where it has had them all before, no frame is made for what may not stay either.
-    fn copy_to_rest(
+    /// Copies a run from its blocks' frames, if guests map all of them; `false` if not.
+    fn copy_frames(
         &self,
-        resting: &Resting,
         run: &[Piece],
-        access: &Access<'_>,
+        memory: &GuestMemoryMmap,
         moved: &mut Moved,
     ) -> Result<bool, DiskError> {
-        let first = run[0].disk / BLOCK_BYTES;
-        let pages = run.iter().map(|piece| piece.len / BLOCK_BYTES).sum::<u64>();
-        let blocks = first..first + pages;
-        let again = {
-            let mut before = self.read_before.lock();
-            let again = blocks.clone().all(|block| before.has(block));
-            before.set(blocks.clone());
-            again
+        let Some(parts) = self.table.present(blocks(run)) else {
+            return Ok(false);
         };
-        let parts = if again {
-            self.table.present(blocks)
-        } else if !resting.has_room(pages) {
-            return self.map(run, access, moved);
-        } else {
-            let Some((parts, reads)) = self.table.frames(&self.image, first, pages)? else {
-                return Ok(false);
-            };
-            moved.image_reads += reads;
-            Some(parts)
-        };
-        let Some(parts) = parts else {
-            self.copy_unkept(resting, run, access, moved)?;
-            return Ok(true);
-        };
-        let mut block = first;
         for (guest, frames) in plan::pair(run, &parts) {
-            let pages = u64::from(frames.pages());
-            access
-                .memory()
+            memory
                 .write_slice(frames.bytes(), GuestAddress(guest))
                 .map_err(DiskError::Guest)?;
-            moved.copied_pages += pages;
-            let kept = (!again).then_some(frames);
-            self.rest(resting, access, guest, block, pages, kept);
-            block += pages;
+            moved.copied_pages += u64::from(frames.pages());
         }
         Ok(true)
     }
 
-    /// Reads a run that nobody has straight into the guest, in one piece.
-    fn copy_unkept(
-        &self,
-        resting: &Resting,
-        run: &[Piece],
-        access: &Access<'_>,
-        moved: &mut Moved,
-    ) -> Result<(), DiskError> {
-        let pieces = run.iter().map(|piece| (piece.guest, piece.len));
-        let slices = transfer::slices(access.memory(), pieces)?;
-        self.image.read_scattered(run[0].disk, &slices)?;
-        moved.image_reads += 1;
+    /// Takes note of a run of whole blocks that was copied, so that it is mapped later.
+    fn rest(&self, resting: &Resting, run: &[Piece], access: &Access<'_>) {
+        let blocks = blocks(run);
+        let again = {
+            let mut before = self.read_before.lock();
+            let again = blocks.clone().all(|block| before.has(block));
+            before.set(blocks);
+            again
+        };
         for piece in run {
-            let (block, pages) = (piece.disk / BLOCK_BYTES, piece.len / BLOCK_BYTES);
-            moved.copied_pages += pages;
-            self.rest(resting, access, piece.guest, block, pages, None);
+            let (Ok(at), Ok(pages)) = (
+                u32::try_from(piece.guest / PAGE_BYTES),
+                u32::try_from(piece.len / BLOCK_BYTES),
+            ) else {
+                continue;
+            };
+            let copied = Copied {
+                image: Arc::clone(&self.image),
+                table: Arc::clone(&self.table),
+                block: piece.disk / BLOCK_BYTES,
+                pages,
+                again,
+                mapped: Arc::clone(&self.rested_pages),
+            };
+            resting.add(access.space().vm(), Ppn(at), copied);
         }
-        Ok(())
-    }
-
-    /// Takes note of whole blocks that were copied to a page-aligned guest address.
-    fn rest(
-        &self,
-        resting: &Resting,
-        access: &Access<'_>,
-        guest: u64,
-        block: u64,
-        pages: u64,
-        frames: Option<PinnedFrames>,
-    ) {
-        let (Ok(ppn), Ok(pages)) = (u32::try_from(guest / PAGE_BYTES), u32::try_from(pages)) else {
-            return;
-        };
-        let copied = Copied {
-            image: Arc::clone(&self.image),
-            table: Arc::clone(&self.table),
-            block,
-            pages,
-            frames,
-            mapped: Arc::clone(&self.rested_pages),
-        };
-        resting.add(access.space().vm(), Ppn(ppn), copied);
     }
 
     /// Copies a run, whose pieces are consecutive on the disk and of one source.
@@ -371,6 +325,13 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// The blocks that a run of whole ones reads.
+fn blocks(run: &[Piece]) -> Range<u64> {
+    let first = run.first().map_or(0, |piece| piece.disk / BLOCK_BYTES);
+    let pages: u64 = run.iter().map(|piece| piece.len / BLOCK_BYTES).sum();
+    first..first + pages
 }
 
 /// Maps frames at a guest-physical address, or copies them where the pmap refuses.

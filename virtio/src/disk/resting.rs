@@ -2,16 +2,16 @@
 //!
 //! A mapped frame costs the guest a fault at the first touch of each page. A copy hardly does, where
 //! the hypervisor fetches writable pages ahead; and a guest that soon drops a block again gains
-//! nothing from a mapping at all. So a block is copied first, and its frame is kept, so that other
-//! guests' reads find it. The copy *rests* until its guest reads no more or a while has passed; if
-//! it is still there then, the frame takes its place.
+//! nothing from a mapping at all. So a block is copied first. The copy *rests* until its guest reads no
+//! more or a while has passed; if it is still there then, a frame takes its place. That costs the
+//! guest, too, so while guests are busy it is done with a small part of their time ([`Spare`]).
 //!
 //! Nothing here knows whether a guest has written its copy: the pmap compares under a fence.
 
 use super::BaseImage;
 use super::cache::BlockTable;
 use mirrorball_pmap::{
-    AddressSpace, Mechanism, PinnedFrames, Pmap, Ppn, ShareCandidate, Undisturbed, VmId,
+    AddressSpace, Mechanism, PinnedFrames, Pmap, Ppn, ShareCandidate, Spare, Undisturbed, VmId,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Most pages of copies whose frames are kept (256 MiB); reads map at once beyond that.
-const MOST_KEPT: u64 = 65_536;
 /// Most copies of each kind that wait; beyond that the oldest stay copies.
 const MOST_WAITING: usize = 65_536;
 /// Longest run that is put together of shorter ones: by then a change of the mappings costs little a
-/// page, and joining costs by length.
+/// page.
 const LONGEST_JOINED: u32 = 512;
+/// Pages that are mapped before it is asked again whether guests are busy.
+const PORTION: u64 = 128;
 /// Runs that are mapped in one burst of the thread's high priority.
 const BURST: usize = 16;
 
@@ -38,6 +38,9 @@ pub struct Rest {
     pub most: Duration,
     /// So long after a later read: the guest has dropped the block before and may do so again.
     pub again: Duration,
+    /// Most of busy guests' time, in percent, that mapping may cost them; what is due waits for longer
+    /// then. `None` for no limit.
+    pub burden: Option<u8>,
 }
 
 impl Default for Rest {
@@ -46,6 +49,7 @@ impl Default for Rest {
             quiet: Duration::from_millis(100),
             most: Duration::from_secs(2),
             again: Duration::from_secs(5),
+            burden: Some(1),
         }
     }
 }
@@ -57,10 +61,24 @@ pub(super) struct Copied {
     pub(super) table: Arc<BlockTable>,
     pub(super) block: u64,
     pub(super) pages: u32,
-    /// The blocks' frames, if they are to be kept until then.
-    pub(super) frames: Option<PinnedFrames>,
+    /// The guest has read them before.
+    pub(super) again: bool,
     /// Counts the pages that were mapped in the end.
     pub(super) mapped: Arc<AtomicU64>,
+}
+
+impl Copied {
+    /// Takes the other in if, `after` so many pages of the guest, it goes on where this one ends.
+    fn join(&mut self, after: u32, other: &Self) -> bool {
+        let continues = after == self.pages
+            && self.block + u64::from(self.pages) == other.block
+            && self.pages + other.pages <= LONGEST_JOINED
+            && Arc::ptr_eq(&self.mapped, &other.mapped);
+        if continues {
+            self.pages += other.pages;
+        }
+        continues
+    }
 }
 
 /// Where a copy is, and which of those that were there.
@@ -77,41 +95,30 @@ type Copies = BTreeMap<(VmId, Ppn), (u64, Copied)>;
 #[derive(Debug, Default)]
 struct Waiting {
     copies: Copies,
-    /// In the order in which they are due, each: copies whose frames are kept, and the others.
+    /// In the order in which they are due, each: first copies of blocks, and later ones.
     first: VecDeque<Turn>,
     again: VecDeque<Turn>,
-    /// When each VM that has copies with kept frames read such a one last.
+    /// When each VM that has first copies read such a one last.
     reads: BTreeMap<VmId, Instant>,
-    kept: u64,
     number: u64,
     closed: bool,
 }
 
 impl Waiting {
-    fn remove(&mut self, place: (VmId, Ppn)) -> Option<Copied> {
-        let (_, copied) = self.copies.remove(&place)?;
-        if copied.frames.is_some() {
-            self.kept -= u64::from(copied.pages);
-        }
-        Some(copied)
-    }
-
     fn add(&mut self, place: (VmId, Ppn), now: Instant, rest: &Rest, copied: Copied) {
-        // What was copied there before is gone.
-        self.remove(place);
         self.number += 1;
         let number = self.number;
-        let (queue, time) = match &copied.frames {
-            Some(_) => (&mut self.first, rest.most),
-            None => (&mut self.again, rest.again),
+        let (queue, time) = match copied.again {
+            false => (&mut self.first, rest.most),
+            true => (&mut self.again, rest.again),
         };
         let due = now + time;
         queue.push_back(Turn { due, place, number });
         let dropped = (queue.len() > MOST_WAITING).then(|| queue.pop_front());
-        if copied.frames.is_some() {
-            self.kept += u64::from(copied.pages);
+        if !copied.again {
             self.reads.insert(place.0, now);
         }
+        // What was copied there before is gone.
         self.copies.insert(place, (number, copied));
         if let Some(turn) = dropped.flatten() {
             self.claim(turn);
@@ -122,17 +129,20 @@ impl Waiting {
     fn claim(&mut self, turn: Turn) -> Option<Copied> {
         let (number, _) = self.copies.get(&turn.place)?;
         (*number == turn.number)
-            .then(|| self.remove(turn.place))
+            .then(|| self.copies.remove(&turn.place))
             .flatten()
+            .map(|(_, copied)| copied)
     }
 
-    /// Takes out what is due.
-    fn due(&mut self, now: Instant) -> BTreeMap<(VmId, Ppn), Copied> {
-        let mut due = BTreeMap::new();
-        while let Some(turn) =
-            pop_due(&mut self.first, now).or_else(|| pop_due(&mut self.again, now))
+    /// Takes out what is due, about `most` pages of it.
+    fn due(&mut self, now: Instant, most: u64) -> BTreeMap<(VmId, Ppn), Copied> {
+        let (mut due, mut pages) = (BTreeMap::new(), 0);
+        while pages < most
+            && let Some(turn) =
+                pop_due(&mut self.first, now).or_else(|| pop_due(&mut self.again, now))
         {
             if let Some(copied) = self.claim(turn) {
+                pages += u64::from(copied.pages);
                 due.insert(turn.place, copied);
             }
         }
@@ -146,16 +156,24 @@ impl Waiting {
         vms.map(|(vm, _)| *vm).collect()
     }
 
-    /// Takes out a VM's copies whose frames are kept.
-    fn kept_of(&mut self, vm: VmId) -> BTreeMap<(VmId, Ppn), Copied> {
-        self.reads.remove(&vm);
+    /// Takes out a VM's first copies, about `most` pages of them.
+    fn first_of(&mut self, vm: VmId, most: u64) -> BTreeMap<(VmId, Ppn), Copied> {
         let all = self.copies.range((vm, Ppn(0))..=(vm, Ppn(u32::MAX)));
-        let kept: Vec<_> = all
-            .filter(|(_, (_, copied))| copied.frames.is_some())
+        let mut pages = 0;
+        let first: Vec<_> = all
+            .filter(|(_, (_, copied))| !copied.again)
+            .take_while(|(_, (_, copied))| {
+                let before = pages;
+                pages += u64::from(copied.pages);
+                before < most
+            })
             .map(|(place, _)| *place)
             .collect();
-        let take = |place| Some((place, self.remove(place)?));
-        kept.into_iter().filter_map(take).collect()
+        if first.is_empty() {
+            self.reads.remove(&vm);
+        }
+        let take = |place| Some((place, self.copies.remove(&place)?.1));
+        first.into_iter().filter_map(take).collect()
     }
 }
 
@@ -172,7 +190,7 @@ pub(super) struct Resting {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     /// Held while copies are replaced, so that [`Self::map_all`] ends after all of them.
-    mapping: Mutex<()>,
+    mapping: Mutex<Spare>,
 }
 
 impl Resting {
@@ -182,13 +200,8 @@ impl Resting {
             rest,
             waiting: Mutex::default(),
             changed: Condvar::new(),
-            mapping: Mutex::default(),
+            mapping: Mutex::new(Spare::new(rest.burden.map(f64::from))),
         }
-    }
-
-    /// Whether so many more pages may have their frames kept.
-    pub(super) fn has_room(&self, pages: u64) -> bool {
-        self.waiting.lock().kept + pages <= MOST_KEPT
     }
 
     /// Takes note of a copy that begins at a guest page.
@@ -202,21 +215,34 @@ impl Resting {
         }
     }
 
-    /// Maps what has rested by `now`.
+    /// Maps what has rested by `now`, or as much of it as guests that are busy should bear.
     pub(super) fn map(&self, now: Instant) {
-        let _mapping = self.mapping.lock();
-        let mut waiting = self.waiting.lock();
-        let due = waiting.due(now);
-        let quiet = waiting.quiet(now, &self.rest);
-        drop(waiting);
-        self.replace(due);
+        let mut spare = self.mapping.lock();
+        while self.portion(&mut spare, |waiting, most| waiting.due(now, most)) {}
+        let quiet = self.waiting.lock().quiet(now, &self.rest);
         for vm in quiet {
             let space = self.pmap.space(vm);
             if space.is_none_or(|space| space.guest_outside()) {
-                let kept = self.waiting.lock().kept_of(vm);
-                self.replace(kept);
+                while self.portion(&mut spare, |waiting, most| waiting.first_of(vm, most)) {}
             }
         }
+    }
+
+    /// Maps some of what `take` takes out; false if there is no more of it, or nothing to spend on it.
+    fn portion(
+        &self,
+        spare: &mut Spare,
+        take: impl Fn(&mut Waiting, u64) -> BTreeMap<(VmId, Ppn), Copied>,
+    ) -> bool {
+        if !spare.wait().is_zero() {
+            return false;
+        }
+        let most = if spare.is_free() { u64::MAX } else { PORTION };
+        let copies = take(&mut self.waiting.lock(), most);
+        let some = !copies.is_empty();
+        // A page's first use after that is a fault, which is about as dear as what is done here.
+        spare.work(1.0, || self.replace(copies));
+        some
     }
 
     /// Maps everything, rested or not.
@@ -224,7 +250,6 @@ impl Resting {
         let _mapping = self.mapping.lock();
         let mut waiting = self.waiting.lock();
         let copies = std::mem::take(&mut waiting.copies);
-        waiting.kept = 0;
         waiting.first.clear();
         waiting.again.clear();
         waiting.reads.clear();
@@ -247,19 +272,18 @@ impl Resting {
 
     /// Replaces one VM's copies, which are in the order of its pages.
     fn replace_in(&self, space: &AddressSpace, copies: Vec<(Ppn, Copied)>) {
-        let mut runs: Vec<Run> = Vec::new();
+        let mut joined: Vec<(Ppn, Copied)> = Vec::new();
         for (at, copied) in copies {
-            for run in runs_of(at, copied) {
-                let joined = runs.last().and_then(|last| last.joined(&run, &self.pmap));
-                match (joined, runs.last_mut()) {
-                    (Some(joined), Some(last)) => *last = joined,
-                    _ => runs.push(run),
-                }
+            let last = joined.last_mut();
+            if !last.is_some_and(|(first, last)| last.join(at.0 - first.0, &copied)) {
+                joined.push((at, copied));
             }
-            if runs.len() > BURST {
-                let open = runs.pop();
+        }
+        let mut runs = Vec::new();
+        for (at, copied) in joined {
+            runs.extend(runs_of(at, copied));
+            if runs.len() >= BURST {
                 share(space, &mut runs);
-                runs.extend(open);
             }
         }
         share(space, &mut runs);
@@ -298,27 +322,6 @@ struct Run {
     mapped: Arc<AtomicU64>,
 }
 
-impl Run {
-    /// Both runs as one, if the other continues this one: that saves a change of the mappings.
-    fn joined(&self, next: &Self, pmap: &Pmap) -> Option<Self> {
-        let pages = self.frames.pages();
-        let continues = pages + next.frames.pages() <= LONGEST_JOINED
-            && self.at.plus(pages) == next.at
-            && self.frames.start().plus(pages) == next.frames.start()
-            && Arc::ptr_eq(&self.mapped, &next.mapped);
-        if !continues {
-            return None;
-        }
-        let mut weak = self.frames.weak_all();
-        weak.extend(next.frames.weak_all());
-        Some(Self {
-            at: self.at,
-            frames: pmap.frames().pin_run(&weak)?,
-            mapped: self.mapped.clone(),
-        })
-    }
-}
-
 /// Lays the runs' frames over the pages that are still equal to them.
 fn share(space: &AddressSpace, runs: &mut Vec<Run>) {
     if runs.is_empty() {
@@ -332,20 +335,15 @@ fn share(space: &AddressSpace, runs: &mut Vec<Run>) {
     }
 }
 
-/// A copy's blocks in frames, which are read again if they were not kept and nobody maps them.
+/// A copy's blocks in frames, which are read once more where no guest maps them.
 fn runs_of(at: Ppn, copied: Copied) -> Vec<Run> {
-    let parts = match copied.frames {
-        Some(frames) => vec![frames],
-        None => {
-            let (block, pages) = (copied.block, u64::from(copied.pages));
-            match copied.table.frames(&copied.image, block, pages) {
-                Ok(found) => found.map_or(Vec::new(), |(parts, _)| parts),
-                Err(error) => {
-                    // The guest has its copy; that the image changed is found out elsewhere.
-                    tracing::debug!(%error, block, "blocks stay copied");
-                    Vec::new()
-                }
-            }
+    let (block, pages) = (copied.block, u64::from(copied.pages));
+    let parts = match copied.table.frames(&copied.image, block, pages) {
+        Ok(found) => found.map_or(Vec::new(), |(parts, _)| parts),
+        Err(error) => {
+            // The guest has its copy; that the image changed is found out elsewhere.
+            tracing::debug!(%error, block, "blocks stay copied");
+            Vec::new()
         }
     };
     let mut next = at;
