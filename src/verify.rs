@@ -11,7 +11,7 @@ use mirrorball_report::results::Results;
 use mirrorball_report::stats::Finding;
 
 /// What a run on another day or host may rightly give otherwise: times. Sizes and counts may not.
-const TIMES: [&str; 3] = ["cpu_seconds.", "seconds", "sharing.hold_"];
+const TIMES: [&str; 4] = ["cpu_seconds.", "seconds", "sharing.hold_", "derived.scan_"];
 
 /// Options of `mirrorball verify`.
 #[derive(clap::Args, Debug)]
@@ -87,7 +87,8 @@ fn told(checks: &[Check]) -> String {
 /// Runs the package's experiment again and compares; the exit code of a run that was not possible.
 fn rerun(package: &Path, runs: Option<u32>) -> anyhow::Result<Result<Comparison, u8>> {
     let output = tempfile::tempdir().context("no place for the results")?;
-    let settings = settings(&Results::load(package)?);
+    let packaged = Results::load(package)?;
+    let settings = invoked(&packaged, "set");
     let file = package.join("experiment.yaml");
     let loaded = match crate::load(&file, &settings, Some(output.path())) {
         Ok(loaded) => loaded,
@@ -96,6 +97,7 @@ fn rerun(package: &Path, runs: Option<u32>) -> anyhow::Result<Result<Comparison,
     let options = Options {
         output: Some(output.path().to_owned()),
         runs,
+        only: invoked(&packaged, "only"),
         ..Options::default()
     };
     if let Err(error) = run(&loaded, &options) {
@@ -104,18 +106,18 @@ fn rerun(package: &Path, runs: Option<u32>) -> anyhow::Result<Result<Comparison,
     }
     let made = std::fs::read_dir(output.path())?.flatten().next();
     let made = made.context("the run left no results")?.path();
-    let (old, new) = (Results::load(package)?, Results::load(&made)?);
-    Ok(Ok(compare((&old, None), (&new, None))?))
+    let made = Results::load(&made)?;
+    Ok(Ok(compare((&packaged, None), (&made, None))?))
 }
 
-/// What the command line changed of the experiment file.
-fn settings(results: &Results) -> Vec<String> {
-    let settings = results.run.conditions["invocation"]["set"].as_array();
-    let texts = settings
-        .into_iter()
-        .flatten()
-        .filter_map(|text| text.as_str());
-    texts.map(str::to_owned).collect()
+/// What the command line of the run said: `set`, the fields of the file that it changed, or `only`,
+/// the cells that were run.
+fn invoked(results: &Results, what: &str) -> Vec<String> {
+    let texts = results.run.conditions["invocation"][what].as_array();
+    let texts = texts.into_iter().flatten();
+    texts
+        .filter_map(|text| Some(text.as_str()?.to_owned()))
+        .collect()
 }
 
 /// Sizes and counts that changed beyond noise.

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
+use flate2::read::GzDecoder;
 use serde::Serialize;
 use sha2::Digest as _;
 
@@ -102,10 +104,7 @@ pub fn environment() -> Environment {
     Environment {
         kernel_build: read("/proc/sys/kernel/version"),
         kernel_config_digest: config.as_deref().map(digest),
-        kernel_options: config
-            .as_deref()
-            .and_then(|config| std::str::from_utf8(config).ok())
-            .map(options),
+        kernel_options: config.as_deref().map(options),
         kernel_parameters: read("/proc/cmdline").map(|line| parameters(&line)),
         microcode: cpuinfo("microcode"),
         numa_nodes: read("/sys/devices/system/node/online"),
@@ -174,16 +173,21 @@ fn cpuinfo(field: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The configuration that the running kernel was built with: as text where it is installed, else as
-/// the kernel shows it, which is compressed.
-fn kernel_config() -> Option<Vec<u8>> {
+/// The configuration that the running kernel was built with: where it is installed, else as the
+/// kernel shows it.
+fn kernel_config() -> Option<String> {
     let release = read("/proc/sys/kernel/osrelease")?;
     let places = [
         format!("/boot/config-{release}"),
         format!("/lib/modules/{release}/config"),
-        "/proc/config.gz".to_owned(),
     ];
-    places.iter().find_map(|path| fs::read(path).ok())
+    let installed = places.iter().find_map(|path| fs::read_to_string(path).ok());
+    installed.or_else(|| {
+        let mut text = String::new();
+        let shown = fs::File::open("/proc/config.gz").ok()?;
+        GzDecoder::new(shown).read_to_string(&mut text).ok()?;
+        Some(text)
+    })
 }
 
 fn options(config: &str) -> BTreeMap<String, String> {
