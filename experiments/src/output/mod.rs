@@ -60,13 +60,16 @@ run.json          what was run, with what, on what: the resolved experiment, see
                   every run with its own figures.
 experiment.yaml   the experiment file as it was given.
 samples.csv       the time series: one row for each sample of the machine (vm = machine) and of
-                  each VM (of 64 VMs at most on the grid; of all of them at each phase's end).
+                  each VM: of as many in turn as 0.8 % of a core is enough for, and of all of
+                  them at each phase's end.
 memory.svg, .png  machine memory over time: what guests use, and above it what each mechanism
                   saves. The figure says how much guest-physical memory was never touched.
 sweep.svg, .png   what is shared and saved against the number of guests, for experiments that
                   change it, with published values where the experiment gives them.
 histograms/       HdrHistogram logs (V2, compressed), one for each cell and run; the tag says of
                   what (hold, exit, block, ...); values are nanoseconds.
+events/           what happened in each run: phases, the timeline, warnings, failures; one JSON
+                  object in each line.
 consoles/         all that Linux guests printed on their serial ports; the last lines of the
                   console of other guests that failed.
 commands/         what the commands of Linux guests printed.

@@ -1,21 +1,21 @@
 //! One run of one cell: from an empty machine to its figures.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mirrorball_abi::Phase;
-use mirrorball_dedup::oracle;
 use mirrorball_live::Desk;
 use mirrorball_monitor::{Machine, MachineConfig};
-use mirrorball_pmap::{PAGE_BYTES, PmapConfig};
+use mirrorball_pmap::PmapConfig;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use mirrorball_debian::GuestImage;
 
 use super::agent::LinuxRecord;
+use super::events::Events;
 use super::fleet::{Fleet, Waited};
 use super::noise::{Noise, Watch};
 use super::progress::Progress;
@@ -26,14 +26,11 @@ use super::watched::Watched;
 use super::{Guests, RunError, account, quiet};
 use crate::output::histogram::Histograms;
 use crate::output::provenance;
-use crate::output::summary::{CpuSeconds, Failure, Figures, Ksm, Sharing, Workload};
-use crate::spec::{Event, Experiment, MechanismSet, Switchable};
+use crate::output::summary::{Failure, Figures, Workload};
+use crate::spec::{Experiment, MechanismSet};
 
 /// How often disk images are looked at for changes.
 const IMAGE_CHECK: Duration = Duration::from_millis(500);
-
-/// The kernel's own figure of what KSM saves, from Linux 6.4.
-const KSM_PROFIT: &str = "/sys/kernel/mm/ksm/general_profit";
 
 /// Everything a run needs.
 #[derive(Debug)]
@@ -81,6 +78,9 @@ pub struct RunRecord {
     /// Whether it was there to warm up only: its figures don't count then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warmup: bool,
+    /// Whether the phase `settle` ran into its timeout: figures are of memory that still changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_converged: bool,
     /// When it began.
     pub started: String,
     /// How long it took, seconds.
@@ -106,6 +106,9 @@ pub struct RunRecord {
     /// CPU time of the thread that took the samples, seconds.
     #[serde(default)]
     pub sampler_seconds: Option<f64>,
+    /// What happened; written to a file of its own.
+    #[serde(skip)]
+    pub events: Events,
     /// Latencies; written to files of their own.
     #[serde(skip)]
     pub histograms: Histograms,
@@ -147,17 +150,20 @@ pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
     Ok(record)
 }
 
-struct Run<'a> {
-    context: &'a Context<'a>,
-    machine: Arc<Machine>,
-    scanning: Arc<Mutex<Scanning>>,
-    sampler: Arc<Sampler>,
-    fleet: Fleet<'a>,
-    figures: Figures,
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) machine: Arc<Machine>,
+    pub(super) scanning: Arc<Mutex<Scanning>>,
+    pub(super) sampler: Arc<Sampler>,
+    pub(super) fleet: Fleet<'a>,
+    pub(super) events: Events,
+    pub(super) figures: Figures,
     warnings: Vec<String>,
     /// The scanners' last word.
-    reading: Reading,
+    pub(super) reading: Reading,
     image_checked: Instant,
+    /// Whether the phase `settle` came to its end.
+    converged: bool,
 }
 
 impl<'a> Run<'a> {
@@ -191,10 +197,12 @@ impl<'a> Run<'a> {
             scanning,
             sampler,
             fleet,
+            events: Events::start(),
             figures: Figures::default(),
             warnings: Vec::new(),
             reading: Reading::default(),
             image_checked: Instant::now(),
+            converged: true,
         })
     }
 
@@ -219,6 +227,8 @@ impl<'a> Run<'a> {
             run: self.context.run,
             seed: self.context.experiment.seed,
             warmup: self.context.warmup,
+            not_converged: !self.converged,
+            events: self.events,
             started: String::new(),
             seconds: 0.0,
             complete: false,
@@ -272,7 +282,7 @@ impl<'a> Run<'a> {
 
     fn workload(&mut self) -> Result<bool, RunError> {
         let phases = &self.context.experiment.phases;
-        self.sampler.phase("workload");
+        self.phase("workload");
         let began = Instant::now();
         self.fleet.command_all();
         let limit = began + phases.workload_timeout.0;
@@ -280,7 +290,7 @@ impl<'a> Run<'a> {
             if !self.wait(Phase::Done, limit, Some(began + timed.at.0))? {
                 return Ok(false);
             }
-            self.event(&timed.event)?;
+            self.happen(&timed.event)?;
         }
         if let Some(length) = phases.workload_for {
             if !self.wait(Phase::Done, limit, Some(began + length.0))? {
@@ -346,112 +356,32 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn event(&mut self, event: &Event) -> Result<(), RunError> {
-        match event {
-            Event::Switch { mechanism, on } => {
-                match mechanism {
-                    Switchable::Disk => self.machine.set_disk_sharing(*on),
-                    _ => self.scanning.lock().switch(*mechanism, *on),
-                }
-                self.sampler.watched().switched(*mechanism, *on);
-            }
-            Event::Checkpoint { name } => self.sampler.checkpoint(name),
-            Event::StopGuests { guests, count } => {
-                if let Some(group) = self.fleet.group(guests) {
-                    self.fleet.stop_oldest(group, *count);
-                }
-            }
-            Event::StartGuests { guests, count } => {
-                if let Some(group) = self.fleet.group(guests) {
-                    for _ in 0..*count {
-                        if let Some(vm) = self.fleet.start(group)? {
-                            self.scanning.lock().add(vm.space())?;
-                        }
-                    }
-                    self.fleet.command_all();
-                }
-            }
-        }
-        Ok(())
+    /// The next phase begins.
+    pub(super) fn phase(&mut self, name: &'static str) {
+        self.sampler.phase(name);
+        self.events.phase(name);
     }
 
     fn settle(&mut self) -> Result<bool, RunError> {
         let phases = &self.context.experiment.phases;
-        self.sampler.phase("settle");
+        self.phase("settle");
         self.machine.map_copied_blocks();
         let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
         if converged == quiet::Settled::TimedOut {
             let time = phases.settle_timeout.0.as_secs_f64();
+            let rest = phases.settle_stable.map_or("", |_| " and rest");
+            let scans = phases.settle_scans;
             self.warnings.push(format!(
-                "not converged: {} full scans took longer than {time} s",
-                phases.settle_scans
+                "not converged: {scans} full scans{rest} took longer than {time} s"
             ));
+            self.converged = false;
         }
         Ok(converged != quiet::Settled::Interrupted)
     }
 
-    /// The figures of the quiet machine, and the kernel's word on them.
-    fn measure(&mut self) -> Result<(), RunError> {
-        self.sampler.phase("measure");
-        self.scanning.lock().hold();
-        let pmap = self.machine.pmap();
-        pmap.settle_all();
-        let (totals, reading) = (pmap.totals(), self.sampler.reading());
-        self.reading = reading;
-        let oracle = oracle::count(pmap);
-        let memory = account::memory(&totals, &reading, oracle.reclaimable);
-        let reclaimed = memory.reclaimed.unwrap_or(0);
-        let touched = memory.touched.unwrap_or(0);
-        self.figures.memory = memory;
-        self.figures.by_mechanism = account::by_mechanism(&totals, &reading);
-        let cpu = self.machine.cpu_seconds();
-        self.figures.cpu_seconds = CpuSeconds {
-            vcpu: Some(cpu.vcpu),
-            device: Some(cpu.device),
-            scanner: reading.ours.map(|stats| stats.cpu_seconds),
-            ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
-        };
-        let vms = self.machine.vms();
-        self.figures.disk = account::disk(vms.iter().flat_map(|vm| vm.block_stats()));
-        self.figures.sharing = Sharing {
-            oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
-            reclaimed_share: account::fraction(reclaimed, touched),
-            vmas: Some(totals.vmas),
-            // The kernel does not count the pages of KSM's that are broken.
-            broken_pages: reading.ksm.is_none().then_some(totals.broken),
-            hold_p99_seconds: None,
-            scans: reading.scans(),
-        };
-        self.figures.ksm = reading.ksm.map(|ksm| Ksm {
-            pages_shared: ksm.pages_shared,
-            pages_sharing: ksm.pages_sharing,
-            zero_pages: ksm.ksm_zero_pages,
-            net_saved: Path::new(KSM_PROFIT).exists().then_some(ksm.general_profit),
-        });
-        self.account(account::used(&totals, &reading));
-        Ok(())
-    }
-
-    /// Checks the pmap's account against the kernel's.
-    fn account(&mut self, pmap: u64) {
-        let kernel = match self.machine.pmap().kernel_account() {
-            Ok(account) => account.total(),
-            Err(error) => {
-                return self.fleet.fail(
-                    "accounting",
-                    format!("the kernel's account can't be read: {error}"),
-                );
-            }
-        };
-        self.figures.accounting = account::compare(pmap, kernel);
-        if let Some(cause) = account::apart(&self.figures.accounting) {
-            self.fleet.fail("accounting", cause);
-        }
-    }
-
     /// Stops whatever runs; KSM's settings go back.
     fn stop(&mut self) {
-        self.sampler.phase("stop");
+        self.phase("stop");
         let began = Instant::now();
         let scanning = std::mem::replace(&mut *self.scanning.lock(), Scanning::None);
         self.fleet.stop_all();

@@ -21,7 +21,7 @@ use super::overdue::Watch;
 use super::progress::Progress;
 use super::told::{Command, Told};
 use super::{Guests, RunError};
-use crate::spec::{DiskMode, Experiment};
+use crate::spec::{DiskMode, Experiment, WorkloadSpec};
 
 /// Longest single wait: how late a stop or a timeout can be noticed.
 const SLICE: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ const POWER_OFF: Duration = Duration::from_secs(20);
 /// The guests of one run.
 #[derive(Debug)]
 pub struct Fleet<'a> {
-    experiment: &'a Experiment,
+    pub(super) experiment: &'a Experiment,
     /// What boots in place of the splash guest, by guest group.
     others: &'a Guests,
     machine: Arc<Machine>,
@@ -45,14 +45,14 @@ pub struct Fleet<'a> {
     folder: PathBuf,
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
-    guests: Vec<Guest>,
+    pub(super) guests: Vec<Guest>,
     /// Whose consoles are shown, and where.
     consoles: &'a [String],
     progress: Arc<Progress>,
     /// Guests made so far in each group, for their names.
     made: Vec<u32>,
     /// What guests told that are gone, and how any failed.
-    told: Told,
+    pub(super) told: Told,
 }
 
 /// How a wait for all guests ended.
@@ -186,6 +186,7 @@ impl<'a> Fleet<'a> {
             agent: linux.map(|linux| Agent::new(&linux.run)),
             watch: linux.map(|linux| Watch::new(linux, Instant::now())),
             follower: follower.transpose().map_err(RunError::Thread)?,
+            workload: None,
             settled: false,
             failed: false,
         });
@@ -219,19 +220,14 @@ impl<'a> Fleet<'a> {
                 guest.command = 1;
                 continue;
             };
-            let workload = mirrorball_abi::Workload {
-                kind: spec.kind as u32,
-                cache_percent: spec.cache_percent,
-                seed: spec.seed.unwrap_or(self.experiment.seed),
-                params: spec.params,
-            };
-            guest.command = guest.vm.command(&workload);
+            guest.command = guest.vm.command(&command(spec, self.experiment.seed));
         }
     }
 
     /// Asks every guest to end its workload.
     pub fn request_stop(&self) {
-        for guest in &self.guests {
+        // A Linux guest has no control page: what is there is its own.
+        for guest in self.guests.iter().filter(|guest| guest.agent.is_none()) {
             guest.vm.request_stop();
         }
     }
@@ -359,16 +355,6 @@ impl<'a> Fleet<'a> {
         self.told.fail(class, cause);
     }
 
-    /// Stops the oldest guests of a group.
-    pub fn stop_oldest(&mut self, group: usize, count: u32) {
-        for _ in 0..count {
-            let Some(index) = self.guests.iter().position(|guest| guest.group == group) else {
-                return;
-            };
-            self.retire(index);
-        }
-    }
-
     /// Stops all guests, keeping what they told. Linux guests that can are given a while to power
     /// off by themselves.
     pub fn stop_all(&mut self) {
@@ -394,7 +380,7 @@ impl<'a> Fleet<'a> {
     }
 
     /// Stops a guest.
-    fn retire(&mut self, index: usize) {
+    pub(super) fn retire(&mut self, index: usize) {
         if let VmState::Stopped(cause) = self.guests[index].vm.state() {
             if !self.guests[index].settled {
                 self.ended(index, &cause);
@@ -415,13 +401,15 @@ impl<'a> Fleet<'a> {
             agent,
             failed,
             follower,
+            workload,
             ..
         } = guest;
         // It shows the last that was printed.
         drop(follower);
         let spec = &self.experiment.guests[group];
         let whole = self.experiment.phases.workload_for.is_none();
-        let said_failed = match (agent, spec.system.workload()) {
+        let workload = workload.as_deref().or(spec.system.workload());
+        let said_failed = match (agent, workload) {
             (Some(agent), _) => {
                 self.told
                     .commands(vm.name(), &agent, command > 0 && whole && !failed)
@@ -446,6 +434,16 @@ impl<'a> Fleet<'a> {
     #[must_use]
     pub fn into_told(self) -> Told {
         self.told
+    }
+}
+
+/// A workload as a guest is given it; its seed, or else that of the run.
+pub(super) fn command(spec: &WorkloadSpec, seed: u64) -> mirrorball_abi::Workload {
+    mirrorball_abi::Workload {
+        kind: spec.kind as u32,
+        cache_percent: spec.cache_percent,
+        seed: spec.seed.unwrap_or(seed),
+        params: spec.params,
     }
 }
 

@@ -9,6 +9,7 @@ use mirrorball_monitor::{Vm, WaitError};
 use super::agent::{Agent, Stage};
 use super::follow::Follower;
 use super::overdue::Watch;
+use crate::spec::WorkloadSpec;
 
 /// One guest.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Guest {
     pub(super) vm: Arc<Vm>,
     /// Number of its last command; 0 before the first.
     pub(super) command: u64,
+    /// What it does instead of its group's workload, since the timeline said so.
+    pub(super) workload: Option<Box<WorkloadSpec>>,
     /// What a Linux guest has said; `None` for thin guests, which tell by their status.
     pub(super) agent: Option<Agent>,
     /// A Linux guest's own time limits.

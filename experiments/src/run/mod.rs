@@ -3,13 +3,16 @@
 mod account;
 pub(crate) mod agent;
 mod cell;
+mod changes;
 mod dry;
 mod error;
+mod events;
 mod finished;
 mod fleet;
 mod follow;
 mod guest;
 pub mod linux;
+mod measure;
 mod noise;
 mod overdue;
 mod precision;
@@ -22,6 +25,7 @@ mod scanning;
 mod schedule;
 mod signals;
 mod store;
+mod timeline;
 mod told;
 mod watched;
 
@@ -317,6 +321,8 @@ fn failed(context: &Context<'_>, error: &RunError) -> RunRecord {
         noise: Noise::default(),
         sampler_seconds: None,
         histograms: Vec::new(),
+        events: events::Events::default(),
+        not_converged: false,
         clock: cell::no_clock(),
     }
 }

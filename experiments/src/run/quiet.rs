@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::sampler::Sampler;
 use super::signals::Stop;
-use crate::spec::Phases;
+use crate::spec::{Phases, Stable};
 
 const SLICE: Duration = Duration::from_millis(5);
 
@@ -32,18 +32,26 @@ pub fn sleep(time: Duration, stop: &Stop) -> bool {
     false
 }
 
-/// Waits for full scans of quiet guests. The scan under way when they fell quiet does not count.
+/// Waits for full scans of quiet guests, and for what is saved to rest if it shall. The scan under way
+/// when they fell quiet does not count.
 pub fn settle(sampler: &Sampler, phases: &Phases, stop: &Stop) -> Settled {
     let Some(now) = sampler.reading().scans() else {
         return Settled::Done;
     };
     let wanted = now + 1 + u64::from(phases.settle_scans);
     let until = Instant::now() + phases.settle_timeout.0;
-    while sampler
-        .reading()
-        .scans()
-        .is_some_and(|scans| scans < wanted)
-    {
+    let mut rest = phases.settle_stable.map(Rest::new);
+    loop {
+        let scanned = sampler
+            .reading()
+            .scans()
+            .is_none_or(|scans| scans >= wanted);
+        let rests = rest
+            .as_mut()
+            .is_none_or(|rest| rest.look(sampler.saved(), Instant::now()));
+        if scanned && rests {
+            return Settled::Done;
+        }
         if Instant::now() >= until {
             return Settled::TimedOut;
         }
@@ -51,5 +59,58 @@ pub fn settle(sampler: &Sampler, phases: &Phases, stop: &Stop) -> Settled {
             return Settled::Interrupted;
         }
     }
-    Settled::Done
+}
+
+/// Whether a number stays the same.
+#[derive(Debug)]
+struct Rest {
+    wanted: Stable,
+    /// The number when it began to rest, and when that was.
+    since: Option<(u64, Instant)>,
+}
+
+impl Rest {
+    const fn new(wanted: Stable) -> Self {
+        let since = None;
+        Self { wanted, since }
+    }
+
+    /// Whether it has stayed so near to what it was for so long.
+    fn look(&mut self, now: u64, time: Instant) -> bool {
+        match self.since {
+            Some((then, since)) if then.abs_diff(now) <= self.wanted.within.0 => {
+                time.duration_since(since) >= self.wanted.time.0
+            }
+            _ => {
+                self.since = Some((now, time));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Size, Time};
+
+    #[test]
+    fn a_curve_rests_when_it_has_become_flat() {
+        let mut rest = Rest::new(Stable {
+            time: Time(Duration::from_secs(3)),
+            within: Size(10),
+        });
+        let began = Instant::now();
+        // It nears 1000: 500, 750, 875, ...
+        let curve = (0_u64..40).map(|second| 1000 - (1000 >> (second + 1).min(20)));
+        let mut looks = curve.zip(0..);
+        let rests =
+            looks.find(|(saved, second)| rest.look(*saved, began + Duration::from_secs(*second)));
+        // From 997 in second 7 on it changes by no more than 10.
+        assert_eq!(rests.map(|(_, second)| second), Some(10));
+        assert!(
+            !rest.look(2000, began + Duration::from_secs(60)),
+            "it moves again"
+        );
+    }
 }

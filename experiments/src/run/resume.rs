@@ -22,7 +22,7 @@ use crate::output::summary::{Failure, SCHEMA_VERSION};
 /// Failures of runs that were kept from ending, rather than failed.
 const NOT_DONE: [&str; 2] = ["interrupted", "in-use"];
 /// Folders that hold files or folders named by cell and run.
-const BY_RUN: [&str; 4] = ["histograms", "consoles", "commands", "disks"];
+const BY_RUN: [&str; 5] = ["histograms", "events", "consoles", "commands", "disks"];
 
 /// Why an experiment can't be resumed.
 #[derive(Debug, thiserror::Error)]

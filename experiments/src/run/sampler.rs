@@ -1,7 +1,9 @@
 //! Samples of the whole machine and of each VM, on a fixed grid and whenever the phase changes.
 //!
-//! The sampler only reads. It settles the pmap's books before each sample (counts are exact then),
-//! unless there are so many VMs that this would disturb what it measures.
+//! The sampler only reads. Before a VM is sampled its books are settled (counts are exact then), which
+//! costs by the size of the VM. At a phase's end that is done for all; on the grid for some VMs at a
+//! time, in turn, as many as a fixed part of a core is enough for: what is measured is not to be
+//! disturbed by how many VMs there are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +21,10 @@ use super::watched::Watched;
 use crate::output::OutputError;
 use crate::output::samples::{MACHINE, Sample, SampleWriter};
 
-/// Above this, VMs have rows of their own only where a phase ends.
-const MOST_VMS_ON_GRID: usize = 64;
+/// The part of a core that sampling on the grid may take.
+const SHARE: f64 = 0.008;
+/// What was not used is kept for so many points of the grid.
+const KEPT: f64 = 4.0;
 
 /// Where samples of all runs go.
 #[derive(Debug)]
@@ -61,7 +65,11 @@ impl Sink {
         self.before + self.began.elapsed().as_secs_f64()
     }
 
-    fn add(&mut self, samples: Vec<Sample>) {
+    fn add(&mut self, mut samples: Vec<Sample>) {
+        let now = self.seconds();
+        for sample in &mut samples {
+            sample.time_seconds = now;
+        }
         if self.error.is_none() {
             self.error = self.writer.write(&samples).err();
         }
@@ -82,6 +90,37 @@ pub struct Sampler {
     progress: Arc<Progress>,
     watched: Arc<Watched>,
     end: AtomicBool,
+    turn: Mutex<Turn>,
+}
+
+/// Whose turn it is on the grid, and what time is left for it.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Position of the VM.
+    next: usize,
+    /// CPU time, seconds; less than none after a point that took more.
+    left: f64,
+}
+
+impl Turn {
+    /// A point of the grid comes, this long after the one before.
+    fn begins(&mut self, period: Duration) {
+        let each = period.as_secs_f64() * SHARE;
+        self.left = (self.left + each).min(each * KEPT);
+    }
+
+    /// The VMs whose turn it is, of so many, as long as `spend` has time left; it is given a VM's
+    /// position and says what it has taken.
+    fn take(&mut self, vms: usize, mut spend: impl FnMut(usize) -> f64) {
+        for _ in 0..vms {
+            if self.left <= 0.0 {
+                return;
+            }
+            let position = self.next % vms;
+            self.next = (position + 1) % vms;
+            self.left -= spend(position);
+        }
+    }
 }
 
 impl Sampler {
@@ -105,6 +144,7 @@ impl Sampler {
             progress,
             watched,
             end,
+            turn: Mutex::default(),
         })
     }
 
@@ -119,6 +159,7 @@ impl Sampler {
             .spawn(move || {
                 let mut next = Instant::now();
                 while !sampler.end.load(Ordering::Relaxed) {
+                    sampler.turn.lock().begins(period);
                     sampler.sample(false);
                     next += period;
                     let now = Instant::now();
@@ -128,8 +169,7 @@ impl Sampler {
                     }
                     std::thread::park_timeout(next - now);
                 }
-                let time = clock_gettime(ClockId::ThreadCPUTime);
-                Duration::try_from(time).unwrap_or_default().as_secs_f64()
+                own_seconds()
             })
     }
 
@@ -162,6 +202,13 @@ impl Sampler {
         &self.watched
     }
 
+    /// Bytes that are saved now, by the books.
+    #[must_use]
+    pub fn saved(&self) -> u64 {
+        let pages = self.machine.pmap().totals().reclaimed;
+        pages * PAGE_BYTES + self.reading().ksm_saved().unwrap_or(0)
+    }
+
     /// What the scanner has done so far.
     #[must_use]
     pub fn reading(&self) -> Reading {
@@ -175,46 +222,62 @@ impl Sampler {
 
     fn sample_as(&self, phase: &str, whole: bool) {
         let vms = self.machine.vms();
-        let few = vms.len() <= MOST_VMS_ON_GRID;
-        if few || whole {
-            self.machine.pmap().settle_all();
-        }
-        let reading = self.reading();
-        let mut sink = self.sink.lock();
         let base = Sample {
             cell: self.cell.clone(),
             run: self.run,
-            time_seconds: sink.seconds(),
             phase: phase.to_owned(),
             ..Sample::default()
         };
-        let up = vms
-            .iter()
-            .filter(|vm| vm.state() == VmState::Running)
-            .count() as u64;
-        let cpu = self.machine.cpu_seconds();
+        let mut rows = if whole {
+            self.machine.pmap().settle_all();
+            vms.iter().map(|vm| vm_sample(vm, &base)).collect()
+        } else {
+            self.some(&vms, &base)
+        };
+        let settled = own_seconds();
+        let reading = self.reading();
         let mut machine = machine_sample(self.machine.pmap(), &reading, &base);
-        machine.guests_up = Some(up);
+        let up = vms.iter().filter(|vm| vm.state() == VmState::Running);
+        machine.guests_up = Some(up.count() as u64);
+        let cpu = self.machine.cpu_seconds();
         machine.vcpu_seconds = Some(cpu.vcpu);
         machine.device_seconds = Some(cpu.device);
         self.progress.sample(&machine);
-        let mut samples = vec![machine];
-        let due = self.watched.is_due();
-        if few || whole || due {
+        if self.watched.is_due() {
             let of_vms = vms.into_iter().map(|vm| {
                 let sample = vm_sample(&vm, &base);
                 (vm, sample)
             });
             let of_vms: Vec<_> = of_vms.collect();
-            if due {
-                self.watched.publish(&samples[0], &of_vms, &reading);
-            }
-            if few || whole {
-                samples.extend(of_vms.into_iter().map(|(_, sample)| sample));
-            }
+            self.watched.publish(&machine, &of_vms, &reading);
         }
-        sink.add(samples);
+        rows.insert(0, machine);
+        self.sink.lock().add(rows);
+        if !whole {
+            // What the VMs took was counted.
+            self.turn.lock().left -= own_seconds() - settled;
+        }
     }
+
+    /// Samples of the VMs whose turn it is, settled.
+    fn some(&self, vms: &[Arc<Vm>], base: &Sample) -> Vec<Sample> {
+        let mut rows = Vec::new();
+        let mut last = own_seconds();
+        self.turn.lock().take(vms.len(), |position| {
+            let vm = &vms[position];
+            vm.space().settle();
+            rows.push(vm_sample(vm, base));
+            let now = own_seconds();
+            now - std::mem::replace(&mut last, now)
+        });
+        rows
+    }
+}
+
+/// CPU time of this thread, seconds.
+fn own_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }
 
 fn vm_sample(vm: &Vm, base: &Sample) -> Sample {
@@ -258,5 +321,53 @@ fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
         scanner_seconds: reading.ours.map(|stats| stats.cpu_seconds),
         ksmd_seconds: reading.ksm.map(|ksm| ksm.cpu_seconds),
         ..base.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    /// Positions sampled at each of so many points, if every VM takes so many seconds.
+    fn sampled(vms: usize, each: f64, points: usize) -> Vec<Vec<usize>> {
+        let mut turn = Turn::default();
+        let mut point = || {
+            let mut positions = Vec::new();
+            turn.begins(PERIOD);
+            turn.take(vms, |position| {
+                positions.push(position);
+                each
+            });
+            positions
+        };
+        (0..points).map(|_| point()).collect()
+    }
+
+    #[test]
+    fn cheap_vms_are_all_sampled_each_time_and_once() {
+        assert_eq!(sampled(3, 1e-6, 2), [[0, 1, 2], [0, 1, 2]]);
+        assert_eq!(sampled(0, 1.0, 2), [[0; 0], [0; 0]]);
+    }
+
+    #[test]
+    fn dear_vms_take_turns_and_no_more_than_their_share() {
+        // A point of the grid has 0.8 ms.
+        let all = sampled(5, 0.3e-3, 1000);
+        assert_eq!(all[0], [0, 1, 2]);
+        assert_eq!(all[1][0], 3);
+        let flat = all.concat();
+        assert!(flat.windows(2).all(|pair| pair[1] == (pair[0] + 1) % 5));
+        #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+        let share = flat.len() as f64 * 0.3e-3 / (1000.0 * 0.1);
+        assert!((SHARE * 0.99..SHARE * 1.01).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn one_vm_that_takes_longer_than_a_point_is_sampled_less_often() {
+        let all = sampled(1, 2.4e-3, 300);
+        let points = all.iter().filter(|point| !point.is_empty()).count();
+        assert!((100..=101).contains(&points), "{points}");
     }
 }

@@ -197,6 +197,15 @@ impl Store {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, %name, "a histogram could not be encoded"),
         }
+        let name = format!("events/{}-run{}.ndjson", record.cell, record.run);
+        for warning in &record.warnings {
+            record.events.told("warning", warning);
+        }
+        for failure in &record.failures {
+            let text = format!("{}: {}", failure.class, failure.cause);
+            record.events.told("failure", &text);
+        }
+        self.folder.write(&name, record.events.text().as_bytes())?;
         self.runs.push(record);
         self.write(interrupted)
     }

@@ -233,6 +233,9 @@ pub struct Phases {
     pub workload_timeout: Time,
     /// Full scans of quiet guests after the workload.
     pub settle_scans: u32,
+    /// How long what is saved must have stayed the same besides, if it must.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_stable: Option<Stable>,
     /// Longest time for them.
     pub settle_timeout: Time,
     /// Until all guests have stopped.
@@ -247,10 +250,20 @@ impl Default for Phases {
             workload_for: None,
             workload_timeout: seconds(300),
             settle_scans: 2,
+            settle_stable: None,
             settle_timeout: seconds(30),
             stop_timeout: seconds(30),
         }
     }
+}
+
+/// When what is saved counts as the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stable {
+    /// For so long.
+    pub time: Time,
+    /// It changes by no more.
+    pub within: Size,
 }
 
 /// Something that happens at a time after the workload began.
@@ -279,6 +292,25 @@ pub enum Event {
         guests: String,
         /// How many.
         count: u32,
+    },
+    /// Guests of a group are asked to have so much memory in their balloons.
+    SetBalloon {
+        /// Id of the guest group.
+        guests: String,
+        /// How much.
+        target: Size,
+    },
+    /// Guests of a group end their workload and get another.
+    RunWorkload {
+        /// Id of the guest group.
+        guests: String,
+        /// Which.
+        workload: Box<WorkloadSpec>,
+    },
+    /// Nothing; it is written to the events.
+    Mark {
+        /// Its name.
+        name: String,
     },
     /// Everything is sampled under a name of its own.
     Checkpoint {

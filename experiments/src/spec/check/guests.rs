@@ -6,7 +6,7 @@ use mirrorball_abi::{MAX_DEVICES, MAX_VCPUS, WorkloadKind, layout};
 use mirrorball_monitor::linux::MAX_LINUX_VCPUS;
 
 use super::super::linux::{LinuxSpec, RootSpec};
-use super::super::model::{GuestGroup, System, WorkloadSpec};
+use super::super::model::{Event, GuestGroup, System, WorkloadSpec};
 use super::{Checks, list, mib, size};
 
 /// Page table entries of the boot image cover this much each.
@@ -120,7 +120,7 @@ impl Checks<'_> {
             }
         }
         match &group.system {
-            System::Splash { workload } => self.workload(index, group, workload),
+            System::Splash { workload } => self.workload(&path("workload"), group, workload),
             System::Linux(linux) => self.linux(index, linux),
         }
     }
@@ -144,28 +144,57 @@ impl Checks<'_> {
         }
     }
 
-    fn workload(&mut self, index: usize, group: &GuestGroup, workload: &WorkloadSpec) {
+    /// What guests of one kind only can be made to do.
+    pub(super) fn event_of_kind(&mut self, path: &str, guests: &str, event: &Event) {
+        let groups = &self.experiment.guests;
+        let Some(group) = groups.iter().find(|group| group.id == guests) else {
+            return;
+        };
+        match (event, &group.system) {
+            (Event::SetBalloon { .. }, System::Splash { .. }) => {
+                let path = format!("{path}.set-balloon.guests");
+                let problem = self.problem(&path, "thin guests have no balloon");
+                self.add(problem.expected("guests of `kind: linux`"));
+            }
+            (Event::SetBalloon { target, .. }, System::Linux(_)) if target.0 > group.memory.0 => {
+                let path = format!("{path}.set-balloon.target");
+                let message = format!("these guests have {}", size(group.memory.0));
+                let problem = self.problem(&path, message);
+                self.add(problem.expected("less than the guest's memory"));
+            }
+            (Event::RunWorkload { .. }, System::Linux(_)) => {
+                let path = format!("{path}.run-workload.guests");
+                let problem = self.problem(&path, "Linux guests run commands, no workload");
+                self.add(problem.expected("guests of `kind: splash`"));
+            }
+            (Event::RunWorkload { workload, .. }, System::Splash { .. }) => {
+                self.workload(&format!("{path}.run-workload.workload"), group, workload);
+            }
+            _ => {}
+        }
+    }
+
+    fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
         use WorkloadKind::{Idle, Pmake, Scan, Torture};
-        let path = format!("guests[{index}].workload");
         let kind = workload.kind;
         if matches!(kind, Pmake | Scan | Torture) && group.disks.is_empty() {
             let problem = self.problem(
-                &path,
+                path,
                 format!("`{}` reads a disk and there is none", workload.name),
             );
             self.add(problem.expected("a guest with `disks`"));
         }
-        self.numbers(&path, group, workload);
+        self.numbers(path, group, workload);
         let writes = matches!(kind, Pmake | Torture);
         if writes && !group.disks.is_empty() && group.disks.iter().all(|disk| disk.scratch.0 == 0) {
             let problem = self.problem(
-                &path,
+                path,
                 format!("`{}` writes to its disk and has no room", workload.name),
             );
             self.add(problem.expected("a disk with `scratch`, such as `scratch: 32 MiB`"));
         }
         if kind == Idle && self.experiment.phases.workload_for.is_none() {
-            let problem = self.problem(&path, "`idle` does not end by itself");
+            let problem = self.problem(path, "`idle` does not end by itself");
             self.add(problem.expected("a phase `workload` with `for`, such as `for: 5 s`"));
         }
     }

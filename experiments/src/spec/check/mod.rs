@@ -233,7 +233,9 @@ impl Checks<'_> {
             let (field, guests) = match &timed.event {
                 Event::StopGuests { guests, .. } => ("stop-guests", guests),
                 Event::StartGuests { guests, .. } => ("start-guests", guests),
-                Event::Switch { .. } | Event::Checkpoint { .. } => continue,
+                Event::SetBalloon { guests, .. } => ("set-balloon", guests),
+                Event::RunWorkload { guests, .. } => ("run-workload", guests),
+                Event::Switch { .. } | Event::Checkpoint { .. } | Event::Mark { .. } => continue,
             };
             if !groups.is_empty() && !groups.contains(&guests.as_str()) {
                 let problem = self
@@ -245,6 +247,7 @@ impl Checks<'_> {
                     .nearest(guests, groups.iter().copied());
                 self.add(problem);
             }
+            self.event_of_kind(&path, guests, &timed.event);
         }
     }
 

@@ -1,13 +1,13 @@
 //! Phases and the timeline.
 
 use super::super::describe::{Absent, Field, Map, Shape};
-use super::super::model::{Event, Phases, Switchable, TimedEvent};
+use super::super::model::{Event, Phases, Stable, Switchable, TimedEvent, WorkloadSpec};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::{Node, Value};
-use super::super::units::{Count, Time};
+use super::super::units::{Count, Size, Time};
 use super::Name;
 
-from_map!(Until, TimedEvent, Selection);
+from_map!(Until, Stable, TimedEvent, Selection, Target, Work);
 
 /// The phases, in their order.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -127,7 +127,7 @@ impl Phases {
             PhaseId::Workload => self.workload_for = fields.get("for"),
             PhaseId::Settle => {
                 if let Some(until) = fields.get::<Until>("until") {
-                    self.settle_scans = until.0;
+                    (self.settle_scans, self.settle_stable) = (until.scans, until.stable);
                 }
             }
             PhaseId::Start | PhaseId::Stop => {}
@@ -136,17 +136,49 @@ impl Phases {
 }
 
 /// What ends the quiet phase.
-struct Until(u32);
+struct Until {
+    scans: u32,
+    stable: Option<Stable>,
+}
 
 impl FromMap for Until {
     fn map() -> Map {
         let about = "full scans, not counting the one under way";
-        let fields = vec![Field::or::<u32>("scans", "2", about)];
-        Map::new("until", "What ends the phase `settle`", fields)
+        let fields = vec![
+            Field::or::<u32>("scans", "2", about),
+            Field::maybe::<Stable>(
+                "stable",
+                "no such condition",
+                "besides, what is saved rests",
+            ),
+        ];
+        let about = "What ends the phase `settle`. A run in which it takes longer than the phase's \
+                     `timeout` is marked as not converged";
+        Map::new("until", about, fields)
     }
 
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        fields.get("scans").map(Self)
+        Some(Self {
+            scans: fields.get("scans")?,
+            stable: fields.get("stable"),
+        })
+    }
+}
+
+impl FromMap for Stable {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<Time>("for", "how long"),
+            Field::or::<Size>("within", "0 B", "it changes by no more in that time"),
+        ];
+        Map::new("stable", "When what is saved rests", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        Some(Self {
+            time: fields.get("for")?,
+            within: fields.get("within")?,
+        })
     }
 }
 
@@ -175,6 +207,18 @@ impl FromMap for TimedEvent {
                 "stop-guests",
                 "the oldest guests of that group stop; what they verified counts",
             )),
+            event(Field::needed::<Target>(
+                "set-balloon",
+                "guests of that group are asked to have so much memory in their balloons; `linux` only",
+            )),
+            event(Field::needed::<Work>(
+                "run-workload",
+                "guests of that group are asked to end their workload and get another; `splash` only",
+            )),
+            event(Field::needed::<Name>(
+                "mark",
+                "nothing but a line in the events of the run",
+            )),
             event(Field::needed::<Name>(
                 "checkpoint",
                 "a sample of the machine and of every VM, whose `phase` is this name",
@@ -187,6 +231,9 @@ impl FromMap for TimedEvent {
             "disable",
             "start-guests",
             "stop-guests",
+            "set-balloon",
+            "run-workload",
+            "mark",
             "checkpoint",
         ])
     }
@@ -203,11 +250,59 @@ impl FromMap for TimedEvent {
         let stop = stop.map(|Selection { guests, count }| Event::StopGuests { guests, count });
         let checkpoint = fields.get::<Name>("checkpoint");
         let checkpoint = checkpoint.map(|name| Event::Checkpoint { name: name.0 });
+        let mark = fields.get::<Name>("mark");
+        let mark = mark.map(|name| Event::Mark { name: name.0 });
+        let balloon = fields.get::<Target>("set-balloon").map(|target| target.0);
+        let work = fields.get::<Work>("run-workload").map(|work| work.0);
         let at = fields.get("at");
+        let first = enable.or(disable).or(start).or(stop).or(checkpoint);
         Some(Self {
             at: at?,
-            event: enable.or(disable).or(start).or(stop).or(checkpoint)?,
+            event: first.or(mark).or(balloon).or(work)?,
         })
+    }
+}
+
+/// What the balloons of a group's guests should hold.
+struct Target(Event);
+
+impl FromMap for Target {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("guests", "an id of `guests`"),
+            Field::needed::<Size>("target", "memory in the balloon of each"),
+        ];
+        Map::new("target", "What balloons should hold", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (guests, target) = (fields.get("guests"), fields.get("target"));
+        Some(Self(Event::SetBalloon {
+            guests: guests?,
+            target: target?,
+        }))
+    }
+}
+
+/// What a group's guests should do from now on.
+struct Work(Event);
+
+impl FromMap for Work {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<String>("guests", "an id of `guests`"),
+            Field::needed::<WorkloadSpec>("workload", "what they do from now on"),
+        ];
+        Map::new("work", "Another workload", fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let guests = fields.get("guests");
+        let workload = fields.get("workload").map(Box::new);
+        Some(Self(Event::RunWorkload {
+            guests: guests?,
+            workload: workload?,
+        }))
     }
 }
 

@@ -1,0 +1,74 @@
+//! The figures of a run, taken when its guests are quiet and its scanner stands still.
+
+use std::path::Path;
+
+use mirrorball_dedup::oracle;
+use mirrorball_pmap::PAGE_BYTES;
+
+use super::cell::Run;
+use super::{RunError, account};
+use crate::output::summary::{CpuSeconds, Ksm, Sharing};
+
+/// The kernel's own figure of what KSM saves, from Linux 6.4.
+const KSM_PROFIT: &str = "/sys/kernel/mm/ksm/general_profit";
+
+impl Run<'_> {
+    /// The figures of the quiet machine, and the kernel's word on them.
+    pub(super) fn measure(&mut self) -> Result<(), RunError> {
+        self.phase("measure");
+        self.scanning.lock().hold();
+        let pmap = self.machine.pmap();
+        pmap.settle_all();
+        let (totals, reading) = (pmap.totals(), self.sampler.reading());
+        self.reading = reading;
+        let oracle = oracle::count(pmap);
+        let memory = account::memory(&totals, &reading, oracle.reclaimable);
+        let reclaimed = memory.reclaimed.unwrap_or(0);
+        let touched = memory.touched.unwrap_or(0);
+        self.figures.memory = memory;
+        self.figures.by_mechanism = account::by_mechanism(&totals, &reading);
+        let cpu = self.machine.cpu_seconds();
+        self.figures.cpu_seconds = CpuSeconds {
+            vcpu: Some(cpu.vcpu),
+            device: Some(cpu.device),
+            scanner: reading.ours.map(|stats| stats.cpu_seconds),
+            ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
+        };
+        let vms = self.machine.vms();
+        self.figures.disk = account::disk(vms.iter().flat_map(|vm| vm.block_stats()));
+        self.figures.sharing = Sharing {
+            oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),
+            reclaimed_share: account::fraction(reclaimed, touched),
+            vmas: Some(totals.vmas),
+            // The kernel does not count the pages of KSM's that are broken.
+            broken_pages: reading.ksm.is_none().then_some(totals.broken),
+            hold_p99_seconds: None,
+            scans: reading.scans(),
+        };
+        self.figures.ksm = reading.ksm.map(|ksm| Ksm {
+            pages_shared: ksm.pages_shared,
+            pages_sharing: ksm.pages_sharing,
+            zero_pages: ksm.ksm_zero_pages,
+            net_saved: Path::new(KSM_PROFIT).exists().then_some(ksm.general_profit),
+        });
+        self.account(account::used(&totals, &reading));
+        Ok(())
+    }
+
+    /// Checks the pmap's account against the kernel's.
+    fn account(&mut self, pmap: u64) {
+        let kernel = match self.machine.pmap().kernel_account() {
+            Ok(account) => account.total(),
+            Err(error) => {
+                return self.fleet.fail(
+                    "accounting",
+                    format!("the kernel's account can't be read: {error}"),
+                );
+            }
+        };
+        self.figures.accounting = account::compare(pmap, kernel);
+        if let Some(cause) = account::apart(&self.figures.accounting) {
+            self.fleet.fail("accounting", cause);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a timeline does, with real guests. They need `/dev/kvm`; a host without it says so and counts.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+use std::path::Path;
+
+use mirrorball_experiments::run::{self, Options, Style};
+use mirrorball_experiments::spec::{self, HostFacts};
+use mirrorball_experiments::{doctor, exit};
+use serde_json::Value;
+
+const FILE: &str = "\
+version: 1
+name: test
+machine: { memory: 1 GiB }
+guests:
+  - { id: a, count: 2, memory: 16 MiB, workload: { name: touch, working-set: 4 MiB, period: 20 ms } }
+  - { id: b, count: 1, memory: 16 MiB, workload: { name: touch, working-set: 4 MiB, duration: 300 ms } }
+matrix: [zero]
+scanner: { interval: 10 ms }
+phases: [{ id: settle, until: { stable: { for: 100 ms, within: 64 KiB } } }]
+timeline:
+  - { at: 50 ms, mark: begun }
+  - { at: 100 ms, run-workload: { guests: a, workload: { name: splash, keys: 50000 } } }
+  - { at: 120 ms, disable: zero }
+";
+
+#[test]
+fn guests_change_their_workload_and_everything_is_written_down() {
+    if doctor::examine().exit_code() != exit::OK {
+        eprintln!("NOT RUN (1): guests_change_their_workload_and_everything_is_written_down");
+        return;
+    }
+    let output = tempfile::tempdir().unwrap();
+    let host = HostFacts {
+        memory: u64::MAX,
+        results: Some(output.path().to_owned()),
+    };
+    let loaded = spec::check_text("test.yaml", FILE.to_owned(), Path::new("."), &host);
+    let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+    let options = Options {
+        output: Some(output.path().to_owned()),
+        progress: Style::None,
+        ..Options::default()
+    };
+    // The first workload of `a` would never end: it was asked to, and the other one did.
+    let finished = run::run(&loaded, &options).unwrap();
+    assert_eq!(
+        finished.exit_code,
+        exit::OK,
+        "{:?}",
+        finished.summary.causes
+    );
+    let run = std::fs::read(finished.folder.join("run.json")).unwrap();
+    let run: Value = serde_json::from_slice(&run).unwrap();
+    let sums = &run["runs"][0]["checksums"];
+    assert!(
+        sums["a"].is_string(),
+        "the sort's result, equal in both guests: {sums}"
+    );
+
+    let path = finished.folder.join("events/zero-run1.ndjson");
+    let text = std::fs::read_to_string(path).unwrap();
+    let events = text.lines().map(serde_json::from_str::<Value>);
+    let events = events.collect::<Result<Vec<_>, _>>().unwrap();
+    let phases = events.iter().filter(|event| event["event"] == "phase");
+    let phases = phases.map(|event| event["name"].as_str().unwrap());
+    let phases = phases.collect::<Vec<_>>();
+    assert_eq!(phases, ["workload", "settle", "measure", "stop"]);
+    let happened = events.iter().filter(|event| event["event"] == "timeline");
+    let happened = happened.map(|event| event["what"].as_object().unwrap().keys().next().unwrap());
+    let happened = happened.collect::<Vec<_>>();
+    assert_eq!(happened, ["mark", "run-workload", "switch"]);
+    let times = events
+        .iter()
+        .filter_map(|event| event["time_seconds"].as_f64());
+    assert!(times.collect::<Vec<_>>().is_sorted());
+}
