@@ -3,12 +3,16 @@
 
 mod check;
 mod compare;
+mod doctor;
 mod documents;
 mod host;
 mod image;
+mod init;
+mod logs;
 mod package;
 mod report;
 mod run;
+mod show;
 mod simulate;
 mod verify;
 mod watch;
@@ -25,7 +29,7 @@ use image::ImageCommand;
 use mirrorball_experiments::output::provenance;
 use mirrorball_experiments::run::plan;
 use mirrorball_experiments::spec::{HostFacts, Loaded, SpecError};
-use mirrorball_experiments::{bench, doctor, exit, list, spec};
+use mirrorball_experiments::{bench, exit, list, spec};
 use run::RunArguments;
 
 /// A Disco-style research monitor: many guests under one pmap, identical pages kept once.
@@ -43,9 +47,18 @@ struct Cli {
 enum Command {
     /// Run an experiment: guests, measurements, results
     Run(Box<RunArguments>),
-    /// List the experiments of a folder: purpose, and the time that each takes
+    /// Print what would be run, with the time and memory that it takes, and start nothing
+    Plan(Box<RunArguments>),
+    /// Write an experiment file to begin with
+    Init(init::InitOptions),
+    /// Show an experiment file, or all of it with defaults and where each value came from
+    Show(show::ShowOptions),
+    /// Show why runs failed, with their consoles, events and outputs
+    Logs(logs::LogsOptions),
+    /// List the experiments of a folder: purpose, and the time that each takes; or metrics,
+    /// mechanisms, workloads, templates
     List {
-        /// The folder
+        /// The folder, or one of the words above
         #[arg(default_value = "experiments")]
         folder: PathBuf,
     },
@@ -112,10 +125,7 @@ enum Command {
     /// Check a package: digests, and that every table follows from its runs; needs no KVM
     Verify(verify::VerifyOptions),
     /// Say what this host can do and what is in the way; restore KSM after a killed run
-    Doctor {
-        #[command(flatten)]
-        host: HostOptions,
-    },
+    Doctor(doctor::DoctorOptions),
 }
 
 fn main() -> ExitCode {
@@ -136,6 +146,10 @@ fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(arguments) => run::run_experiment(arguments, cli.json),
+        Command::Plan(arguments) => run::plan(arguments, cli.json),
+        Command::Init(options) => init::init(options),
+        Command::Show(options) => show::show(options, cli.json),
+        Command::Logs(options) => logs::logs(options, cli.json),
         Command::List { folder } => list_experiments(folder, cli.json),
         Command::Schema { reference: true } => print(&spec::reference()).map(|()| exit::OK),
         Command::Schema { .. } => print_json(&spec::schema()),
@@ -160,17 +174,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Compare(options) => compare::compare(options, cli.json),
         Command::Package(options) => package::package(options, cli.json),
         Command::Verify(options) => verify::verify(options, cli.json),
-        Command::Doctor { host } if host.emulated() => host::run_here_as_there(host, None),
-        Command::Doctor { .. } => {
-            let diagnosis = doctor::examine();
-            let text = if cli.json {
-                format!("{:#}\n", diagnosis.json())
-            } else {
-                diagnosis.text()
-            };
-            print(&text)?;
-            Ok(diagnosis.exit_code())
+        Command::Doctor(options) if options.host.emulated() => {
+            host::run_here_as_there(&options.host, None)
         }
+        Command::Doctor(options) => doctor::doctor(options, cli.json),
     }
 }
 
@@ -258,6 +265,12 @@ fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> any
 }
 
 fn list_experiments(folder: &Path, json: bool) -> anyhow::Result<u8> {
+    let words = folder.to_str().and_then(list::words::words);
+    match words.filter(|_| !folder.exists()) {
+        Some(words) if json => return print_json(&words),
+        Some(words) => return print(&list::words::text(&words)).map(|()| exit::OK),
+        None => {}
+    }
     let entries = list::experiments(folder)
         .with_context(|| format!("{}: no folder of experiments", folder.display()))?;
     if json {
@@ -299,6 +312,7 @@ mod tests {
             &["validate", "x"][..],
             &["image", "x"],
             &["bench"],
+            &["show", "x"],
             &["doctor"],
         ] {
             assert!(!takes(other), "{other:?}");

@@ -54,6 +54,13 @@ pub(crate) struct RunArguments {
     /// End the experiment with the first run that fails
     #[arg(long)]
     fail_fast: bool,
+    /// Begin no other run when so many have failed
+    #[arg(long, value_name = "N", conflicts_with_all = ["fail_fast", "keep_going"],
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_failures: Option<u32>,
+    /// Run every cell once, as shortly as possible, to see that it works: what it gives is no result
+    #[arg(long, conflicts_with_all = ["runs", "resume"])]
+    smoke: bool,
     /// Exit with 8 if a claim can't be judged
     #[arg(long)]
     strict: bool,
@@ -95,9 +102,10 @@ impl From<ProgressStyle> for Style {
 
 impl RunArguments {
     fn on_failure(&self) -> OnFailure {
-        match (self.keep_going, self.fail_fast) {
-            (true, _) => OnFailure::KeepGoing,
-            (_, true) => OnFailure::End,
+        match (self.keep_going, self.fail_fast, self.max_failures) {
+            (true, ..) => OnFailure::KeepGoing,
+            (_, true, _) => OnFailure::End,
+            (.., Some(most)) => OnFailure::EndAfter(most),
             _ => OnFailure::GoOn,
         }
     }
@@ -109,6 +117,7 @@ impl RunArguments {
             runs: self.runs,
             seed: self.seed,
             only: self.only.clone(),
+            smoke: self.smoke,
             console: self.console.clone(),
             progress: self.progress.into(),
             on_failure: self.on_failure(),
@@ -118,8 +127,17 @@ impl RunArguments {
     }
 }
 
+/// Prints what would be run; the exit code.
+pub(crate) fn plan(arguments: &RunArguments, json: bool) -> anyhow::Result<u8> {
+    start(arguments, true, json)
+}
+
 /// Runs an experiment, or what is left of one; the exit code.
 pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Result<u8> {
+    start(arguments, arguments.dry_run, json)
+}
+
+fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let mut options = arguments.options();
     let mut unfinished = None;
     if let Some(folder) = &arguments.resume {
@@ -153,7 +171,7 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    if arguments.dry_run {
+    if dry_run {
         return match run::dry_run(&loaded, &options, unfinished.as_ref()) {
             Ok(plan) if json => print_json(&plan),
             Ok(plan) => print(&plan.text()).map(|()| exit::OK),
@@ -199,6 +217,9 @@ fn tell(finished: &Finished, strict: bool, json: bool) -> anyhow::Result<u8> {
             "{}\n",
             table::render(&finished.summary, !std::io::stdout().is_terminal())
         ))?;
+    }
+    if finished.summary.smoke {
+        eprintln!("mirrorball: a smoke run: every cell once, cut short; these figures say nothing");
     }
     let causes = &finished.summary.causes;
     for cause in causes.iter().take(MOST_CAUSES) {

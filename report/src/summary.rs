@@ -71,6 +71,9 @@ pub struct Summary {
     /// Whether it was measured on an emulated host: times then compare within this result only.
     #[serde(default)]
     pub emulated: bool,
+    /// Whether every cell was only tried, as shortly as possible: its figures say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smoke: bool,
     /// Everything that keeps the verdict from being `met`.
     pub causes: Vec<String>,
     /// One for each mechanism set.

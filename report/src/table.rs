@@ -12,6 +12,9 @@ const NOT_MEASURED: &str = "n/a";
 /// Below the table of an emulated host.
 const EMULATED: &str = "emulated host: times compare within this table only; sizes are real";
 
+/// How warnings begin that say why times are not to be trusted.
+const NOISY: &str = "times are noisy";
+
 /// Width that the table keeps to on a terminal.
 const WIDTH: u16 = 80;
 
@@ -92,7 +95,23 @@ pub fn render(summary: &Summary, plain: bool) -> String {
         text.push('\n');
         text.push_str(EMULATED);
     }
+    for cell in &summary.cells {
+        if let Some(noise) = noise(cell) {
+            text.push('\n');
+            text.push_str(&noise);
+        }
+    }
     text
+}
+
+/// What spoils a cell's times, by the first run that says so; how many do.
+fn noise(cell: &Cell) -> Option<String> {
+    let mut noisy = cell.warnings.iter().filter(|text| text.starts_with(NOISY));
+    let first = noisy.next()?;
+    Some(match noisy.count() {
+        0 => format!("{}: {first}", cell.id),
+        more => format!("{}: {first} (and so in {more} more runs)", cell.id),
+    })
 }
 
 /// How a cell came out.
@@ -220,6 +239,7 @@ mod tests {
             verdict: Verdict::Met,
             interrupted: false,
             emulated: false,
+            smoke: false,
             causes: vec![],
             cells,
         };
@@ -263,6 +283,21 @@ mod tests {
         let mut cell = cell("all", &Figures::default(), 1);
         cell.failures = vec![failure(2), failure(2), failure(3)];
         assert_eq!(runs(&cell), "1, 2 failed");
+    }
+
+    #[test]
+    fn noise_that_spoils_times_is_told_below_the_table() {
+        let mut cell = cell("all", &Figures::default(), 3);
+        assert_eq!(noise(&cell), None);
+        let warning = |text: &str| format!("times are noisy: {text}");
+        cell.warnings = vec!["other".into(), warning("steal")];
+        assert_eq!(noise(&cell).unwrap(), "all: times are noisy: steal");
+        cell.warnings.extend([warning("a"), warning("b")]);
+        assert!(
+            noise(&cell)
+                .unwrap()
+                .ends_with("steal (and so in 2 more runs)")
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::history::History;
 use super::{Options, RunError, Unfinished, adapted, number, schedule};
 use crate::output::provenance;
 use crate::spec::{Experiment, Loaded};
@@ -23,6 +24,12 @@ pub struct Plan {
     pub host_available_bytes: Option<u64>,
     /// What is left to run should take by the file's own estimate, seconds.
     pub estimate_seconds: Option<f64>,
+    /// What it should take by what earlier runs took, seconds.
+    pub expected_seconds: Option<f64>,
+    /// Earlier runs that this is known from.
+    pub earlier_runs: usize,
+    /// The most machine memory that guests of any of them used, bytes.
+    pub earlier_peak_bytes: Option<u64>,
     /// When every timeout of all runs that are left would be over, seconds.
     pub longest_seconds: f64,
 }
@@ -36,6 +43,8 @@ pub struct PlannedRun {
     pub run: u32,
     /// Guests at its start.
     pub guests: u64,
+    /// Whether it is there to warm up only.
+    pub warmup: bool,
     /// Whether it was done before.
     pub done: bool,
 }
@@ -59,6 +68,7 @@ pub fn dry_run(
             cell: set.id.clone(),
             run: planned.run,
             guests: experiment.guest_count_of(set),
+            warmup: planned.run <= experiment.repeat.warmup,
             done: unfinished.is_some_and(|unfinished| unfinished.has(&set.id, planned.run)),
         }
     });
@@ -66,6 +76,18 @@ pub fn dry_run(
     let left = count(runs.iter().filter(|run| !run.done).count());
     let all = count(loaded.experiment.matrix.len()) * f64::from(loaded.experiment.repeat.most());
     let estimate = experiment.estimate.as_ref().and_then(|e| e.time);
+    let mut history = History::of(
+        &experiment.outputs.directory,
+        &experiment,
+        provenance::emulated().is_some(),
+    );
+    for run in unfinished.iter().flat_map(|unfinished| &unfinished.runs) {
+        history.add(&run.cell, run.seconds);
+    }
+    let expected = runs.iter().filter(|run| !run.done);
+    let expected = expected
+        .map(|run| history.seconds(&run.cell))
+        .sum::<Option<f64>>();
     let phases = &experiment.phases;
     let longest = phases.start_timeout.0
         + phases.workload_timeout.0
@@ -76,6 +98,9 @@ pub fn dry_run(
         budget_bytes: experiment.machine.memory.0,
         host_available_bytes: provenance::memory("MemAvailable:"),
         estimate_seconds: estimate.map(|time| time.0.as_secs_f64() * left / all),
+        expected_seconds: expected.filter(|_| history.runs > 0),
+        earlier_runs: history.runs,
+        earlier_peak_bytes: history.peak_bytes,
         longest_seconds: longest.as_secs_f64() * left,
         runs,
         experiment,
@@ -103,14 +128,19 @@ impl Plan {
             ),
         };
         for run in &self.runs {
-            let note = if run.done { ", done before" } else { "" };
+            let warmup = if run.warmup { ", to warm up" } else { "" };
+            let note = if run.done { ", done before" } else { warmup };
             let guests = number(run.guests, "guest");
             let _ = writeln!(out, "           {} {}: {guests}{note}", run.cell, run.run);
         }
-        let time = self.estimate_seconds.map_or_else(
-            || "no estimate in the file".to_owned(),
-            |seconds| format!("about {seconds:.0} s by the file's estimate"),
-        );
+        let time = match (self.expected_seconds, self.estimate_seconds) {
+            (Some(seconds), _) => {
+                let known = number(self.earlier_runs as u64, "earlier run");
+                format!("about {seconds:.0} s by {known}")
+            }
+            (None, Some(seconds)) => format!("about {seconds:.0} s by the file's estimate"),
+            (None, None) => "no estimate in the file, and no earlier run".to_owned(),
+        };
         let _ = writeln!(
             out,
             "time:    {time}; at most {:.0} s of timeouts",
@@ -128,6 +158,18 @@ impl Plan {
             mib(self.guest_physical_bytes),
             mib(self.budget_bytes)
         );
+        if let Some(peak) = self.earlier_peak_bytes {
+            let enough = if peak > self.budget_bytes {
+                ": more than `machine.memory`, so runs will fail"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                out,
+                "         earlier runs used {} at most{enough}",
+                mib(peak)
+            );
+        }
         for group in &self.experiment.guests {
             let what = group
                 .system

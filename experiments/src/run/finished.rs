@@ -85,6 +85,7 @@ mod tests {
                 verdict: Verdict::Failed,
                 interrupted: true,
                 emulated: false,
+                smoke: false,
                 causes: vec![],
                 cells: vec![],
             },

@@ -11,6 +11,7 @@ mod finished;
 mod fleet;
 mod follow;
 mod guest;
+mod history;
 pub mod linux;
 mod measure;
 mod noise;
@@ -70,6 +71,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Only these mechanism sets.
     pub only: Vec<String>,
+    /// Every cell once, as short as it can be.
+    pub smoke: bool,
     /// VMs whose consoles are shown while they run.
     pub console: Vec<String>,
     /// What a failure means for the runs that are left.
@@ -93,6 +96,8 @@ pub enum OnFailure {
     KeepGoing,
     /// The first run that fails is the last.
     End,
+    /// As soon as so many runs have failed, no other begins.
+    EndAfter(u32),
 }
 
 /// Runs an experiment.
@@ -216,6 +221,7 @@ fn open_store(
         runs: options.runs,
         seed: options.seed,
         only: options.only.clone(),
+        smoke: options.smoke,
         set: loaded.settings.clone(),
     };
     let store = Store::create(experiment, &loaded.text, images, invocation, kvm)?;
@@ -243,6 +249,7 @@ impl Session<'_> {
         let left = left.collect::<Vec<_>>();
         self.progress.runs_left(left.len());
         let done = all - left.len();
+        let mut failures = 0;
         for (done, planned) in (done..).zip(left) {
             if self.stop.requested().is_some() {
                 break;
@@ -252,12 +259,19 @@ impl Session<'_> {
                 continue;
             }
             let record = self.run(planned, (done, all), store)?;
-            let failed = !record.failures.is_empty();
+            failures += u32::from(!record.failures.is_empty());
             self.progress.run_ended(&one_line(&record));
             // The record last: what is in it is finished.
             self.sink.lock().sync()?;
             store.add(record, self.stop.requested().is_some())?;
-            if failed && self.options.on_failure == OnFailure::End {
+            let most = match self.options.on_failure {
+                OnFailure::GoOn | OnFailure::KeepGoing => u32::MAX,
+                OnFailure::End => 1,
+                OnFailure::EndAfter(most) => most,
+            };
+            if failures >= most {
+                self.progress
+                    .line(&format!("{failures} failed: no other run begins"));
                 break;
             }
         }

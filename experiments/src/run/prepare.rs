@@ -38,6 +38,9 @@ pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Expe
             expect.cell.as_ref().is_none_or(there)
         });
     }
+    if options.smoke {
+        experiment.make_smoke();
+    }
     if let Some(directory) = &options.output {
         experiment.outputs.directory.clone_from(directory);
     }

@@ -81,6 +81,9 @@ pub struct Invocation {
     pub seed: Option<u64>,
     /// Only these cells.
     pub only: Vec<String>,
+    /// Every cell once, as short as it can be: no result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smoke: bool,
     /// What was changed of the file, `path=value` each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<String>,
@@ -201,6 +204,7 @@ impl Unfinished {
             runs: self.invocation.runs,
             seed: self.invocation.seed,
             only: self.invocation.only.clone(),
+            smoke: self.invocation.smoke,
             progress,
             ..Options::default()
         }

@@ -331,6 +331,7 @@ impl Store {
             verdict,
             interrupted,
             emulated: self.emulated,
+            smoke: self.invocation.smoke,
             causes,
             cells,
         }

@@ -29,7 +29,7 @@ impl Mark {
     }
 
     /// The number of the command line's setting that it is in; `None` for a place in the file.
-    fn setting(self) -> Option<usize> {
+    pub fn setting(self) -> Option<usize> {
         let number = self.line.checked_sub(SETTINGS)?;
         usize::try_from(number).ok()
     }

@@ -43,6 +43,15 @@ impl MechanismSet {
         ("ksm", [false, false, false, true]),
     ];
 
+    /// The well-known sets, each with what it is.
+    #[must_use]
+    pub fn described() -> Vec<(&'static str, &'static str)> {
+        match <Self as super::reader::FromNode>::shape() {
+            super::describe::Shape::Words(words) => words,
+            _ => Vec::new(),
+        }
+    }
+
     /// A set of `disk`, `zero`, `content`, `ksm`, with the id of the well-known set it is, if any.
     #[must_use]
     pub fn new([disk, zero, content, ksm]: [bool; 4]) -> Self {

@@ -9,6 +9,7 @@ mod model;
 mod parse;
 mod reader;
 mod reference;
+mod resolved;
 mod schema;
 mod setting;
 mod simulation;
@@ -19,18 +20,24 @@ mod workload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use check::{HostFacts, resolve};
 pub use diagnostic::{Diagnostic, Mark, Severity, Source};
 pub use linux::{LinuxSpec, RootSpec};
 pub use model::*;
 pub use reference::reference;
+pub use resolved::resolved;
 pub use schema::schema;
 pub use simulation::{Simulation, load_simulation};
 pub use units::{Count, PagesPerSecond, Percent, Size, Switch, Time};
+pub use workload::workloads;
 
 use reader::{At, Findings, FromNode};
 use setting::Setting;
+
+/// How long a workload runs when it is only tried.
+const SMOKE: Duration = Duration::from_secs(1);
 
 /// Longest experiment file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -230,6 +237,43 @@ fn read(
 }
 
 impl Experiment {
+    /// Makes it as short as it can be and still run every cell once. What it gives then is no result.
+    pub fn make_smoke(&mut self) {
+        self.name.push_str("-smoke");
+        self.expect.clear();
+        self.repeat.warmup = 0;
+        self.repeat.runs = Runs::Fixed(1);
+        self.shorten();
+        for cell in &mut self.matrix {
+            if let Some(variant) = &mut cell.variant {
+                Arc::make_mut(variant).shorten();
+            }
+        }
+    }
+
+    /// The shortest phases; Linux guests' commands take what they take.
+    fn shorten(&mut self) {
+        const STEP: Duration = Duration::from_millis(100);
+        let mut end = SMOKE;
+        for (timed, number) in self.timeline.iter_mut().zip(1..) {
+            timed.at.0 = timed.at.0.min(STEP * number);
+            end = end.max(timed.at.0 + STEP);
+        }
+        if self
+            .guests
+            .iter()
+            .all(|group| group.system.linux().is_none())
+        {
+            let length = self
+                .phases
+                .workload_for
+                .map_or(end, |length| length.0.min(end));
+            self.phases.workload_for = Some(Time(length));
+        }
+        self.phases.settle_scans = self.phases.settle_scans.min(1);
+        self.phases.settle_stable = None;
+    }
+
     /// The experiment as a cell of it has it.
     #[must_use]
     pub fn of<'a>(&'a self, cell: &'a MechanismSet) -> &'a Self {

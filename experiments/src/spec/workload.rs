@@ -161,6 +161,13 @@ const WORKLOADS: &[Workload] = &[
     ),
 ];
 
+/// All workloads of the thin guest, each with what it does.
+#[must_use]
+pub fn workloads() -> Vec<(&'static str, &'static str)> {
+    let all = WORKLOADS.iter();
+    all.map(|(name, _, about, _)| (*name, *about)).collect()
+}
+
 /// The name of a workload.
 #[derive(Clone, Copy)]
 struct Name(usize);

@@ -118,4 +118,6 @@ pub struct Run {
     pub figures: Value,
     /// Why it failed.
     pub failures: Vec<Failure>,
+    /// What was noticed.
+    pub warnings: Vec<String>,
 }

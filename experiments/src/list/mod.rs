@@ -1,4 +1,8 @@
-//! The experiments of a folder, each in one line: what `mirrorball list` shows.
+//! The experiments of a folder, each in one line: what `mirrorball list` shows; and lists of what
+//! experiments are made of.
+
+pub mod templates;
+pub mod words;
 
 use std::fmt::Write as _;
 use std::io;

@@ -1,5 +1,7 @@
 //! What this host can do, for people and for scripts; and giving back what a killed run left.
 
+mod fix;
+
 use std::fmt::Write as _;
 
 use mirrorball_dedup::ksm::{self, KsmUnavailable};
@@ -7,6 +9,8 @@ use mirrorball_monitor::probe::{self, CheckState, HostReport, KvmKind};
 use serde_json::{Value, json};
 
 use crate::exit;
+
+pub use fix::{Change, Place};
 
 /// What `doctor` found.
 #[derive(Debug)]
@@ -69,6 +73,9 @@ impl Diagnosis {
             }
         }
         match &self.restored {
+            Restored::NotNeeded if Place::default().is_changed() => text.push_str(
+                "settings of this host were changed by --fix and not given back: doctor --restore\n",
+            ),
             Restored::NotNeeded => {}
             Restored::Done => {
                 text.push_str("restored KSM's settings, which a killed run had left changed\n")
@@ -100,6 +107,7 @@ impl Diagnosis {
             "kvm": kvm_word(self.report.kvm),
             "checks": checks.collect::<Vec<_>>(),
             "ksm_restored": self.restored == Restored::Done,
+            "host_changed": Place::default().is_changed(),
         })
     }
 }

@@ -1,0 +1,145 @@
+//! What a new user types, from nothing to a judged result. Guests need `/dev/kvm`; a host without it
+//! says so and counts.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn mirrorball(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorball"));
+    command.args(words).current_dir(folder);
+    command.output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_template_is_resolved_and_planned_without_a_guest() {
+    let place = tempfile::tempdir().unwrap();
+    let go = |words: &[&str]| mirrorball(place.path(), words);
+    assert!(go(&["init", "sweep"]).status.success());
+    assert_eq!(
+        go(&["init", "sweep"]).status.code(),
+        Some(2),
+        "nothing is overwritten"
+    );
+    let unknown = go(&["init", "swep"]);
+    assert!(
+        err(&unknown).contains("minimal, sweep"),
+        "{}",
+        err(&unknown)
+    );
+
+    let shown = go(&[
+        "show",
+        "--resolved",
+        "--set",
+        "guests.touch.vcpus=2",
+        "sweep.yaml",
+    ]);
+    assert!(out(&shown).contains("vcpus: 2  # --set"), "{}", out(&shown));
+    // What is shown runs the same: the plans are equal.
+    std::fs::write(place.path().join("resolved.yaml"), out(&shown)).unwrap();
+    let plan = |words: &[&str]| {
+        let planned = go(&[&["plan", "--json"], words].concat());
+        serde_json::from_str::<Value>(&out(&planned)).unwrap()
+    };
+    let first = plan(&["sweep.yaml", "--set", "guests.touch.vcpus=2"]);
+    let again = plan(&["resolved.yaml"]);
+    assert_eq!(first["experiment"], again["experiment"]);
+    assert_eq!(first["runs"].as_array().unwrap().len(), 20);
+    assert_eq!(first["runs"][0]["warmup"], true);
+
+    let typo = go(&["plan", "sweep.yaml", "--set", "guests.touch.vpcus=2"]);
+    assert_eq!(typo.status.code(), Some(3));
+    assert!(
+        err(&typo).contains("did you mean `vcpus`?"),
+        "{}",
+        err(&typo)
+    );
+    let metrics = go(&["list", "metrics", "--json"]);
+    assert!(out(&metrics).contains("\"vcpu_seconds\""));
+}
+
+#[test]
+fn a_smoke_run_is_marked_and_a_result_is_judged_again() {
+    if !mirrorball(Path::new("/"), &["doctor"]).status.success() {
+        eprintln!("NOT RUN (1): a_smoke_run_is_marked_and_a_result_is_judged_again needs /dev/kvm");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let go = |words: &[&str]| mirrorball(place.path(), words);
+    go(&["init", "sweep"]);
+    let short = [
+        "--set",
+        "sweep.matrix={ guests.touch.count: [2] }",
+        "--set",
+        "expect[1].cell=all-2",
+    ];
+    let smoke = go(&[
+        &["run", "sweep.yaml", "-o", "out", "--smoke", "--json"],
+        &short[..],
+    ]
+    .concat());
+    let summary: Value = serde_json::from_str(&out(&smoke)).unwrap();
+    assert!(
+        smoke.status.success() && summary["smoke"] == true,
+        "{}",
+        err(&smoke)
+    );
+    assert_eq!(summary["cells"][0]["expect"], serde_json::json!([]));
+
+    let run = [
+        "run",
+        "sweep.yaml",
+        "-o",
+        "out",
+        "--only",
+        "none",
+        "--set",
+        "repeat.runs=1",
+    ];
+    let more = [
+        "--set",
+        "phases.workload.for=300 ms",
+        "--set",
+        "expect[0].at-most=50 %",
+    ];
+    let ran = go(&[&run[..], &more, &short].concat());
+    assert!(ran.status.success(), "{}", err(&ran));
+    let folders = std::fs::read_dir(place.path().join("out")).unwrap();
+    let folders = folders.map(|entry| entry.unwrap().path());
+    let folder = folders.filter(|path| !path.to_str().unwrap().contains("smoke"));
+    let folder = folder.collect::<Vec<_>>();
+    let folder = folder[0].to_str().unwrap();
+    let checked = go(&["check", folder]);
+    assert!(
+        checked.status.success() && out(&checked).contains("met"),
+        "{}",
+        out(&checked)
+    );
+    // The same results under a claim that they don't bear out.
+    let other = "metric: accounting.gap, at-most: 1 %";
+    let file = std::fs::read_to_string(place.path().join("sweep.yaml")).unwrap();
+    let harder = file.replace(other, "metric: memory.touched, at-least: 1 GiB");
+    assert_ne!(file, harder);
+    std::fs::write(place.path().join("harder.yaml"), harder).unwrap();
+    let checked = go(&["check", folder, "--file", "harder.yaml"]);
+    assert_eq!(checked.status.code(), Some(6), "{}", out(&checked));
+    let logs = go(&["logs", folder, "none:1"]);
+    assert!(out(&logs).contains("none run 1: ok"), "{}", out(&logs));
+    assert!(
+        out(&logs).contains("events/none-run1.ndjson"),
+        "{}",
+        out(&logs)
+    );
+}
