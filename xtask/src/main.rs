@@ -39,7 +39,7 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test { fast } => steps::test(fast),
-        Task::Emulated { words } => emulated::test(&words, &[]),
+        Task::Emulated { words } => emulated::test(&words),
         Task::Layers => layers::check(),
         Task::BrokenProtocol => steps::broken_protocol(),
     }
