@@ -9,6 +9,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    fs,
     num::NonZero,
     thread,
     time::{Duration, Instant},
@@ -16,6 +17,9 @@ use std::{
 
 /// What is saved up at most, in seconds: what is done in one go when cores were idle before.
 const MOST_SAVED: f64 = 0.2;
+
+/// The part of the cores' time up to which guests count as quiet, however busy others keep the host.
+const QUIET: f64 = 0.1;
 
 /// What may be owed at most, in seconds: an estimate that is far off must not end all work.
 const MOST_OWED: f64 = 10.0;
@@ -40,6 +44,8 @@ struct Clocks {
     wall: Instant,
     /// CPU time of the whole process: guests, devices, and who shares.
     process: Duration,
+    /// Idle time of all the host's cores, if the kernel tells.
+    idle: Option<f64>,
 }
 
 impl Clocks {
@@ -47,8 +53,15 @@ impl Clocks {
         Self {
             wall: Instant::now(),
             process: clock(ClockId::ProcessCPUTime),
+            idle: idle_time(),
         }
     }
+}
+
+/// Seconds in which the host's cores were idle, summed: the second number of `/proc/uptime` (`proc(5)`).
+fn idle_time() -> Option<f64> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn clock(id: ClockId) -> Duration {
@@ -80,7 +93,8 @@ impl Spare {
     }
 
     /// Takes in what the cores did since the last time, and answers how long to wait before there is
-    /// something to spend: nothing if there is, or if at least half of the cores' time is idle.
+    /// something to spend: nothing if there is, or if at least half of the cores' time is idle, or if
+    /// guests use hardly any.
     pub fn wait(&mut self) -> Duration {
         if self.part.is_none() {
             return Duration::ZERO;
@@ -128,10 +142,14 @@ impl Spare {
                 .saturating_sub(self.clocks.process)
                 .as_secs_f64();
             let guests = (used - self.own).max(0.0);
-            let idle = (wall * self.cores - used).max(0.0);
+            let all = wall * self.cores;
+            let told = now.idle.zip(self.clocks.idle);
+            let idle = told.map_or(all - used, |(now, before)| now - before);
+            let idle = idle.clamp(0.0, all);
             let part = self.part.unwrap_or(1.0);
             self.saved = (self.saved + idle + part * guests).min(MOST_SAVED);
-            self.quiet = guests < wall * self.cores / 2.0;
+            // What was done here gave way to guests, or they would have used more of it.
+            self.quiet = idle + self.own >= all / 2.0 || guests < all * QUIET;
             (self.clocks, self.own) = (now, 0.0);
         }
         if self.quiet {
@@ -152,7 +170,10 @@ mod tests {
     /// Runs a machine for `seconds`: guests use `busy` of its one core, and who shares spends what it
     /// may, in portions of 1 ms with as much again for the guests. Answers what was spent in all.
     fn simulate(percent: Option<f64>, busy: f64, seconds: u32) -> f64 {
-        let mut now = Clocks::read();
+        let mut now = Clocks {
+            idle: None,
+            ..Clocks::read()
+        };
         let mut spare = Spare {
             cores: 1.0,
             clocks: now,
@@ -182,13 +203,16 @@ mod tests {
 
     #[test]
     fn what_nobody_uses_is_free() {
-        let spent = simulate(Some(2.0), 0.1, 10);
-        assert!(spent > 17.0, "{spent}");
+        let spent = simulate(Some(2.0), 0.2, 10);
+        assert!(spent > 15.0, "{spent}");
     }
 
     #[test]
     fn quiet_guests_forgive_what_busy_ones_are_owed() {
-        let start = Clocks::read();
+        let start = Clocks {
+            idle: None,
+            ..Clocks::read()
+        };
         let mut spare = Spare {
             cores: 1.0,
             clocks: start,
@@ -199,6 +223,7 @@ mod tests {
         let busy = Clocks {
             wall: start.wall + second,
             process: start.process + second,
+            ..start
         };
         assert!(!spare.receive(busy).is_zero());
         assert!(!spare.is_free() && spare.left() == Some(Duration::ZERO));
@@ -208,6 +233,32 @@ mod tests {
         };
         assert!(spare.receive(quiet).is_zero());
         assert!(spare.is_free() && spare.left().is_none());
+    }
+
+    #[test]
+    fn cores_that_others_use_are_not_idle() {
+        let start = Clocks {
+            idle: Some(0.0),
+            ..Clocks::read()
+        };
+        let mut spare = Spare {
+            cores: 2.0,
+            clocks: start,
+            ..Spare::new(Some(2.0))
+        };
+        spare.spend(Duration::ZERO, Duration::from_secs(1));
+        let second = Duration::from_secs(1);
+        let crowded = Clocks {
+            wall: start.wall + second,
+            process: start.process + second / 2,
+            idle: Some(0.0),
+        };
+        assert!(!spare.receive(crowded).is_zero());
+        let quiet = Clocks {
+            wall: crowded.wall + second,
+            ..crowded
+        };
+        assert!(spare.receive(quiet).is_zero(), "nobody is burdened");
     }
 
     #[test]

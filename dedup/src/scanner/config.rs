@@ -29,7 +29,7 @@ pub struct ScannerConfig {
     pub cpu_percent: Option<f64>,
     /// Most of busy guests' time that scanning may cost them, in percent: the scanner's own CPU time
     /// and the faults that it makes the guests take. Time in which cores are idle is free, and while
-    /// at least half of it is there is no limit; `None`: there never is.
+    /// at least half of it is, or guests use hardly any, there is no limit; `None`: there never is.
     pub burden: Option<f64>,
     /// Niceness of the scanning threads (0 to 19, as of nice(1)). At 15, scanning beside a busy vCPU
     /// gets about 3 % of a core, and all of it on an idle one.
