@@ -1,6 +1,6 @@
 //! The part of the page about one results folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Part;
 use super::cells::{Grid, Row, apart, every, grids};
@@ -145,17 +145,56 @@ fn notes(results: &Results) -> Vec<String> {
     notes
 }
 
-/// Failures and warnings, each once.
+/// Failures, each once, and warnings; of those that differ in numbers only, the first with how many
+/// there are.
 fn problems(results: &Results) -> Vec<String> {
     let mut lines = BTreeSet::new();
+    let mut alike: BTreeMap<(&str, String), BTreeSet<&str>> = BTreeMap::new();
     for cell in &results.summary.cells {
         for failure in &cell.failures {
             let (run, class, cause) = (failure.run, &failure.class, &failure.cause);
             lines.insert(format!("{} run {run}: {class}: {cause}", cell.id));
         }
         for warning in &cell.warnings {
-            lines.insert(format!("{}: {warning}", cell.id));
+            let plain = warning.replace(|letter: char| letter.is_ascii_digit(), "");
+            alike.entry((&cell.id, plain)).or_default().insert(warning);
         }
     }
-    lines.into_iter().collect()
+    let warnings = alike.iter().filter_map(|((cell, _), texts)| {
+        let first = texts.first()?;
+        Some(match texts.len() - 1 {
+            0 => format!("{cell}: {first}"),
+            more => format!("{cell}: {first} (and {more} alike)"),
+        })
+    });
+    lines.into_iter().chain(warnings).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn warnings_that_differ_in_numbers_only_are_one_line() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/quick");
+        let mut results = Results::load(&path).unwrap();
+        let warnings = [
+            "times are noisy: other programs used 63 % of the CPUs",
+            "times are noisy: other programs used 70 % of the CPUs",
+            "build-3: stopped",
+        ];
+        for cell in &mut results.summary.cells {
+            cell.warnings.clear();
+        }
+        results.summary.cells[0].warnings = warnings.map(str::to_owned).to_vec();
+        assert_eq!(
+            problems(&results),
+            [
+                "none: build-3: stopped".to_owned(),
+                format!("none: {} (and 1 alike)", warnings[0]),
+            ]
+        );
+    }
 }
