@@ -1,12 +1,10 @@
 //! Whether a figure is known well enough for repeats to end.
 
 use mirrorball_report::metrics;
+use mirrorball_report::stats::mean_interval;
 
 use crate::output::summary::{Figures, Stopped};
 use crate::spec::Precision;
-
-/// Level of the interval.
-const LEVEL: f64 = 0.95;
 
 /// What is known of a cell's figure from its runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,76 +61,18 @@ impl Known {
 }
 
 /// Half the width of the t interval of the mean, as a part of the mean.
-#[allow(clippy::cast_precision_loss, reason = "a few runs")]
 fn relative_half_width(values: &[f64]) -> Option<f64> {
-    if values.len() < 3 {
-        return None;
-    }
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares = values.iter().map(|value| (value - mean).powi(2));
-    let deviation = (squares.sum::<f64>() / (count - 1.0)).sqrt();
-    if deviation == 0.0 {
+    let (mean, interval) = mean_interval(values)?;
+    let half = interval.high - mean;
+    if half == 0.0 {
         return Some(0.0);
     }
-    let freedom = u32::try_from(values.len() - 1).ok()?;
-    let half = student(LEVEL, freedom) * deviation / count.sqrt();
     (mean != 0.0).then(|| half / mean.abs())
-}
-
-/// The value that Student's t stays below in size with that probability, by bisection.
-fn student(level: f64, freedom: u32) -> f64 {
-    let (mut low, mut high) = (0.0, 1e3);
-    for _ in 0..80 {
-        let middle = f64::midpoint(low, high);
-        if inside(middle, freedom) < level {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    f64::midpoint(low, high)
-}
-
-/// The probability that Student's t is no larger in size than this: the finite sums of Abramowitz
-/// and Stegun, 26.7.3 and 26.7.4.
-fn inside(t: f64, freedom: u32) -> f64 {
-    let angle = (t / f64::from(freedom).sqrt()).atan();
-    let (sine, cosine) = angle.sin_cos();
-    let odd = freedom % 2 == 1;
-    let mut term = if odd { cosine } else { 1.0 };
-    let (mut sum, mut next) = (0.0, if odd { 3 } else { 2 });
-    while next <= freedom {
-        sum += term;
-        term *= cosine * cosine * f64::from(next - 1) / f64::from(next);
-        next += 2;
-    }
-    match (odd, freedom) {
-        (true, 1) => angle * std::f64::consts::FRAC_2_PI,
-        (true, _) => (angle + sine * sum) * std::f64::consts::FRAC_2_PI,
-        (false, _) => sine * sum,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn students_t_is_that_of_the_tables() {
-        // 97.5 % points, as every table of statistics has them.
-        for (freedom, point) in [
-            (1, 12.706),
-            (2, 4.303),
-            (3, 3.182),
-            (4, 2.776),
-            (9, 2.262),
-            (29, 2.045),
-        ] {
-            let found = student(0.95, freedom);
-            assert!((found - point).abs() < 5e-4, "{freedom}: {found}");
-        }
-    }
 
     fn figures(seconds: f64) -> Figures {
         let mut figures = Figures::default();

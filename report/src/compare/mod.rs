@@ -94,11 +94,16 @@ pub struct Compared {
 /// Compares two sides.
 ///
 /// # Errors
-/// A side names a cell that is not there.
+/// A side names a cell that is not there, or is of a smoke run.
 pub fn compare(
     (before, before_cell): (&Results, Option<&str>),
     (after, after_cell): (&Results, Option<&str>),
 ) -> Result<Comparison, ResultsError> {
+    if let Some(smoke) = [before, after].into_iter().find(|side| side.summary.smoke) {
+        return Err(ResultsError::Smoke {
+            path: smoke.path.clone(),
+        });
+    }
     let (pairs, unmatched) = match (before_cell, after_cell) {
         (None, None) => matched(before, after),
         (one, other) => {

@@ -79,6 +79,14 @@ fn another_host_is_not_compared_unless_it_is_meant() {
 }
 
 #[test]
+fn what_was_only_tried_is_not_compared() {
+    let (before, mut after) = (reference(), reference());
+    after.summary.smoke = true;
+    let error = compare((&before, None), (&after, None)).unwrap_err();
+    assert!(matches!(error, ResultsError::Smoke { .. }), "{error}");
+}
+
+#[test]
 fn several_results_stand_side_by_side() {
     let results = reference();
     let against = |cell| compare((&results, Some("none")), (&results, Some(cell))).unwrap();

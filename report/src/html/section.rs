@@ -129,6 +129,12 @@ fn notes(results: &Results) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if summary.smoke {
+        notes.push(
+            "A smoke run: every cell once, as shortly as possible. Its figures say nothing."
+                .to_owned(),
+        );
+    }
     if summary.interrupted {
         notes.push("The experiment was stopped before its end; what is here is whole.".to_owned());
     }

@@ -48,6 +48,12 @@ pub enum ResultsError {
         /// Its version.
         found: u32,
     },
+    /// It was only tried.
+    #[error("{}: a smoke run, every cell once and cut short: its figures say nothing, so it is not compared", path.display())]
+    Smoke {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no such cell.
     #[error("no cell {cell} in {}; its cells are: {known}", path.display())]
     NoCell {

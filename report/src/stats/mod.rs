@@ -73,7 +73,7 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let enough = sorted.len() >= LEAST_RUNS;
     let middle = quantile(&sorted, 0.5);
     let distances: Vec<f64> = sorted.iter().map(|value| (value - middle).abs()).collect();
-    let mean = mean(&sorted).filter(|_| enough);
+    let mean = mean_interval(&sorted);
     Some(Estimate {
         runs: sorted.len(),
         median: middle,
@@ -87,26 +87,31 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
             high: sorted[sorted.len() - 1],
         },
         mean: mean.map(|(mean, _)| mean),
-        mean_interval: mean.map(|(mean, reach)| Interval {
-            low: mean - reach,
-            high: mean + reach,
-        }),
+        mean_interval: mean.map(|(_, interval)| interval),
         deviation: enough.then(|| median(&distances)),
     })
 }
 
-/// The mean, and how far the truth may lie from it; `None` for fewer than two values.
+/// The mean and its 95 % interval by Student's t; `None` for fewer than [`LEAST_RUNS`] values, or for
+/// values that are no numbers.
+#[must_use]
 #[allow(clippy::cast_precision_loss, reason = "a number of runs")]
-fn mean(values: &[f64]) -> Option<(f64, f64)> {
-    let degrees = u32::try_from(values.len().checked_sub(1)?).ok()?;
-    if degrees == 0 {
+pub fn mean_interval(values: &[f64]) -> Option<(f64, Interval)> {
+    let finite = values.iter().all(|value| value.is_finite());
+    if values.len() < LEAST_RUNS || !finite {
         return None;
     }
+    let degrees = u32::try_from(values.len() - 1).ok()?;
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let error = (squares / f64::from(degrees) / count).sqrt();
-    Some((mean, student::within(LEVEL, degrees) * error))
+    let reach = student::within(LEVEL, degrees) * error;
+    let interval = Interval {
+        low: mean - reach,
+        high: mean + reach,
+    };
+    Some((mean, interval))
 }
 
 /// The median; NaN for no values.
