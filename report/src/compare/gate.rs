@@ -120,6 +120,8 @@ mod tests {
         assert_eq!(time(&around(115.0, 30.0)), Gate::Inconclusive);
         assert_eq!(time(&around(100.5, 1.0)), Gate::Passed);
         assert_eq!(time(&around(60.0, 1.0)), Gate::Passed);
+        // Worse beyond noise, but the interval holds the threshold.
+        assert_eq!(time(&around(105.0, 2.5)), Gate::Inconclusive);
         // Worse beyond noise, but by less than the threshold.
         assert_eq!(time(&around(103.0, 0.2)), Gate::Passed);
     }
