@@ -21,6 +21,9 @@ const MOST_SAVED: f64 = 0.2;
 /// The part of the cores' time up to which guests count as quiet, however busy others keep the host.
 const QUIET: f64 = 0.1;
 
+/// Time that says something of what guests do, in seconds: the kernel may count in ticks of 10 ms.
+const LEAST_SEEN: f64 = 0.02;
+
 /// What may be owed at most, in seconds: an estimate that is far off must not end all work.
 const MOST_OWED: f64 = 10.0;
 
@@ -131,25 +134,23 @@ impl Spare {
     }
 
     fn receive(&mut self, now: Clocks) -> Duration {
-        /// Clocks that are read more often than this tell little: ticks may be 10 ms long.
-        const LEAST: f64 = 0.02;
         /// Guests may fall quiet meanwhile.
         const LONGEST_WAIT: f64 = 0.1;
-        let wall = (now.wall - self.clocks.wall).as_secs_f64();
-        if wall >= LEAST {
+        let all = (now.wall - self.clocks.wall).as_secs_f64() * self.cores;
+        // What guests do is seen only while they have the cores: not from a burst that went before them.
+        let rest = all - self.own;
+        if rest >= LEAST_SEEN {
             let used = now
                 .process
                 .saturating_sub(self.clocks.process)
                 .as_secs_f64();
             let guests = (used - self.own).max(0.0);
-            let all = wall * self.cores;
             let told = now.idle.zip(self.clocks.idle);
             let idle = told.map_or(all - used, |(now, before)| now - before);
-            let idle = idle.clamp(0.0, all);
+            let idle = idle.clamp(0.0, rest);
             let part = self.part.unwrap_or(1.0);
             self.saved = (self.saved + idle + part * guests).min(MOST_SAVED);
-            // What was done here gave way to guests, or they would have used more of it.
-            self.quiet = idle + self.own >= all / 2.0 || guests < all * QUIET;
+            self.quiet = idle >= rest / 2.0 || guests < rest * QUIET;
             (self.clocks, self.own) = (now, 0.0);
         }
         if self.quiet {
@@ -159,7 +160,7 @@ impl Spare {
         if self.saved > 0.0 || self.quiet {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64((-self.saved).clamp(LEAST, LONGEST_WAIT))
+        Duration::from_secs_f64((-self.saved).clamp(LEAST_SEEN, LONGEST_WAIT))
     }
 }
 
@@ -203,8 +204,10 @@ mod tests {
 
     #[test]
     fn what_nobody_uses_is_free() {
+        let spent = simulate(Some(2.0), 0.0, 10);
+        assert!(spent > 19.0, "{spent}");
         let spent = simulate(Some(2.0), 0.2, 10);
-        assert!(spent > 15.0, "{spent}");
+        assert!(spent > 7.0, "{spent}");
     }
 
     #[test]
@@ -233,6 +236,28 @@ mod tests {
         };
         assert!(spare.receive(quiet).is_zero());
         assert!(spare.is_free() && spare.left().is_none());
+    }
+
+    #[test]
+    fn guests_that_a_burst_kept_from_the_core_are_not_quiet() {
+        let start = Clocks {
+            idle: None,
+            ..Clocks::read()
+        };
+        let mut spare = Spare {
+            cores: 1.0,
+            clocks: start,
+            ..Spare::new(Some(2.0))
+        };
+        let burst = Duration::from_millis(300);
+        spare.spend(burst, Duration::ZERO);
+        let after = Clocks {
+            wall: start.wall + burst,
+            process: start.process + burst,
+            ..start
+        };
+        assert!(!spare.receive(after).is_zero());
+        assert!(!spare.is_free());
     }
 
     #[test]
