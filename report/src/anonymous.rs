@@ -91,8 +91,14 @@ impl Names {
             return format!("{LEFT}{end}");
         }
         if let Some(start) = self.place(kept) {
-            let name = kept.rsplit('/').next().unwrap_or_default();
-            return format!("{}{LEFT}/{}{end}", &kept[..start], self.words_of(name));
+            let (before, path) = kept.split_at(start);
+            let name = path.rsplit('/').next().unwrap_or_default();
+            // Right below the first part stand the names of people.
+            return if path.matches('/').count() > 2 {
+                format!("{before}{LEFT}/{}{end}", self.words_of(name))
+            } else {
+                format!("{before}{LEFT}{end}")
+            };
         }
         self.words_of(token)
     }
@@ -177,6 +183,7 @@ mod tests {
             ("vega7.lab.example", "withheld.lab.example"),
             ("\"/home/alice/x/quick.yaml\"", "\"withheld/quick.yaml\""),
             ("--output=/mnt/big/out", "--output=withheld/out"),
+            ("cd /home/bob; -o /tmp/bobs.", "cd withheld; -o withheld."),
             ("10.1.2.3:2024 and 192.168.0.9.", "withheld and withheld."),
             ("fe80::1:2 52:54:00:12:34:56", "withheld withheld"),
             ("alice@lab.example", "withheld"),
