@@ -365,6 +365,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self) -> Result<bool, RunError> {
         let phases = &self.context.experiment.phases;
         self.phase("settle");
+        self.fleet.rest();
         self.machine.map_copied_blocks();
         let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
         if converged == quiet::Settled::TimedOut {

@@ -73,6 +73,17 @@ impl Gate {
         }
     }
 
+    /// Whether the vCPU is outside the guest until something from outside lets it go on: a guest that
+    /// has said that it is done may still be on its way to its `WAIT`.
+    pub(crate) fn rests(&self) -> bool {
+        let state = self.state.lock();
+        match state.place {
+            Place::Running(_) => false,
+            Place::Waiting => !state.pending,
+            Place::Absent | Place::Parked => true,
+        }
+    }
+
     /// The vCPU's thread begins; the result ends its presence when dropped.
     pub(crate) fn enter(&self) -> Presence<'_> {
         let target = KickTarget::current();
@@ -197,6 +208,28 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_vcpu_rests_in_its_wait_unless_it_was_woken() {
+        let gate = Arc::new(Gate::new());
+        assert!(gate.rests(), "there is no thread");
+        let thread = {
+            let gate = gate.clone();
+            std::thread::spawn(move || {
+                let here = gate.enter();
+                let before = gate.rests();
+                here.wait(None);
+                (before, gate.rests())
+            })
+        };
+        while !matches!(gate.state.lock().place, Place::Waiting) {
+            std::thread::yield_now();
+        }
+        assert!(gate.rests());
+        gate.wake();
+        assert_eq!(thread.join().unwrap(), (false, false));
+        assert!(gate.rests(), "its thread is gone");
+    }
 
     #[test]
     fn a_wake_before_the_wait_is_kept() {

@@ -83,6 +83,11 @@ impl RunControl {
         }
     }
 
+    /// Whether all vCPUs are outside the guest until something lets them go on.
+    pub(crate) fn rests(&self) -> bool {
+        self.gates.iter().all(Gate::rests)
+    }
+
     /// Wakes all vCPUs: a device's interrupt, a new command.
     pub(crate) fn wake_all(&self) {
         for gate in &self.gates {

@@ -185,6 +185,13 @@ impl Vm {
         self.control().wait_until(timeout, reached)
     }
 
+    /// Whether no vCPU runs until something from outside, or a time of its own, lets it go on. A thin
+    /// guest that is done changes its memory until then: it says so before it goes to rest.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.control().rests()
+    }
+
     /// Waits until the VM has stopped by itself, and tells why.
     ///
     /// # Errors
