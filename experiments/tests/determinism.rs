@@ -1,5 +1,6 @@
 //! The same file and seed give the same result: guests with one vCPU share the same pages, to the
-//! last one without a disk. With a disk one page of each guest depends on when requests complete; it
+//! last one without a disk. With a disk one page of each guest depends on when requests complete: its
+//! queue's ring, which names the descriptors that were free. It
 //! equals another guest's, or does not; and of a block that was copied first, whether the disk or
 //! the scanner comes to share it depends on which comes first. A host without `/dev/kvm` says so and counts.
 
