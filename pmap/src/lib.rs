@@ -26,8 +26,8 @@ pub use error::{MapRefused, PmapError};
 pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
-    Access, AddressSpace, GiveOutcome, InGuest, PageState, ShareCandidate, ShareOutcome,
-    SpaceTotals, Taken, ZeroOutcome, is_zero,
+    Access, AddressSpace, GiveOutcome, InGuest, Lent, Origin, PageState, ShareCandidate,
+    ShareOutcome, SpaceTotals, Taken, ZeroOutcome, is_zero,
 };
 pub use spare::Spare;
 pub use sys::{TrackingSupport, Undisturbed};

@@ -150,6 +150,16 @@ impl PinnedFrames {
             .collect()
     }
 
+    /// Takes the frames of `next` in, if they follow these in the store; answers whether they do.
+    pub(crate) fn extend(&mut self, next: &Self) -> bool {
+        let follows = next.start == self.start.plus(self.pages);
+        if follows {
+            self.store.ledger.lock().pin(next.start, next.pages);
+            self.pages += next.pages;
+        }
+        follows
+    }
+
     /// A handle of its own on `pages` of the frames.
     ///
     /// # Panics

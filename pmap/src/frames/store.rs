@@ -118,6 +118,16 @@ impl FrameStore {
         })
     }
 
+    /// Pins frames that a guest page is known to reference: the caller holds the books that say so.
+    pub(crate) fn pin_referenced(&self, start: Mpn, pages: u32) -> PinnedFrames {
+        self.inner.ledger.lock().pin(start, pages);
+        PinnedFrames {
+            store: Arc::clone(&self.inner),
+            start,
+            pages,
+        }
+    }
+
     /// Totals of the books.
     #[must_use]
     pub fn counts(&self) -> FrameCounts {

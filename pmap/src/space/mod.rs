@@ -18,6 +18,7 @@
 mod access;
 mod balloon;
 mod fence;
+mod lend;
 mod settle;
 mod share;
 mod table;
@@ -25,6 +26,7 @@ mod zero;
 
 pub use access::Access;
 pub use balloon::GiveOutcome;
+pub use lend::{Lent, Origin};
 pub use settle::Taken;
 pub use share::{ShareCandidate, ShareOutcome};
 pub use table::{PageState, SpaceTotals};
@@ -82,6 +84,7 @@ pub struct AddressSpace {
     dma: RwLock<()>,
     guest: RwLock<()>,
     table: Mutex<Table>,
+    twins: Mutex<lend::Twins>,
     holds: Mutex<Histogram<u64>>,
     // The view names the region's memory, so it is declared, and dropped, before it.
     memory: GuestMemoryMmap,
@@ -124,6 +127,7 @@ impl AddressSpace {
             dma: RwLock::new(()),
             guest: RwLock::new(()),
             table: Mutex::new(table),
+            twins: Mutex::default(),
             holds: Mutex::new(new_histogram()),
             memory,
             region,

@@ -1,0 +1,197 @@
+//! Handing pages on: the content of a guest's pages as frames, for another guest (Disco 4.3).
+//!
+//! A page that names a frame is handed on as that frame, and nothing is copied. A private page can't
+//! become a frame itself (the kernel moves no anonymous page into a file), so its content is copied
+//! into a new one, once: where the page is noted to have a *twin*, a frame that held its content
+//! when it was noted, and still holds it, that is handed on instead.
+//!
+//! # What content that is
+//! A frame's bytes never change, so a page handed on as the frame that it names has the content of
+//! the one instant in which the kernel was asked whether the page is broken. A copy, and a comparison
+//! with a twin, look at the bytes one after another; all of that is between the moment in which the
+//! device took the buffer and the moment in which it gives it back, in which its guest must leave it
+//! alone (virtio 1.2, clause 2.7.13). A guest that does not may hand on a mixture of its own bytes,
+//! old and new, and loses none of them: its own page is left as it is.
+//!
+//! Making the sender's private page name the frame too is the business of [`AddressSpace::share`],
+//! which compares under a fence, and not of this module.
+
+use super::{Access, AddressSpace, PageState};
+use crate::{
+    frames::{PinnedFrames, WeakFrame},
+    types::{PAGE_SIZE, Ppn, PpnRun},
+};
+use std::collections::BTreeMap;
+
+/// Most pages of one VM with a twin (16 MiB of notes at most).
+const MOST_TWINS: usize = 1 << 18;
+
+/// Pages of a guest as frames.
+#[derive(Debug)]
+pub struct Lent {
+    /// The first page.
+    pub at: Ppn,
+    /// Their content, a frame for each page from there on.
+    pub frames: PinnedFrames,
+    /// How the frames came about.
+    pub origin: Origin,
+}
+
+/// How a guest's pages became frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The pages name these frames.
+    Named,
+    /// The pages are private, and equal to these frames.
+    Twin,
+    /// The pages are private, and were copied.
+    Copied,
+}
+
+/// Frames that private pages were equal to at some time.
+#[derive(Debug, Default)]
+pub(super) struct Twins(BTreeMap<Ppn, WeakFrame>);
+
+impl Twins {
+    fn note(&mut self, at: Ppn, frames: &PinnedFrames) {
+        if self.0.len() + frames.pages() as usize > MOST_TWINS {
+            self.0.clear();
+        }
+        for (index, weak) in (0..).zip(frames.weak_all()) {
+            self.0.insert(at.plus(index), weak);
+        }
+    }
+}
+
+impl Access<'_> {
+    /// Notes that the pages from `at` on were made equal to these frames a moment ago: if they are
+    /// handed on unchanged, the frames are. A note is a guess that is checked when it is used.
+    pub fn note_twin(&self, at: Ppn, frames: &PinnedFrames) {
+        if frames.group() == self.space().group {
+            self.space().twins.lock().note(at, frames);
+        }
+    }
+
+    /// The content of the pages of `run` as frames, in order. Pages without a frame are copied into
+    /// new ones if `copy` says so of their number; pages that are missing in the answer have no
+    /// frame: the caller copies their bytes.
+    #[must_use]
+    pub fn lend(&self, run: PpnRun, copy: impl Fn(u32) -> bool) -> Vec<Lent> {
+        let space = self.space();
+        let mut lent = Vec::new();
+        for (part, named) in space.named(run) {
+            match named {
+                Some(frames) => lent.push(Lent {
+                    at: part.start,
+                    frames,
+                    origin: Origin::Named,
+                }),
+                None => space.lend_private(part, &copy, &mut lent),
+            }
+        }
+        lent
+    }
+}
+
+impl AddressSpace {
+    /// Cuts a run into parts that name consecutive frames, and parts whose pages name none.
+    fn named(&self, run: PpnRun) -> Vec<(PpnRun, Option<PinnedFrames>)> {
+        let table = self.table.lock();
+        if table.detached() || !table.contains(run) {
+            return Vec::new();
+        }
+        let overlaid = |ppn| matches!(table.state(ppn), PageState::Mapped(..));
+        let mut broken = Vec::new();
+        // The books see a break late; the kernel knows of it now.
+        if run.iter().any(overlaid)
+            && let Err(error) =
+                (self.common.pagemap).private_runs(self.region.address(), run, &mut broken)
+        {
+            tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
+            broken = vec![run];
+        }
+        let is_broken = |ppn: Ppn| {
+            let inside = |part: &PpnRun| part.start <= ppn && ppn < part.end();
+            broken.iter().any(inside)
+        };
+        let frame = |ppn| match table.state(ppn) {
+            PageState::Mapped(mpn, _) if !is_broken(ppn) => Some(mpn),
+            _ => None,
+        };
+        let pages: Vec<_> = run.iter().map(|ppn| (ppn, frame(ppn))).collect();
+        let parts = pages.chunk_by(|(_, one), (_, next)| match (one, next) {
+            (Some(one), Some(next)) => one.plus(1) == *next,
+            (one, next) => one.is_none() && next.is_none(),
+        });
+        parts
+            .filter_map(|part| {
+                let (start, first) = *part.first()?;
+                let part = PpnRun::new(start, u32::try_from(part.len()).ok()?);
+                // The books hold a reference to each: they are alive as long as the lock is held.
+                let frames =
+                    first.map(|first| self.common.frames.pin_referenced(first, part.pages));
+                Some((part, frames))
+            })
+            .collect()
+    }
+
+    /// Hands pages on that name no frame: as their twins, or as copies.
+    fn lend_private(&self, run: PpnRun, copy: &impl Fn(u32) -> bool, lent: &mut Vec<Lent>) {
+        let twins = self.equal_twins(run);
+        let pages: Vec<_> = run.iter().zip(twins).collect();
+        let parts = pages.chunk_by(|(_, one), (_, next)| one.is_none() && next.is_none());
+        for part in parts {
+            let Some((start, twin)) = part.first() else {
+                continue;
+            };
+            let part = PpnRun::new(*start, u32::try_from(part.len()).unwrap_or(0));
+            let (frames, origin) = match twin {
+                Some(twin) => (self.common.frames.pin(*twin), Origin::Twin),
+                None if copy(part.pages) => (self.copied(part), Origin::Copied),
+                None => (None, Origin::Copied),
+            };
+            let Some(frames) = frames else {
+                continue;
+            };
+            let at = part.start;
+            let follows =
+                |last: &&mut Lent| last.origin == origin && last.at.plus(last.frames.pages()) == at;
+            let last = lent.last_mut().filter(follows);
+            if !last.is_some_and(|last| last.frames.extend(&frames)) {
+                lent.push(Lent { at, frames, origin });
+            }
+        }
+    }
+
+    /// For each page the twin that equals it now.
+    fn equal_twins(&self, run: PpnRun) -> Vec<Option<WeakFrame>> {
+        let mut twins = self.twins.lock();
+        run.iter()
+            .map(|ppn| {
+                let weak = *twins.0.get(&ppn)?;
+                let frame = self.common.frames.pin(weak);
+                let equal = frame.is_some_and(|frame| frame.page(0) == self.region.page(ppn));
+                if !equal {
+                    twins.0.remove(&ppn);
+                }
+                equal.then_some(weak)
+            })
+            .collect()
+    }
+
+    /// New frames with the content of these pages; `None` when there is no room for them.
+    fn copied(&self, run: PpnRun) -> Option<PinnedFrames> {
+        let mut new = self.common.frames.allocate(run.pages, self.group).ok()?;
+        let mut offset = 0;
+        for ppn in run.iter() {
+            let page = self.region.page(ppn);
+            new.write(offset, page)
+                .inspect_err(|error| tracing::warn!(%error, "frames could not be filled"))
+                .ok()?;
+            offset += PAGE_SIZE;
+        }
+        let frames = new.publish();
+        self.twins.lock().note(run.start, &frames);
+        Some(frames)
+    }
+}
