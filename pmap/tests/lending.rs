@@ -13,8 +13,10 @@ fn machine() -> (Arc<Pmap>, Arc<AddressSpace>, Arc<AddressSpace>) {
     })
     .unwrap();
     let space = |vm| {
-        pmap.create_space(VmId(vm), GroupId(0), 64 * PAGE_BYTES)
-            .unwrap()
+        let space = pmap.create_space(VmId(vm), GroupId(0), 64 * PAGE_BYTES);
+        let space = space.unwrap();
+        space.expect_lending();
+        space
     };
     let (sender, receiver) = (space(1), space(2));
     (pmap, sender, receiver)

@@ -3,7 +3,7 @@
 use crate::disk::DiskError;
 use crate::queue::{ChainError, SetupError};
 use crate::transport::Notifier;
-use mirrorball_pmap::Access;
+use mirrorball_pmap::{Access, AddressSpace};
 use std::fmt;
 use virtio_queue::Queue;
 
@@ -12,7 +12,7 @@ use virtio_queue::Queue;
 /// Every method may be called from any thread at any moment; the transport never runs
 /// [`process`](Self::process) twice at once for one queue, nor [`reset`](Self::reset) during it.
 pub trait Device: Send + Sync + fmt::Debug {
-    /// The device's kind (virtio 1.2, clause 5): 2 block, 3 console, 4 entropy, 5 balloon.
+    /// The device's kind (virtio 1.2, clause 5): 1 network, 2 block, 3 console, 4 entropy, 5 balloon.
     fn device_id(&self) -> u32;
 
     /// The feature bits of this kind of device. The transport adds its own.
@@ -32,6 +32,9 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// ever answer need none.
     fn attach(&self, _notifier: Notifier) {}
 
+    /// The driver is ready, with these of the features: for devices that do otherwise without one.
+    fn negotiated(&self, _features: u64) {}
+
     /// Serves one round of what the guest made available in a queue.
     ///
     /// # Errors
@@ -43,6 +46,10 @@ pub trait Device: Send + Sync + fmt::Debug {
         ring: &mut Queue,
         access: &Access<'_>,
     ) -> Result<Completed, DeviceError>;
+
+    /// A round of a queue has ended, and with it the access to the guest's memory: for what devices
+    /// do with pages that they must not touch themselves meanwhile.
+    fn finish(&self, _queue: usize, _space: &AddressSpace) {}
 
     /// Forgets everything that the guest's driver set up.
     fn reset(&self);

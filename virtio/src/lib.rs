@@ -3,7 +3,7 @@
 //!
 //! The crate has four rooms. [`queue`] reads descriptor chains out of guest memory and trusts
 //! nothing it finds there; [`transport`] is the virtio-mmio register file in front of a
-//! [`Device`]; [`block`], [`console`], [`balloon`] and [`rng`] are the devices; [`disk`] is Disco's
+//! [`Device`]; [`block`], [`net`], [`console`], [`balloon`] and [`rng`] are the devices; [`disk`] is Disco's
 //! copy-on-write disk (section 4.2 of the paper): base images, the machine-wide block cache,
 //! overlays.
 //!
@@ -18,6 +18,7 @@ pub mod block;
 pub mod console;
 mod device;
 pub mod disk;
+pub mod net;
 pub mod queue;
 pub mod rng;
 pub mod transport;
@@ -27,5 +28,6 @@ pub use block::{BlockDevice, BlockStats};
 pub use console::{Console, InputFull, Tail};
 pub use device::{Completed, Device, DeviceError};
 pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, Rest, ext4_size};
+pub use net::{NetConfig, NetDevice, NetStats, Transfer};
 pub use rng::Rng;
 pub use transport::{Notifier, Transport};

@@ -15,6 +15,7 @@ mod capture;
 mod inbox;
 mod mac;
 mod network;
+mod offload;
 mod packet;
 mod port;
 

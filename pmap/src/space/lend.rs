@@ -50,22 +50,30 @@ pub enum Origin {
 
 /// Frames that private pages were equal to at some time.
 #[derive(Debug, Default)]
-pub(super) struct Twins(BTreeMap<Ppn, WeakFrame>);
+pub(super) struct Twins {
+    /// Whether anybody will ask: notes cost time and memory.
+    wanted: bool,
+    frames: BTreeMap<Ppn, WeakFrame>,
+}
 
 impl Twins {
     fn note(&mut self, at: Ppn, frames: &PinnedFrames) {
-        if self.0.len() + frames.pages() as usize > MOST_TWINS {
-            self.0.clear();
+        if !self.wanted {
+            return;
+        }
+        if self.frames.len() + frames.pages() as usize > MOST_TWINS {
+            self.frames.clear();
         }
         for (index, weak) in (0..).zip(frames.weak_all()) {
-            self.0.insert(at.plus(index), weak);
+            self.frames.insert(at.plus(index), weak);
         }
     }
 }
 
 impl Access<'_> {
     /// Notes that the pages from `at` on were made equal to these frames a moment ago: if they are
-    /// handed on unchanged, the frames are. A note is a guess that is checked when it is used.
+    /// handed on unchanged, the frames are. A note is a guess that is checked when it is used, and
+    /// kept only after [`AddressSpace::expect_lending`].
     pub fn note_twin(&self, at: Ppn, frames: &PinnedFrames) {
         if frames.group() == self.space().group {
             self.space().twins.lock().note(at, frames);
@@ -94,6 +102,11 @@ impl Access<'_> {
 }
 
 impl AddressSpace {
+    /// From now on notes of twins are kept: pages of this VM will be handed on.
+    pub fn expect_lending(&self) {
+        self.twins.lock().wanted = true;
+    }
+
     /// Cuts a run into parts that name consecutive frames, and parts whose pages name none.
     fn named(&self, run: PpnRun) -> Vec<(PpnRun, Option<PinnedFrames>)> {
         let table = self.table.lock();
@@ -168,11 +181,11 @@ impl AddressSpace {
         let mut twins = self.twins.lock();
         run.iter()
             .map(|ppn| {
-                let weak = *twins.0.get(&ppn)?;
+                let weak = *twins.frames.get(&ppn)?;
                 let frame = self.common.frames.pin(weak);
                 let equal = frame.is_some_and(|frame| frame.page(0) == self.region.page(ppn));
                 if !equal {
-                    twins.0.remove(&ppn);
+                    twins.frames.remove(&ppn);
                 }
                 equal.then_some(weak)
             })

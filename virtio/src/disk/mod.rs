@@ -149,7 +149,7 @@ impl Disk {
             if whole && kept && self.resting.is_none() && self.map(run, access, &mut moved)? {
                 continue;
             }
-            if !whole || !self.copy_frames(run, access.memory(), &mut moved)? {
+            if !whole || !self.copy_frames(run, access, &mut moved)? {
                 self.copy(&overlay, run, access.memory(), &mut moved)?;
             }
             if let Some(resting) = self.resting.as_ref().filter(|_| whole && kept) {
@@ -183,17 +183,22 @@ impl Disk {
     fn copy_frames(
         &self,
         run: &[Piece],
-        memory: &GuestMemoryMmap,
+        access: &Access<'_>,
         moved: &mut Moved,
     ) -> Result<bool, DiskError> {
         let Some(parts) = self.table.present(blocks(run)) else {
             return Ok(false);
         };
         for (guest, frames) in plan::pair(run, &parts) {
-            memory
+            access
+                .memory()
                 .write_slice(frames.bytes(), GuestAddress(guest))
                 .map_err(DiskError::Guest)?;
             moved.copied_pages += u64::from(frames.pages());
+            if let Ok(ppn) = u32::try_from(guest / PAGE_BYTES) {
+                // If the guest sends the page on, it is the block's frame that goes.
+                access.note_twin(Ppn(ppn), &frames);
+            }
         }
         Ok(true)
     }

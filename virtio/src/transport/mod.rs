@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{fmt, io};
 use virtio_bindings::virtio_ids::{
-    VIRTIO_ID_BALLOON, VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_RNG,
+    VIRTIO_ID_BALLOON, VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_NET, VIRTIO_ID_RNG,
 };
 use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_INT_CONFIG,
@@ -144,6 +144,7 @@ impl Transport {
             Effect::None => {}
             Effect::Reset => self.reset(),
             Effect::Started => {
+                self.device.negotiated(registers.accepted());
                 let announce = self.unannounced.swap(false, Ordering::Relaxed);
                 drop(registers);
                 (0..self.queues.len()).for_each(|queue| self.ring(queue));
@@ -177,6 +178,7 @@ impl Transport {
                 if notify {
                     self.raise(VIRTIO_MMIO_INT_VRING);
                 }
+                self.device.finish(queue, &self.space);
                 if completed.more {
                     self.ring(queue);
                 }
@@ -280,6 +282,7 @@ fn kind(device_id: u32) -> &'static str {
     match device_id {
         VIRTIO_ID_BLOCK => "block",
         VIRTIO_ID_CONSOLE => "console",
+        VIRTIO_ID_NET => "network",
         VIRTIO_ID_RNG => "entropy",
         VIRTIO_ID_BALLOON => "balloon",
         _ => "device",

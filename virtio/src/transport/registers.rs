@@ -89,6 +89,11 @@ impl Registers {
             == VIRTIO_CONFIG_S_DRIVER_OK
     }
 
+    /// The features that the driver accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
     /// The device can't go on until the driver resets it.
     pub(super) fn fail(&mut self) {
         self.status |= VIRTIO_CONFIG_S_NEEDS_RESET;

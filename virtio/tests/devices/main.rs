@@ -12,6 +12,7 @@ mod faults;
 mod image;
 mod malformed;
 mod model;
+mod net;
 mod resting;
 mod rng;
 mod sectors;
