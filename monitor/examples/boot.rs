@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             memory: u64::from(mib) << 20,
             vcpus,
             disks: disks.clone(),
+            networks: Vec::new(),
             console: true,
             boot: Boot::Splash,
         };

@@ -148,6 +148,7 @@ fn make(machine: &Machine, wanted: &Wanted, number: u32) -> Result<Arc<Vm>, Box<
         memory: wanted.memory,
         vcpus: wanted.vcpus,
         disks: wanted.disks.iter().map(disk).collect::<Result<_, _>>()?,
+        networks: Vec::new(),
         console: false,
         boot: Boot::Linux(boot),
     };

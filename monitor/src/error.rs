@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mirrorball_pmap::PmapError;
 use mirrorball_virtio::DiskError;
+use mirrorball_vnet::AttachError;
 
 use crate::boot::BootError;
 use crate::linux::LinuxError;
@@ -47,6 +48,9 @@ pub enum MonitorError {
     /// A disk image or overlay can't be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A network has no port for the VM.
+    #[error(transparent)]
+    Network(#[from] AttachError),
     /// No thread, descriptor or signal handler was to be had.
     #[error("could not {what}: {source}")]
     Os {

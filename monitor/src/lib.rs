@@ -25,4 +25,4 @@ pub use boot::BootError;
 pub use error::MonitorError;
 pub use linux::{Boot, Equipment, InitramfsPart, LinuxBoot, LinuxError};
 pub use machine::{ComponentCpu, Machine, MachineConfig};
-pub use vm::{DiskConfig, StopCause, Vm, VmConfig, VmState, WaitError};
+pub use vm::{DiskConfig, StopCause, Vm, VmConfig, VmNetwork, VmState, WaitError};

@@ -59,7 +59,7 @@ fn map(space: &AddressSpace, at: u32, lent: &Lent) {
 #[test]
 fn a_private_page_is_copied_once_and_its_frame_handed_on_until_it_is_written() {
     let (pmap, sender, receiver) = machine();
-    (4..8).for_each(|ppn| write(&sender, ppn, ppn as u8));
+    (4..8).for_each(|ppn| write(&sender, ppn, u8::try_from(ppn).unwrap()));
     let first = lend(&sender, 4, 4);
     assert_eq!(first.len(), 1);
     assert_eq!((first[0].at, first[0].frames.pages()), (Ppn(4), 4));
@@ -89,7 +89,7 @@ fn a_private_page_is_copied_once_and_its_frame_handed_on_until_it_is_written() {
 #[test]
 fn a_page_that_names_a_frame_is_handed_on_as_that_frame() {
     let (pmap, sender, receiver) = machine();
-    (0..3).for_each(|ppn| write(&sender, ppn, 7 + ppn as u8));
+    (0..3).for_each(|ppn| write(&sender, ppn, 7 + u8::try_from(ppn).unwrap()));
     let lent = lend(&sender, 0, 3).remove(0);
     let candidate = ShareCandidate {
         at: Ppn(0),

@@ -74,6 +74,7 @@ impl Rig {
                 memory: guests.memory,
                 vcpus: 1,
                 disks,
+                networks: Vec::new(),
                 console: false,
                 boot: Boot::Splash,
             };

@@ -141,6 +141,7 @@ fn create(machine: &Arc<Machine>) -> Result<Vec<Arc<Vm>>, BenchError> {
                 memory: MEMORY,
                 vcpus: 1,
                 disks: Vec::new(),
+                networks: Vec::new(),
                 console: false,
                 boot: Boot::Splash,
             })?;

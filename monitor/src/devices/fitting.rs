@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use mirrorball_pmap::AddressSpace;
-use mirrorball_virtio::{Balloon, BlockDevice, Console, Device, Disk, Rng, Transport};
+use mirrorball_virtio::{Balloon, BlockDevice, Console, Device, Disk, NetDevice, Rng, Transport};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::bus::{Bus, window};
@@ -28,11 +28,21 @@ type Interrupt = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug)]
 pub(crate) struct Devices {
     pub(crate) blocks: Vec<Arc<BlockDevice>>,
+    pub(crate) nets: Vec<Arc<NetDevice>>,
     pub(crate) console: Option<Arc<Console>>,
     /// The control channel.
     pub(crate) control: Option<Arc<Console>>,
     pub(crate) balloon: Option<Arc<Balloon>>,
     rng: Option<Arc<Rng>>,
+}
+
+/// Devices that are made before the VM's bus is.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// Its disks, in order.
+    pub(crate) disks: Vec<Disk>,
+    /// Its network devices, in order.
+    pub(crate) nets: Vec<NetDevice>,
 }
 
 /// A VM's bus with the devices on it.
@@ -45,11 +55,11 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
-    /// Makes the devices of a thin guest: disks in the order given, then the console.
+    /// Makes the devices of a thin guest: what is given in its order, then the console.
     pub(crate) fn thin(
         space: &Arc<AddressSpace>,
         control: &Arc<RunControl>,
-        disks: Vec<Disk>,
+        given: Given,
         console: bool,
     ) -> io::Result<Self> {
         let wake: Interrupt = {
@@ -57,7 +67,8 @@ impl Fitted {
             Arc::new(move || control.wake_all())
         };
         let devices = Devices {
-            blocks: blocks(disks),
+            blocks: blocks(given.disks),
+            nets: given.nets.into_iter().map(Arc::new).collect(),
             console: console.then(|| Arc::new(Console::new(CONSOLE_TAIL))),
             control: None,
             balloon: None,
@@ -75,11 +86,11 @@ impl Fitted {
         })
     }
 
-    /// Makes the devices of a PC: disks in the order given, then what its equipment names.
+    /// Makes the devices of a PC: what is given in its order, then what its equipment names.
     pub(crate) fn pc(
         space: &Arc<AddressSpace>,
         control: &Arc<RunControl>,
-        disks: Vec<Disk>,
+        given: Given,
         equipment: Equipment,
     ) -> io::Result<Self> {
         let Equipment {
@@ -89,7 +100,8 @@ impl Fitted {
             rng,
         } = equipment;
         let devices = Devices {
-            blocks: blocks(disks),
+            blocks: blocks(given.disks),
+            nets: given.nets.into_iter().map(Arc::new).collect(),
             console: console.then(|| Arc::new(Console::new(CONSOLE_TAIL))),
             control: channel.then(|| control_channel(control)),
             balloon: balloon.then(|| Arc::new(Balloon::new(space))),
@@ -137,6 +149,7 @@ impl Devices {
             devices.into_iter().map(|device| device as Arc<dyn Device>)
         }
         all(self.blocks.clone())
+            .chain(all(self.nets.clone()))
             .chain(all(self.control.clone()))
             .chain(all(self.console.clone()))
             .chain(all(self.balloon.clone()))
@@ -178,7 +191,7 @@ mod tests {
             balloon: true,
             ..Equipment::default()
         };
-        let fitted = Fitted::pc(&space, &control, Vec::new(), equipment).unwrap();
+        let fitted = Fitted::pc(&space, &control, Given::default(), equipment).unwrap();
         let windows = fitted.windows();
         assert_eq!(windows.len(), 2);
         assert_eq!((windows[0].address, windows[0].interrupt), (0xd000_0000, 5));
@@ -186,7 +199,7 @@ mod tests {
         assert_eq!(fitted.lines.len(), 2);
         let last = FIRST_INTERRUPT as usize + MOST_PC_DEVICES;
         assert!(last <= 24);
-        let thin = Fitted::thin(&space, &control, Vec::new(), true).unwrap();
+        let thin = Fitted::thin(&space, &control, Given::default(), true).unwrap();
         assert!(thin.lines.is_empty());
     }
 }

@@ -6,6 +6,6 @@ mod mapper;
 mod workers;
 
 pub(crate) use bus::Bus;
-pub(crate) use fitting::{Devices, Fitted, MOST_PC_DEVICES};
+pub(crate) use fitting::{Devices, Fitted, Given, MOST_PC_DEVICES};
 pub(crate) use mapper::Mapper;
 pub(crate) use workers::{Registration, Workers};

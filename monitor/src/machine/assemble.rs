@@ -5,17 +5,17 @@ use std::sync::Arc;
 use kvm_ioctls::VcpuFd;
 use mirrorball_abi as abi;
 use mirrorball_pmap::AddressSpace;
-use mirrorball_virtio::Disk;
+use mirrorball_virtio::{Disk, NetDevice};
 
 use super::Machine;
 use crate::boot::{BootImage, Key};
-use crate::devices::Fitted;
+use crate::devices::{Fitted, Given};
 use crate::latency::Latency;
 use crate::linux::{self, LinuxBoot, Ports, Prepared, SerialPort};
 use crate::sys::memory::GuestVm;
 use crate::vcpu::{self, Guest, Start, VcpuContext};
 use crate::vm::control::RunControl;
-use crate::vm::{DiskConfig, Engine, StopCause, Vm, VmConfig, mailbox};
+use crate::vm::{DiskConfig, Engine, StopCause, Vm, VmConfig, VmNetwork, mailbox};
 use crate::{BootError, MonitorError, platform};
 
 /// A VM's parts, ready to be joined.
@@ -37,8 +37,8 @@ impl Machine {
         space: &Arc<AddressSpace>,
     ) -> Result<Arc<Vm>, MonitorError> {
         let control = Arc::new(RunControl::new(config.vcpus));
-        let disks = self.make_disks(config)?;
-        let fitted = Fitted::thin(space, &control, disks, config.console)
+        let given = self.make_devices(config, space)?;
+        let fitted = Fitted::thin(space, &control, given, config.console)
             .map_err(MonitorError::os("make the VM's devices"))?;
         let key = Key {
             group: config.group,
@@ -77,8 +77,8 @@ impl Machine {
         let prepared = Prepared::new(&self.shelves, memory, boot)?;
         let serial = SerialPort::new(boot.console_log.as_deref())?;
         let control = Arc::new(RunControl::new(config.vcpus));
-        let disks = self.make_disks(config)?;
-        let fitted = Fitted::pc(space, &control, disks, boot.devices)
+        let given = self.make_devices(config, space)?;
+        let fitted = Fitted::pc(space, &control, given, boot.devices)
             .map_err(MonitorError::os("make the VM's devices"))?;
         prepared.load(&space.access(), config.vcpus, &fitted.windows())?;
 
@@ -140,12 +140,19 @@ impl Machine {
         ))
     }
 
-    fn make_disks(&self, config: &VmConfig) -> Result<Vec<Disk>, MonitorError> {
-        let make = |disk: &DiskConfig| {
+    fn make_devices(&self, config: &VmConfig, space: &AddressSpace) -> Result<Given, MonitorError> {
+        let disk = |disk: &DiskConfig| {
             let (image, cache) = (disk.image.clone(), self.blocks.clone());
             Disk::new(image, cache, config.group, disk.mode.clone(), disk.scratch)
         };
-        Ok(config.disks.iter().map(make).collect::<Result<_, _>>()?)
+        let net = |net: &VmNetwork| NetDevice::new(&net.network, net.config);
+        if !config.networks.is_empty() {
+            space.expect_lending();
+        }
+        Ok(Given {
+            disks: config.disks.iter().map(disk).collect::<Result<_, _>>()?,
+            nets: config.networks.iter().map(net).collect::<Result<_, _>>()?,
+        })
     }
 }
 

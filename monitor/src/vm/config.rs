@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use mirrorball_abi::{MAX_DEVICES, MAX_VCPUS, layout};
 use mirrorball_pmap::GroupId;
-use mirrorball_virtio::{BaseImage, OverlayMode};
+use mirrorball_virtio::{BaseImage, NetConfig, OverlayMode};
+use mirrorball_vnet::Network;
 
 use crate::MonitorError;
 use crate::devices::MOST_PC_DEVICES;
@@ -24,6 +25,8 @@ pub struct VmConfig {
     pub vcpus: u32,
     /// Its disks, in the order in which the guest finds them.
     pub disks: Vec<DiskConfig>,
+    /// Its network devices, in order.
+    pub networks: Vec<VmNetwork>,
     /// Whether a thin guest has a console; Linux guests have their [`LinuxBoot::devices`].
     pub console: bool,
     /// What it boots.
@@ -41,6 +44,15 @@ pub struct DiskConfig {
     pub scratch: u64,
 }
 
+/// One network device of a VM.
+#[derive(Clone, Debug)]
+pub struct VmNetwork {
+    /// The network that it is on.
+    pub network: Arc<Network>,
+    /// Its address there, and how it moves pages.
+    pub config: NetConfig,
+}
+
 impl VmConfig {
     /// Says what a thin guest can't be.
     pub(crate) fn check_thin(&self) -> Result<(), MonitorError> {
@@ -48,7 +60,7 @@ impl VmConfig {
             memory: layout::MIN_MEMORY..=layout::MAX_MEMORY,
             vcpus: MAX_VCPUS,
             devices: MAX_DEVICES,
-            asked_devices: self.disks.len() + usize::from(self.console),
+            asked_devices: self.disks.len() + self.networks.len() + usize::from(self.console),
         })
     }
 
@@ -66,6 +78,7 @@ impl VmConfig {
             vcpus: MAX_LINUX_VCPUS as usize,
             devices: MOST_PC_DEVICES,
             asked_devices: self.disks.len()
+                + self.networks.len()
                 + equipment.into_iter().filter(|wanted| *wanted).count(),
         })
     }
@@ -121,6 +134,7 @@ mod tests {
             memory: 64 << 20,
             vcpus: 1,
             disks: Vec::new(),
+            networks: Vec::new(),
             console: true,
             boot: Boot::Splash,
         };
@@ -145,6 +159,7 @@ mod tests {
             memory: 256 << 20,
             vcpus: 8,
             disks: Vec::new(),
+            networks: Vec::new(),
             console: false,
             boot: Boot::Splash,
         };

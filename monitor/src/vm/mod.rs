@@ -17,7 +17,7 @@ use hdrhistogram::Histogram;
 use kvm_ioctls::VcpuFd;
 use mirrorball_abi::{Phase, Status, Workload};
 use mirrorball_pmap::{AddressSpace, VmId};
-use mirrorball_virtio::{Balloon, BlockDevice, BlockStats};
+use mirrorball_virtio::{Balloon, BlockDevice, BlockStats, NetDevice};
 use parking_lot::Mutex;
 
 use crate::MonitorError;
@@ -25,7 +25,7 @@ use crate::devices::{Devices, Registration};
 use crate::sys::memory::GuestVm;
 use crate::vcpu::gate::Order;
 use crate::vcpu::{self, Guest, VcpuContext};
-pub use config::{DiskConfig, VmConfig};
+pub use config::{DiskConfig, VmConfig, VmNetwork};
 use control::RunControl;
 pub use state::{StopCause, VmState, WaitError};
 
@@ -144,6 +144,11 @@ impl Vm {
     pub fn stop(&self) {
         self.control().stop(StopCause::Requested);
         self.engine.lock().end();
+        // What others send from now on is for nobody, and what waits keeps their pages.
+        for net in &self.devices.nets {
+            net.port().set_link(false);
+            net.port().clear();
+        }
     }
 
     /// Gives the guest its next command and returns the command's number.
@@ -289,6 +294,12 @@ impl Vm {
     #[must_use]
     pub fn blocks(&self) -> &[Arc<BlockDevice>] {
         &self.devices.blocks
+    }
+
+    /// Its network devices, in order.
+    #[must_use]
+    pub fn nets(&self) -> &[Arc<NetDevice>] {
+        &self.devices.nets
     }
 
     /// How long sharing held its writers, in nanoseconds.

@@ -51,6 +51,7 @@ pub fn config(name: &str, vcpus: u32) -> VmConfig {
         memory: 32 << 20,
         vcpus,
         disks: Vec::new(),
+        networks: Vec::new(),
         console: false,
         boot: Boot::Splash,
     }

@@ -84,6 +84,7 @@ pub fn config(name: &str, vcpus: u32, boot: LinuxBoot) -> VmConfig {
         memory: 192 << 20,
         vcpus,
         disks: Vec::new(),
+        networks: Vec::new(),
         console: false,
         boot: Boot::Linux(boot),
     }

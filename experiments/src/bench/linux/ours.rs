@@ -59,6 +59,7 @@ impl Ours {
             memory: MEMORY,
             vcpus: 1,
             disks: disks.collect::<Result<_, BenchError>>()?,
+            networks: Vec::new(),
             console: false,
             boot: Boot::Linux(boot(plan, self.log.clone())),
         };
