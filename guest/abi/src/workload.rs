@@ -22,6 +22,10 @@ pub enum WorkloadKind {
     Hostile = 6,
     /// Micro-measurements of page faults, for `bench`.
     Probe = 7,
+    /// Serves the files of its disk to other guests, by whole pages.
+    FileServer = 8,
+    /// Reads a server's files into a buffer cache of its own and verifies every byte.
+    FileClient = 9,
 }
 
 impl WorkloadKind {
@@ -37,6 +41,8 @@ impl WorkloadKind {
             5 => Self::Torture,
             6 => Self::Hostile,
             7 => Self::Probe,
+            8 => Self::FileServer,
+            9 => Self::FileClient,
             _ => return None,
         })
     }
@@ -63,6 +69,8 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 /// | `Touch` | 0 pages of the working set (1024; more than fit are refused), 1 period in ms (1000), 2 percent of pages moved each period (10), 3 percent of touches that write (50), 4 percent zero (0), 5 percent equal in all guests of one seed (0), 6 duration in ms (until stopped) |
 /// | `Torture` | 0 pages to verify in all (100,000), 1 pages of the anonymous region (a quarter of what is free), 2 blocks of disk in play (256), 3 percent of rewrites whose content is equal in all guests of one seed (50) |
 /// | `Hostile` | 0 attacks to make (200), 1 which, from 1 (all in turn), 2 only devices of this virtio id (block and console) |
+/// | `FileServer` | 0 clients to wait for (1), 1 most bytes of files to serve (all) |
+/// | `FileClient` | 0 passes (2), 1 most bytes of files to read (all), 2 requests under way at a time (8) |
 /// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite |
 ///
 /// `Probe` is given as two commands. The fill step takes the pages, which nobody has touched since

@@ -83,6 +83,12 @@ impl Cache {
             pins: 1,
             busy: true,
         };
+        self.place(slot)
+    }
+
+    /// Puts a slot into the index.
+    fn place(&mut self, slot: Slot) -> Option<u32> {
+        let key = slot.key;
         let index = match self.unused.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -315,6 +321,71 @@ pub fn discard(disk: usize, blocks: Range<u64>) {
         }
         at += 1;
     }
+}
+
+/// Blocks in use: they stay where they are until this is dropped.
+#[derive(Debug)]
+pub struct Held(Pinned);
+
+impl Held {
+    /// Address of a block's page.
+    pub fn address(&self, block: u64) -> usize {
+        self.0.address + usize_of(block % CLUSTER) * PAGE_SIZE
+    }
+}
+
+/// Holds the cluster of a block in the cache, and the block is read if it was not there.
+///
+/// # Errors
+/// As [`with_block`].
+pub fn hold(disk: usize, block: u64) -> Result<Held, DiskError> {
+    load(disk, block).map(Held)
+}
+
+/// Takes a lane with a cluster's blocks into the cache, those that `valid` says. Answers a lane that
+/// the caller gets for it, unless there is room for one more.
+pub fn adopt(key: (usize, u64), lane: usize, valid: u16) -> Option<usize> {
+    let mut cache = CACHE.lock();
+    let known = cache.index.get(&key).copied();
+    if let Some(index) = known {
+        let slot = &mut cache.slots[index as usize];
+        if slot.pins > 0 || slot.busy {
+            return Some(lane);
+        }
+        slot.valid = valid;
+        let old = core::mem::replace(&mut slot.address, lane);
+        cache.order.touch(index);
+        return Some(old);
+    }
+    let spare = if cache.index.len() < cache.limit {
+        None
+    } else {
+        cache.evict()
+    };
+    let slot = Slot {
+        key,
+        address: lane,
+        valid,
+        pins: 0,
+        busy: false,
+    };
+    cache.place(slot);
+    spare
+}
+
+/// Holds a cluster if it is in the cache with these blocks at least.
+pub fn find(key: (usize, u64), blocks: u16) -> Option<Held> {
+    let mut cache = CACHE.lock();
+    let index = cache.index.get(&key).copied()?;
+    let slot = &mut cache.slots[index as usize];
+    if slot.busy || slot.valid & blocks != blocks {
+        return None;
+    }
+    slot.pins += 1;
+    let address = slot.address;
+    cache.order.touch(index);
+    CACHE_HITS.increase(1);
+    Some(Held(Pinned { index, address }))
 }
 
 /// Memory the cache may use for a command: a percentage of all, 50 by default.

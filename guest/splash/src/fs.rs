@@ -4,11 +4,16 @@
 //! share is the buffer cache below.
 
 use crate::cache;
+use crate::memory;
+use crate::shared;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
-use ext4_view::{Ext4, Ext4Error, Ext4Read, PathBuf};
+use core::sync::atomic::{AtomicU64, Ordering};
+use ext4_view::{Ext4, Ext4Error, Ext4Read, File, PathBuf};
+use mirrorball_abi::layout::PAGE_SIZE;
 
 /// The table file of the `scan` workload, in images that have one.
 pub const TABLE: &[u8] = b"/table.dat";
@@ -30,6 +35,78 @@ struct CachedDisk(usize);
 impl Ext4Read for CachedDisk {
     fn read(&mut self, start: u64, to: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
         cache::read(self.0, start, to).map_err(Into::into)
+    }
+}
+
+/// A disk that remembers where it was read last.
+#[derive(Debug)]
+struct TracedDisk {
+    disk: CachedDisk,
+    last: Arc<AtomicU64>,
+}
+
+impl Ext4Read for TracedDisk {
+    fn read(&mut self, start: u64, to: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.last.store(start, Ordering::Relaxed);
+        self.disk.read(start, to)
+    }
+}
+
+/// A file system that tells where its files' blocks are.
+#[derive(Debug)]
+pub struct Located {
+    /// The file system.
+    pub view: Ext4,
+    disk: usize,
+    last: Arc<AtomicU64>,
+}
+
+/// Opens the file system on a disk so that its blocks can be located.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_located(disk: usize) -> Result<Located, String> {
+    let last = Arc::new(AtomicU64::new(0));
+    let traced = TracedDisk {
+        disk: CachedDisk(disk),
+        last: Arc::clone(&last),
+    };
+    let view = Ext4::load(Box::new(traced)).map_err(|error| describe(&error))?;
+    Ok(Located { view, disk, last })
+}
+
+impl Located {
+    /// Reads a file's next block, the last one with zeros behind its end; answers the block of the
+    /// disk that holds the same bytes, unless there is none: a hole.
+    ///
+    /// # Errors
+    /// The file can't be read, or its file system has other blocks than of 4 KiB.
+    pub fn next_block(
+        &self,
+        file: &mut File,
+        left: u64,
+        content: &mut [u8; PAGE_SIZE],
+    ) -> Result<Option<u64>, String> {
+        let wanted = shared::usize_of(left.min(PAGE_SIZE as u64));
+        content.fill(0);
+        self.last.store(u64::MAX, Ordering::Relaxed);
+        let got = file.read_bytes(&mut content[..wanted]);
+        if got.map_err(|error| describe(&error))? != wanted {
+            return Err("the file system's blocks are not of 4 KiB".into());
+        }
+        // The last thing that was read is the block, or what says that there is none: so it is
+        // compared.
+        let start = self.last.load(Ordering::Relaxed);
+        let block = start / PAGE_SIZE as u64;
+        if start == u64::MAX || !start.is_multiple_of(PAGE_SIZE as u64) {
+            return Ok(None);
+        }
+        let mut same = [0; PAGE_SIZE];
+        cache::with_block(self.disk, block, |words| {
+            memory::copy_out(words, 0, &mut same);
+        })
+        .map_err(|error| error.to_string())?;
+        Ok((same[..wanted] == content[..wanted]).then_some(block))
     }
 }
 

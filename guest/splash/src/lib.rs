@@ -25,6 +25,7 @@ pub mod heap;
 mod lru;
 mod lz;
 mod memory;
+mod net;
 mod objects;
 mod pages;
 mod pattern;

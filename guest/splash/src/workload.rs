@@ -3,6 +3,7 @@
 //! Each workload verifies its own results and says so in the same few counters, so that the
 //! monitor can judge them all alike.
 
+mod files;
 mod hostile;
 mod idle;
 mod pmake;
@@ -91,6 +92,8 @@ fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
         WorkloadKind::Torture => torture::run(job),
         WorkloadKind::Hostile => hostile::run(job),
         WorkloadKind::Probe => probe::run(job),
+        WorkloadKind::FileServer => files::serve(job),
+        WorkloadKind::FileClient => files::read(job),
     };
     result.map_err(|reason| (OUTCOME_FAILED, reason))
 }
