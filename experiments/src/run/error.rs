@@ -67,6 +67,12 @@ pub enum RunError {
     /// The experiment names an image that was not prepared.
     #[error("there is no image `{0}`")]
     NoImage(String),
+    /// A guest names a network that the experiment does not have.
+    #[error("there is no network `{0}`")]
+    NoNetwork(String),
+    /// A capture's file can't be made.
+    #[error("a capture could not be begun: {0}")]
+    Capture(std::io::Error),
     /// There is no place for persistent disks or consoles.
     #[error("the folder of the guests' disks or consoles could not be made: {0}")]
     DiskFolder(std::io::Error),
@@ -120,7 +126,7 @@ impl RunError {
             Self::NoCell(..) | Self::NoVm(..) => exit::USAGE,
             Self::Debian(error) if error.is_of_the_request() => exit::INVALID,
             Self::Resume(error) => error.exit_code(),
-            Self::NoImage(_) => exit::INTERNAL,
+            Self::NoImage(_) | Self::NoNetwork(_) => exit::INTERNAL,
             Self::Monitor(MonitorError::Disk(_))
             | Self::Guest {
                 cause: MonitorError::Disk(_),

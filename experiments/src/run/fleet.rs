@@ -17,6 +17,7 @@ use super::cell::Context;
 use super::follow::Follower;
 use super::guest::Guest;
 use super::linux;
+use super::networks::Networks;
 use super::overdue::Watch;
 use super::progress::Progress;
 use super::told::{Command, Told};
@@ -37,6 +38,7 @@ pub struct Fleet<'a> {
     others: &'a Guests,
     machine: Arc<Machine>,
     images: BTreeMap<String, Arc<BaseImage>>,
+    networks: Networks,
     /// What Linux guests boot, by guest group.
     systems: BTreeMap<String, linux::System>,
     /// For names of files: cell and run.
@@ -81,14 +83,17 @@ impl<'a> Fleet<'a> {
         for (group, image) in context.systems {
             systems.insert(group.clone(), linux::System::open(&machine, image)?);
         }
+        let label = format!("{cell}-run{run}");
+        let networks = Networks::new(experiment, &context.folder, &label)?;
         Ok(Self {
             experiment,
             systems,
-            label: format!("{cell}-run{run}"),
+            label,
             folder: context.folder.clone(),
             others: context.guests,
             machine,
             images: opened,
+            networks,
             disks: context.folder.join(format!("disks/{cell}-{run}")),
             guests: Vec::new(),
             consoles: context.consoles,
@@ -161,6 +166,11 @@ impl<'a> Fleet<'a> {
             memory: spec.memory.0,
             vcpus: spec.vcpus,
             disks,
+            networks: self
+                .networks
+                .place(spec.network.as_ref())?
+                .into_iter()
+                .collect(),
             console: true,
             boot,
         };

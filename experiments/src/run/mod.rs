@@ -14,6 +14,7 @@ mod guest;
 mod history;
 pub mod linux;
 mod measure;
+mod networks;
 mod noise;
 mod overdue;
 mod precision;

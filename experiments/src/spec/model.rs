@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::linux::LinuxSpec;
 pub use super::mechanisms::*;
+use super::networks::{GuestNetwork, NetworkSpec};
 pub use super::sweep::Sweep;
 use super::units::{Size, Time};
 
@@ -35,6 +36,9 @@ pub struct Experiment {
     pub machine: MachineSpec,
     /// Disk images by id.
     pub images: BTreeMap<String, ImageSource>,
+    /// Virtual networks by id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, NetworkSpec>,
     /// The guests.
     pub guests: Vec<GuestGroup>,
     /// The mechanism sets to compare, at each point of the sweep; each is a cell.
@@ -127,6 +131,9 @@ pub struct GuestGroup {
     pub group: u32,
     /// Disks, in order.
     pub disks: Vec<DiskSpec>,
+    /// Its place on a virtual network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<GuestNetwork>,
     /// Time between the starts of two guests.
     pub stagger: Time,
     /// What runs in them.

@@ -140,6 +140,40 @@ const WORKLOADS: &[Workload] = &[
         ],
     ),
     (
+        "fileserver",
+        WorkloadKind::FileServer,
+        "Serves its disk's files to guests with `fileclient`, until all have gone; it needs a disk and a network",
+        &[
+            (
+                "clients",
+                Unit::Number,
+                "1",
+                "clients that it waits for at least",
+            ),
+            ("most", Unit::Bytes, "all", "bytes of files to serve"),
+        ],
+    ),
+    (
+        "fileclient",
+        WorkloadKind::FileClient,
+        "Reads all files of a server into its own buffer cache and verifies every byte; it needs a network",
+        &[
+            (
+                "passes",
+                Unit::Number,
+                "2",
+                "times that all is read or, where it is in the cache, verified again",
+            ),
+            ("most", Unit::Bytes, "all", "bytes of files to read"),
+            (
+                "window",
+                Unit::Number,
+                "8",
+                "requests under way at a time; at most 32",
+            ),
+        ],
+    ),
+    (
         "hostile",
         WorkloadKind::Hostile,
         "Attacks its devices",

@@ -4,14 +4,16 @@
 //! share is the buffer cache below.
 
 use crate::cache;
+use crate::hash;
 use crate::memory;
 use crate::shared;
+use crate::sync::Spin;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
-use core::sync::atomic::{AtomicU64, Ordering};
 use ext4_view::{Ext4, Ext4Error, Ext4Read, File, PathBuf};
 use mirrorball_abi::layout::PAGE_SIZE;
 
@@ -38,17 +40,27 @@ impl Ext4Read for CachedDisk {
     }
 }
 
-/// A disk that remembers where it was read last.
+/// The blocks of a disk that were read, by the checksums of their content.
+type Seen = Arc<Spin<BTreeMap<u64, u64>>>;
+
+/// A disk that remembers which blocks were read. The file system keeps some for itself, so that what
+/// a file's next bytes are need not be what is read next.
 #[derive(Debug)]
 struct TracedDisk {
     disk: CachedDisk,
-    last: Arc<AtomicU64>,
+    seen: Seen,
 }
 
 impl Ext4Read for TracedDisk {
     fn read(&mut self, start: u64, to: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.last.store(start, Ordering::Relaxed);
-        self.disk.read(start, to)
+        self.disk.read(start, to)?;
+        if start.is_multiple_of(PAGE_SIZE as u64) {
+            let mut seen = self.seen.lock();
+            for (block, content) in (start / PAGE_SIZE as u64..).zip(to.chunks_exact(PAGE_SIZE)) {
+                seen.insert(hash::bytes(content), block);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -58,7 +70,7 @@ pub struct Located {
     /// The file system.
     pub view: Ext4,
     disk: usize,
-    last: Arc<AtomicU64>,
+    seen: Seen,
 }
 
 /// Opens the file system on a disk so that its blocks can be located.
@@ -66,21 +78,21 @@ pub struct Located {
 /// # Errors
 /// As [`open`].
 pub fn open_located(disk: usize) -> Result<Located, String> {
-    let last = Arc::new(AtomicU64::new(0));
+    let seen = Seen::new(Spin::new(BTreeMap::new()));
     let traced = TracedDisk {
         disk: CachedDisk(disk),
-        last: Arc::clone(&last),
+        seen: Arc::clone(&seen),
     };
     let view = Ext4::load(Box::new(traced)).map_err(|error| describe(&error))?;
-    Ok(Located { view, disk, last })
+    Ok(Located { view, disk, seen })
 }
 
 impl Located {
-    /// Reads a file's next block, the last one with zeros behind its end; answers the block of the
-    /// disk that holds the same bytes, unless there is none: a hole.
+    /// Reads a file's next block, the last one with zeros behind its end; answers a block of the
+    /// disk that holds the same bytes, or none if they are all zero.
     ///
     /// # Errors
-    /// The file can't be read, or its file system has other blocks than of 4 KiB.
+    /// The file can't be read, or its bytes are in no block of 4 KiB.
     pub fn next_block(
         &self,
         file: &mut File,
@@ -89,24 +101,29 @@ impl Located {
     ) -> Result<Option<u64>, String> {
         let wanted = shared::usize_of(left.min(PAGE_SIZE as u64));
         content.fill(0);
-        self.last.store(u64::MAX, Ordering::Relaxed);
-        let got = file.read_bytes(&mut content[..wanted]);
-        if got.map_err(|error| describe(&error))? != wanted {
-            return Err("the file system's blocks are not of 4 KiB".into());
+        let mut got = 0;
+        while got < wanted {
+            let more = file.read_bytes(&mut content[got..wanted]);
+            got += match more.map_err(|error| describe(&error))? {
+                0 => return Err("a file ends before its end".into()),
+                more => more,
+            };
         }
-        // The last thing that was read is the block, or what says that there is none: so it is
-        // compared.
-        let start = self.last.load(Ordering::Relaxed);
-        let block = start / PAGE_SIZE as u64;
-        if start == u64::MAX || !start.is_multiple_of(PAGE_SIZE as u64) {
+        if content.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
+        let block = self.seen.lock().get(&hash::bytes(content)).copied();
         let mut same = [0; PAGE_SIZE];
-        cache::with_block(self.disk, block, |words| {
-            memory::copy_out(words, 0, &mut same);
-        })
-        .map_err(|error| error.to_string())?;
-        Ok((same[..wanted] == content[..wanted]).then_some(block))
+        if let Some(block) = block {
+            cache::with_block(self.disk, block, |words| {
+                memory::copy_out(words, 0, &mut same);
+            })
+            .map_err(|error| error.to_string())?;
+        }
+        match block.filter(|_| same == *content) {
+            Some(block) => Ok(Some(block)),
+            None => Err("a file's bytes are in no block of 4 KiB of the disk".into()),
+        }
     }
 }
 

@@ -90,9 +90,10 @@ impl Checks<'_> {
                 mib(*limits.memory.end())
             )));
         }
-        if group.disks.len() >= MAX_DEVICES {
+        let room = MAX_DEVICES - 1 - usize::from(group.network.is_some());
+        if group.disks.len() > room {
             let problem = self.problem(&path("disks"), format!("{} disks", group.disks.len()));
-            self.add(problem.expected(format!("at most {}", MAX_DEVICES - 1)));
+            self.add(problem.expected(format!("at most {room}")));
         }
         for (number, disk) in group.disks.iter().enumerate() {
             let at = path(&format!("disks[{number}]"));
@@ -144,6 +145,7 @@ impl Checks<'_> {
         }
     }
 
+<<<<<<< HEAD
     /// What guests of one kind only can be made to do.
     pub(super) fn event_of_kind(&mut self, path: &str, guests: &str, event: &Event) {
         let groups = &self.experiment.guests;
@@ -176,8 +178,13 @@ impl Checks<'_> {
 
     fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
         use WorkloadKind::{Idle, Pmake, Scan, Torture};
+=======
+    fn workload(&mut self, index: usize, group: &GuestGroup, workload: &WorkloadSpec) {
+        use WorkloadKind::{FileServer, Idle, Pmake, Scan, Torture};
+        let path = format!("guests[{index}].workload");
+>>>>>>> e4795af (experiments: virtual networks, and the file service on them)
         let kind = workload.kind;
-        if matches!(kind, Pmake | Scan | Torture) && group.disks.is_empty() {
+        if matches!(kind, Pmake | Scan | Torture | FileServer) && group.disks.is_empty() {
             let problem = self.problem(
                 path,
                 format!("`{}` reads a disk and there is none", workload.name),

@@ -1,6 +1,7 @@
 //! Checks across fields, and of the files that an experiment names. All problems at once.
 
 mod guests;
+mod networks;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,7 @@ pub fn check(
     };
     checks.machine(host);
     checks.guests();
+    checks.networks();
     checks.images();
     checks.matrix();
     checks.timeline();

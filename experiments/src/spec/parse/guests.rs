@@ -3,6 +3,7 @@
 use super::super::describe::{Field, Map};
 use super::super::linux::LinuxSpec;
 use super::super::model::{DiskMode, DiskSpec, GuestGroup, System, WorkloadSpec};
+use super::super::networks::GuestNetwork;
 use super::super::reader::{Fields, FromMap, Word, from_map};
 use super::super::units::{Count, Size, Time};
 use super::Name;
@@ -47,7 +48,12 @@ impl FromMap for GuestGroup {
                 "0",
                 "sharing group: frames are never shared across groups; zero pages are exempt",
             ),
-            Field::or::<Vec<DiskSpec>>("disks", "[]", "at most 7"),
+            Field::or::<Vec<DiskSpec>>("disks", "[]", "at most 7, or 6 and a network"),
+            Field::maybe::<GuestNetwork>(
+                "network",
+                "none",
+                "a network device, and the network that it is on",
+            ),
             Field::or::<Start>("start", "{ stagger: 0 s }", "when each guest starts"),
             Field::maybe::<WorkloadSpec>(
                 "workload",
@@ -70,6 +76,7 @@ impl FromMap for GuestGroup {
         let (vcpus, memory) = (fields.get("vcpus"), fields.get::<Size>("memory"));
         let (group, disks) = (fields.get("group"), fields.get("disks"));
         let start = fields.get::<Start>("start");
+        let network = fields.get("network");
         let kind = fields.get::<Kind>("kind")?;
         let (workload, linux) = (fields.get("workload"), fields.get("linux"));
         let (wanted, other) = match kind {
@@ -97,6 +104,7 @@ impl FromMap for GuestGroup {
             memory: memory?,
             group: group?,
             disks: disks?,
+            network,
             stagger: start?.0,
             system,
         })

@@ -15,6 +15,7 @@ use super::model::{
     Capability, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec, MachineSpec,
     MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
 };
+use super::networks::Networks;
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::sweep::Sweep;
 use super::text::{Node, Value};
@@ -41,6 +42,11 @@ impl FromMap for Experiment {
                 "images",
                 "no images",
                 "disk images, by an id of your choice",
+            ),
+            Field::maybe::<Networks>(
+                "networks",
+                "no networks",
+                "virtual networks, by an id of your choice",
             ),
             Field::needed::<Vec<GuestGroup>>("guests", "groups of guests that are alike"),
             Field::maybe::<Sharing>(
@@ -99,6 +105,7 @@ impl FromMap for Experiment {
                 requires: Vec::new(),
             }),
             images: fields.get::<Images>("images").unwrap_or_default().0,
+            networks: fields.get::<Networks>("networks").unwrap_or_default().0,
             guests: fields.get("guests").unwrap_or_default(),
             matrix: matrix(fields),
             sweep,

@@ -3,8 +3,8 @@
 //!
 //! The server sends pages of its buffer cache as they lie there, the client's packets arrive in
 //! pages that become its buffer cache as they are: a monitor that moves pages by mapping keeps each
-//! block once, whoever has read it. Files are numbered in the order of their paths and read by
-//! clusters of 16 pages; the last page of a file is sent whole.
+//! block once, whoever has read it. Files are numbered from the largest on and read by clusters
+//! of 16 pages; the last page of a file is sent whole.
 //!
 //! Requests are repeated until they are answered: packets may be lost.
 
@@ -43,6 +43,19 @@ enum Kind {
     Gone,
     /// The server can't: the answer to anything.
     Failed,
+}
+
+impl Kind {
+    /// Whether this answers a request of that kind. Others' requests bear the same numbers as ours.
+    const fn answers(self, request: Self) -> bool {
+        matches!(
+            (request, self),
+            (Self::Hello, Self::Welcome)
+                | (Self::Size, Self::Sized | Self::Failed)
+                | (Self::Read, Self::Data | Self::Failed)
+                | (Self::Bye, Self::Gone)
+        )
+    }
 }
 
 const KINDS: [Kind; 9] = [
@@ -114,6 +127,16 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_clients_request_is_no_answer() {
+        for request in [Kind::Hello, Kind::Size, Kind::Read, Kind::Bye] {
+            for other in [Kind::Hello, Kind::Size, Kind::Read, Kind::Bye] {
+                assert!(!other.answers(request));
+            }
+        }
+        assert!(Kind::Welcome.answers(Kind::Hello) && !Kind::Failed.answers(Kind::Hello));
+    }
 
     #[test]
     fn messages_come_back_as_they_were() {

@@ -137,20 +137,30 @@ impl Client {
             }
             self.repeat()?;
             while let Some(received) = self.net.take() {
-                let Some(answer) = Message::decode(&received.message) else {
-                    self.lend(received.lane);
+                let answer = self.answer(&received);
+                self.lend(received.lane);
+                let Some((answer, _)) = answer.filter(|(answer, _)| answer.request == request)
+                else {
                     continue;
                 };
-                self.lend(received.lane);
-                if self.pending.remove(&answer.request).is_some() && answer.request == request {
-                    self.server = received.from;
-                    return match answer.kind {
-                        Kind::Failed => Err("the server could not answer".into()),
-                        _ => Ok(answer),
-                    };
-                }
+                self.server = received.from;
+                return match answer.kind {
+                    Kind::Failed => Err("the server could not answer".into()),
+                    _ => Ok(answer),
+                };
             }
         }
+    }
+
+    /// Takes the request out that this answers, if it does.
+    fn answer(&mut self, received: &Received) -> Option<(Message, Pending)> {
+        let answer = Message::decode(&received.message)?;
+        let asked = self.pending.get(&answer.request)?;
+        let from = asked.to == received.from || asked.to == EVERYBODY;
+        if !from || !answer.kind.answers(asked.message.kind) {
+            return None;
+        }
+        Some((answer, self.pending.remove(&answer.request)?))
     }
 
     /// Visits all clusters: those that are in the cache are verified there, others are read.
@@ -186,10 +196,7 @@ impl Client {
 
     /// Takes a cluster that has come into the cache.
     fn data(&mut self, received: &Received) -> Result<(), String> {
-        let answer = Message::decode(&received.message);
-        let pending =
-            answer.and_then(|answer| Some((answer, self.pending.remove(&answer.request)?)));
-        let Some((answer, pending)) = pending else {
+        let Some((answer, pending)) = self.answer(received) else {
             self.lend(received.lane);
             return Ok(());
         };

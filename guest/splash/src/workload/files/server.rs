@@ -110,8 +110,16 @@ fn catalogue(most: u64) -> Result<Vec<File>, String> {
     let mut left = most;
     let mut files = Vec::new();
     let mut all = hash::Sum::new(0);
-    for entry in fs::files(&located.view)? {
-        let size = entry.size.min(left);
+    let mut entries = fs::files(&located.view)?;
+    // Stable: files of one size stay in the order of their paths.
+    entries.sort_by_key(|entry| core::cmp::Reverse(entry.size));
+    for entry in entries {
+        // A file that is cut is cut between pages.
+        let size = if entry.size <= left {
+            entry.size
+        } else {
+            left - left % PAGE_SIZE as u64
+        };
         if size == 0 {
             continue;
         }

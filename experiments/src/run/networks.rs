@@ -1,0 +1,106 @@
+//! The virtual networks of one run.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Arc;
+
+use mirrorball_monitor::VmNetwork;
+use mirrorball_virtio::NetConfig;
+use mirrorball_vnet::{Capture, MOST_PORTS, Mac, Network, NetworkConfig, PortConfig};
+
+use super::RunError;
+use crate::spec::{Experiment, GuestNetwork, NetworkSpec};
+
+/// Bytes of each packet that a capture keeps: more than any protocol's headers, and no whole files.
+const CAPTURED: usize = 256;
+
+/// The networks by their ids, and the addresses given out.
+#[derive(Debug)]
+pub(super) struct Networks {
+    networks: BTreeMap<String, (Arc<Network>, NetworkSpec)>,
+    captures: Vec<Arc<Capture>>,
+    given: u32,
+}
+
+impl Networks {
+    /// The networks of an experiment, without guests; captures go to a folder of the results'.
+    ///
+    /// # Errors
+    /// A capture's file can't be made.
+    pub(super) fn new(
+        experiment: &Experiment,
+        folder: &Path,
+        label: &str,
+    ) -> Result<Self, RunError> {
+        let mut made = Self {
+            networks: BTreeMap::new(),
+            captures: Vec::new(),
+            given: 0,
+        };
+        for (id, spec) in &experiment.networks {
+            let config = NetworkConfig {
+                ports: MOST_PORTS,
+                bounds: spec.bounds(),
+            };
+            let network = Network::new(id, &config);
+            if spec.capture.0 {
+                let capture = capture(folder, label, id).map_err(RunError::Capture)?;
+                network.set_capture(Arc::clone(&capture));
+                made.captures.push(capture);
+            }
+            made.networks.insert(id.clone(), (network, *spec));
+        }
+        Ok(made)
+    }
+
+    /// The next guest's place.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub(super) fn place(
+        &mut self,
+        place: Option<&GuestNetwork>,
+    ) -> Result<Option<VmNetwork>, RunError> {
+        let Some(place) = place else {
+            return Ok(None);
+        };
+        let found = self.networks.get(&place.name);
+        let (network, spec) = found.ok_or_else(|| RunError::NoNetwork(place.name.clone()))?;
+        self.given += 1;
+        let mac = place
+            .mac
+            .map_or(Mac::numbered(self.given), |address| address.0);
+        let config = NetConfig {
+            port: PortConfig { mac, learns: false },
+            mtu: spec.mtu,
+            transfer: spec.transfer,
+        };
+        Ok(Some(VmNetwork {
+            network: Arc::clone(network),
+            config,
+        }))
+    }
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        for capture in &self.captures {
+            if capture.flush().is_err() || capture.failed() {
+                tracing::warn!("a capture is not complete");
+            }
+        }
+    }
+}
+
+fn capture(folder: &Path, label: &str, id: &str) -> std::io::Result<Arc<Capture>> {
+    let folder = folder.join("captures");
+    std::fs::create_dir_all(&folder)?;
+    let file = File::create(folder.join(format!("{label}-{id}.pcapng")))?;
+    Ok(Arc::new(Capture::begin(
+        Box::new(BufWriter::new(file)),
+        id,
+        CAPTURED,
+    )?))
+}
