@@ -41,7 +41,7 @@ pub struct Sample {
     pub frames_bytes: Option<u64>,
     /// Reclaimed by the disk.
     pub disk_bytes: Option<u64>,
-    /// Reclaimed by the network; empty as long as there is no network.
+    /// Reclaimed by the network.
     pub network_bytes: Option<u64>,
     /// Reclaimed by content scanning.
     pub content_bytes: Option<u64>,

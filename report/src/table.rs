@@ -24,13 +24,14 @@ const LEAN: TableStyle = TableStyle::new().header_separator(LineStyle::new('─'
 /// One row: its name, its unit and its text in a cell.
 type Row = (&'static str, &'static str, fn(&Figures) -> String);
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     ("guest-physical", "MiB", |f| mib(f.memory.guest_physical)),
     ("touched", "MiB", |f| mib(f.memory.touched)),
     ("machine memory", "MiB", |f| mib(f.memory.machine_used)),
     ("shared", "MiB", |f| mib(f.memory.shared)),
     ("reclaimed", "MiB", |f| mib(f.memory.reclaimed)),
     ("  by disk", "MiB", |f| mib(f.by_mechanism.disk)),
+    ("  by network", "MiB", |f| mib(f.by_mechanism.network)),
     ("  by content", "MiB", |f| mib(f.by_mechanism.content)),
     ("  by zero", "MiB", |f| mib(f.by_mechanism.zero)),
     ("  by KSM", "MiB", |f| mib(f.by_mechanism.ksm)),

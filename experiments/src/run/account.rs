@@ -44,7 +44,7 @@ pub fn by_mechanism(totals: &Totals, reading: &Reading) -> ByMechanism {
     let by = |mechanism: Mechanism| Some(totals.by_mechanism[mechanism.index()] * PAGE_BYTES);
     ByMechanism {
         disk: by(Mechanism::Disk),
-        network: None,
+        network: by(Mechanism::Network),
         content: by(Mechanism::Content),
         zero: Some(totals.zero * PAGE_BYTES),
         ksm: reading.ksm_saved(),

@@ -17,7 +17,7 @@ use super::cell::Context;
 use super::follow::Follower;
 use super::guest::Guest;
 use super::linux;
-use super::networks::Networks;
+use super::networks::{self, Networks};
 use super::overdue::Watch;
 use super::progress::Progress;
 use super::told::{Command, Told};
@@ -404,6 +404,11 @@ impl<'a> Fleet<'a> {
 
     /// Keeps what a guest that was stopped has told, and gives its memory back.
     fn collect(&mut self, guest: Guest) {
+        for net in guest.vm.nets() {
+            if let Some(lost) = networks::lost(guest.vm.name(), &net.stats()) {
+                self.told.note(lost);
+            }
+        }
         let Guest {
             group,
             vm,

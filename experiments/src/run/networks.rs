@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mirrorball_monitor::VmNetwork;
-use mirrorball_virtio::NetConfig;
+use mirrorball_virtio::{NetConfig, NetStats};
 use mirrorball_vnet::{Capture, MOST_PORTS, Mac, Network, NetworkConfig, PortConfig};
 
 use super::RunError;
@@ -94,6 +94,24 @@ impl Drop for Networks {
     }
 }
 
+/// What was lost at a guest's network device, in words; `None` when nothing was.
+pub(super) fn lost(guest: &str, stats: &NetStats) -> Option<String> {
+    let port = &stats.port;
+    let kinds = [
+        ("for a full queue", port.full),
+        ("with a forged address", port.forged),
+        ("to nobody", port.nobody),
+        ("while the link was down", port.down),
+        ("too large for its buffers", stats.unfit),
+        ("malformed", stats.malformed),
+    ];
+    let lost = kinds.iter().filter(|(_, packets)| *packets > 0);
+    let lost: Vec<_> = lost
+        .map(|(why, packets)| format!("{packets} {why}"))
+        .collect();
+    (!lost.is_empty()).then(|| format!("{guest}: packets lost: {}", lost.join(", ")))
+}
+
 fn capture(folder: &Path, label: &str, id: &str) -> std::io::Result<Arc<Capture>> {
     let folder = folder.join("captures");
     std::fs::create_dir_all(&folder)?;
@@ -103,4 +121,21 @@ fn capture(folder: &Path, label: &str, id: &str) -> std::io::Result<Arc<Capture>
         id,
         CAPTURED,
     )?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_packets_are_told_by_their_reason() {
+        let mut stats = NetStats::default();
+        assert_eq!(lost("a-1", &stats), None);
+        stats.port.full = 3;
+        stats.unfit = 1;
+        assert_eq!(
+            lost("a-1", &stats).unwrap(),
+            "a-1: packets lost: 3 for a full queue, 1 too large for its buffers"
+        );
+    }
 }

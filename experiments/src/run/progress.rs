@@ -170,6 +170,7 @@ fn time_left(elapsed: Duration, done: usize, runs: usize) -> String {
 fn saved(sample: &Sample) -> String {
     let by = [
         ("disk", sample.disk_bytes),
+        ("network", sample.network_bytes),
         ("content", sample.content_bytes),
         ("zero", Some(sample.zero_bytes)),
         ("KSM", sample.ksm_bytes),

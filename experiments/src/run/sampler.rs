@@ -312,6 +312,7 @@ fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
         reclaimed_bytes: Some(totals.reclaimed * PAGE_BYTES + reading.ksm_saved().unwrap_or(0)),
         frames_bytes: Some(totals.frames * PAGE_BYTES),
         disk_bytes: by(Mechanism::Disk),
+        network_bytes: by(Mechanism::Network),
         content_bytes: by(Mechanism::Content),
         ksm_bytes: reading.ksm_saved(),
         overhead_bytes: Some(totals.overhead_bytes),

@@ -48,7 +48,11 @@ impl Record {
     /// needed the page anyway.
     fn saved(&self) -> [u64; 3] {
         let mut saved = self.references.map(u64::from);
-        let first = if saved[usize::from(self.origin)] > 0 {
+        let disk = Mechanism::Disk.index();
+        let first = if usize::from(self.origin) == Mechanism::Network.index() && saved[disk] > 0 {
+            // Sent before the sender's own page was mapped: its copy is what was there first.
+            disk
+        } else if saved[usize::from(self.origin)] > 0 {
             usize::from(self.origin)
         } else {
             saved.iter().position(|&count| count > 0).unwrap_or(0)

@@ -145,7 +145,6 @@ impl Checks<'_> {
         }
     }
 
-<<<<<<< HEAD
     /// What guests of one kind only can be made to do.
     pub(super) fn event_of_kind(&mut self, path: &str, guests: &str, event: &Event) {
         let groups = &self.experiment.guests;
@@ -177,12 +176,7 @@ impl Checks<'_> {
     }
 
     fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
-        use WorkloadKind::{Idle, Pmake, Scan, Torture};
-=======
-    fn workload(&mut self, index: usize, group: &GuestGroup, workload: &WorkloadSpec) {
-        use WorkloadKind::{FileServer, Idle, Pmake, Scan, Torture};
-        let path = format!("guests[{index}].workload");
->>>>>>> e4795af (experiments: virtual networks, and the file service on them)
+        use WorkloadKind::{FileClient, FileServer, Idle, Pmake, Scan, Torture};
         let kind = workload.kind;
         if matches!(kind, Pmake | Scan | Torture | FileServer) && group.disks.is_empty() {
             let problem = self.problem(
@@ -190,6 +184,10 @@ impl Checks<'_> {
                 format!("`{}` reads a disk and there is none", workload.name),
             );
             self.add(problem.expected("a guest with `disks`"));
+        }
+        if matches!(kind, FileServer | FileClient) && group.network.is_none() {
+            let text = format!("`{}` is for guests on a network", workload.name);
+            self.add(self.problem(path, text).expected("a guest with `network`"));
         }
         self.numbers(path, group, workload);
         let writes = matches!(kind, Pmake | Torture);

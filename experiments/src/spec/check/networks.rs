@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use mirrorball_abi::WorkloadKind;
 use mirrorball_vnet::{MOST_PORTS, Mac};
 
 use super::super::model::GuestGroup;
@@ -20,7 +19,6 @@ impl Checks<'_> {
         for (index, group) in groups.iter().enumerate() {
             let path = format!("guests[{index}]");
             let Some(network) = &group.network else {
-                self.needs_network(&path, group);
                 continue;
             };
             *ports.entry(network.name.as_str()).or_default() += u64::from(group.count);
@@ -51,16 +49,6 @@ impl Checks<'_> {
                 let problem = self.problem(&format!("{path}.queue"), "nothing could wait");
                 self.add(problem.expected("a size over 0"));
             }
-        }
-    }
-
-    fn needs_network(&mut self, path: &str, group: &GuestGroup) {
-        use WorkloadKind::{FileClient, FileServer};
-        let workload = group.system.workload();
-        if let Some(workload) = workload.filter(|w| matches!(w.kind, FileServer | FileClient)) {
-            let text = format!("`{}` is for guests on a network", workload.name);
-            let problem = self.problem(&format!("{path}.workload"), text);
-            self.add(problem.expected("a guest with `network`"));
         }
     }
 
