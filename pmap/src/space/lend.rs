@@ -107,6 +107,12 @@ impl AddressSpace {
         self.twins.lock().wanted = true;
     }
 
+    /// Whether pages of this VM will be handed on.
+    #[must_use]
+    pub fn expects_lending(&self) -> bool {
+        self.twins.lock().wanted
+    }
+
     /// Cuts a run into parts that name consecutive frames, and parts whose pages name none.
     fn named(&self, run: PpnRun) -> Vec<(PpnRun, Option<PinnedFrames>)> {
         let table = self.table.lock();

@@ -143,16 +143,19 @@ impl Disk {
         };
         let kept = sharing && !self.reused.lock().visit(buffers);
         let pieces = plan::read(offset, buffers, sharing, source);
+        // What a guest sends on is to be the block's frame, and not a copy of which others map frames.
+        let resting = self.resting.as_ref();
+        let resting = resting.filter(|_| !access.space().expects_lending());
         let mut moved = Moved::default();
         for run in plan::runs(&pieces) {
             let whole = run[0].map;
-            if whole && kept && self.resting.is_none() && self.map(run, access, &mut moved)? {
+            if whole && kept && resting.is_none() && self.map(run, access, &mut moved)? {
                 continue;
             }
             if !whole || !self.copy_frames(run, access, &mut moved)? {
                 self.copy(&overlay, run, access.memory(), &mut moved)?;
             }
-            if let Some(resting) = self.resting.as_ref().filter(|_| whole && kept) {
+            if let Some(resting) = resting.filter(|_| whole && kept) {
                 self.rest(resting, run, access);
             }
         }

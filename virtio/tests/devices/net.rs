@@ -464,7 +464,7 @@ proptest! {
 }
 
 #[test]
-fn blocks_that_were_copied_are_sent_as_their_frames() {
+fn blocks_are_mapped_at_once_for_a_guest_that_sends_them_on() {
     let machine = Machine::of(|pmap| BlockCache::with_rest(pmap, Rest::default()));
     let network = network();
     let file = file(&pattern(8 * 4096));
@@ -472,7 +472,11 @@ fn blocks_that_were_copied_are_sent_as_their_frames() {
     reader.space.expect_lending();
     reader.request(IN, 0, &[(DATA, 8 * 4096)]);
     let before = frames_in_use(&machine);
-    assert!(matches!(reader.space.state(Ppn(16)), PageState::Private));
+    let state = reader.space.state(Ppn(16));
+    assert!(
+        matches!(state, PageState::Mapped(_, Mechanism::Disk)),
+        "{state:?}"
+    );
     // A second device of the same guest; its queues have the place of the disk's.
     let config = NetConfig {
         port: PortConfig {
@@ -502,7 +506,7 @@ fn blocks_that_were_copied_are_sent_as_their_frames() {
     client.wake();
     assert_eq!(client.guest.read(DATA, 8 * 4096), pattern(8 * 4096));
     assert_eq!(
-        (server.stats().twin_pages, server.stats().made_pages),
+        (server.stats().named_pages, server.stats().made_pages),
         (8, 0)
     );
     assert_eq!(frames_in_use(&machine), before);
