@@ -58,6 +58,32 @@ const OPTIONS: [&str; 12] = [
     "CONFIG_INIT_ON_ALLOC_DEFAULT_ON",
 ];
 
+/// Files of `/proc/sys/vm`.
+const VM: [&str; 8] = [
+    "compaction_proactiveness",
+    "max_map_count",
+    "min_free_kbytes",
+    "overcommit_memory",
+    "overcommit_ratio",
+    "swappiness",
+    "unprivileged_userfaultfd",
+    "watermark_scale_factor",
+];
+
+/// Files of `/sys/kernel/mm/transparent_hugepage`.
+const HUGE_PAGES: [&str; 4] = ["enabled", "defrag", "shmem_enabled", "use_zero_page"];
+
+/// Files of `/sys/kernel/mm/ksm`.
+const KSM: [&str; 7] = [
+    "advisor_mode",
+    "max_page_sharing",
+    "merge_across_nodes",
+    "pages_to_scan",
+    "sleep_millisecs",
+    "smart_scan",
+    "use_zero_pages",
+];
+
 /// The host and the build.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
@@ -112,35 +138,9 @@ pub fn environment() -> Environment {
         frequency_governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         smt: read("/sys/devices/system/cpu/smt/active"),
         swap: super::provenance::memory("SwapTotal:"),
-        vm: files(
-            "/proc/sys/vm",
-            &[
-                "compaction_proactiveness",
-                "max_map_count",
-                "min_free_kbytes",
-                "overcommit_memory",
-                "overcommit_ratio",
-                "swappiness",
-                "unprivileged_userfaultfd",
-                "watermark_scale_factor",
-            ],
-        ),
-        transparent_huge_pages: files(
-            "/sys/kernel/mm/transparent_hugepage",
-            &["enabled", "defrag", "shmem_enabled", "use_zero_page"],
-        ),
-        ksm: files(
-            "/sys/kernel/mm/ksm",
-            &[
-                "advisor_mode",
-                "max_page_sharing",
-                "merge_across_nodes",
-                "pages_to_scan",
-                "sleep_millisecs",
-                "smart_scan",
-                "use_zero_pages",
-            ],
-        ),
+        vm: files("/proc/sys/vm", &VM),
+        transparent_huge_pages: files("/sys/kernel/mm/transparent_hugepage", &HUGE_PAGES),
+        ksm: files("/sys/kernel/mm/ksm", &KSM),
         rustc: option_env!("MIRRORBALL_RUSTC"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         features: if cfg!(feature = "broken-share-protocol") {
