@@ -48,15 +48,6 @@ fn figure(
     }
     let id = format!("latency-{tag}");
     let title = format!("Latency by percentile: {}", tags(tag));
-    let keys = lines.iter().enumerate().map(|(index, (cell, _))| Key {
-        label: cell.clone(),
-        color: color(index),
-        mark: if dashed(index) {
-            Mark::Dashed
-        } else {
-            Mark::Line
-        },
-    });
     let page = Form::Page {
         id: &id,
         width: PAGE_WIDTH,
@@ -89,7 +80,7 @@ fn figure(
                   the values is at most so high."
                 .into(),
         source: format!("histograms/*.hlog, tag {tag}"),
-        keys: keys.collect(),
+        keys: keys(&lines),
         panels: vec![Panel {
             name: String::new(),
             svg: drawn(page),
@@ -99,6 +90,19 @@ fn figure(
         tex: pgfplots(&[chart(title, &lines)]),
         id: id.clone(),
     })
+}
+
+fn keys(lines: &[Line]) -> Vec<Key> {
+    let keys = lines.iter().enumerate().map(|(index, (cell, _))| Key {
+        label: cell.clone(),
+        color: color(index),
+        mark: if dashed(index) {
+            Mark::Dashed
+        } else {
+            Mark::Line
+        },
+    });
+    keys.collect()
 }
 
 /// After one round of colours, lines are dashed.

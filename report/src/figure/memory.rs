@@ -224,16 +224,6 @@ pub fn memory(results: &Results) -> Option<Figure> {
             svg,
         });
     }
-    let key = |layer: &&Layer| Key {
-        label: layer.label.to_owned(),
-        color: layer.color,
-        mark: Mark::Area,
-    };
-    let risk = saves(&machine).then(|| Key {
-        label: RISK.to_owned(),
-        color: RISK_COLOR,
-        mark: Mark::Dashed,
-    });
     Some(Figure {
         id: "memory".into(),
         title: title.into(),
@@ -245,12 +235,26 @@ pub fn memory(results: &Results) -> Option<Figure> {
             budget(results)
         ),
         source: "samples.csv".into(),
-        keys: layers.iter().map(key).chain(risk).collect(),
+        keys: keys(&machine, &layers),
         panels,
         file,
         data: data(&machine, &layers),
         tex: pgfplots(&charts),
     })
+}
+
+fn keys(samples: &[&Sample], layers: &[&Layer]) -> Vec<Key> {
+    let key = |layer: &&Layer| Key {
+        label: layer.label.to_owned(),
+        color: layer.color,
+        mark: Mark::Area,
+    };
+    let risk = saves(samples).then(|| Key {
+        label: RISK.to_owned(),
+        color: RISK_COLOR,
+        mark: Mark::Dashed,
+    });
+    layers.iter().map(key).chain(risk).collect()
 }
 
 fn chart(cell: &str, samples: &[&Sample], layers: &[&Layer]) -> Chart {

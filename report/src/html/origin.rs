@@ -51,6 +51,14 @@ fn plain(text: &str) -> String {
     }
 }
 
+/// The commit, and whether the tree had changes.
+fn commit(from: &Json) -> Option<String> {
+    let commit = &from["commit"];
+    let changed = commit["dirty"].as_bool() == Some(true);
+    let end = if changed { ", with changes" } else { "" };
+    Some(format!("{}{end}", commit["id"].as_str()?))
+}
+
 pub(super) fn facts(results: &Results) -> Vec<Fact> {
     let from = &results.run.provenance;
     let known = |path: &[&str]| {
@@ -65,10 +73,6 @@ pub(super) fn facts(results: &Results) -> Vec<Fact> {
         let bytes: f64 = known(path)?.parse().ok()?;
         Some(format!("{} GiB", number(bytes / f64::from(1 << 30))))
     };
-    let commit = known(&["commit", "id"]).map(|id| {
-        let dirty = known(&["commit", "dirty"]).as_deref() == Some("true");
-        format!("{id}{}", if dirty { ", with changes" } else { "" })
-    });
     let command = from["command_line"].as_array().map(|words| {
         let words = words.iter().filter_map(Json::as_str);
         words.collect::<Vec<_>>().join(" ")
@@ -82,7 +86,7 @@ pub(super) fn facts(results: &Results) -> Vec<Fact> {
         ("command", command),
         ("seed", seed),
         ("version", known(&["version"])),
-        ("commit", commit),
+        ("commit", commit(from)),
         ("binary, SHA-256", known(&["binary_digest"])),
         ("build", known(&["profile"])),
         ("kernel", known(&["host", "kernel"])),
