@@ -1,6 +1,7 @@
 //! Experiment files: text to a checked experiment, or every problem with its place.
 
 mod check;
+mod claims;
 mod describe;
 mod diagnostic;
 mod linux;
