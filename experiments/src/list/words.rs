@@ -46,7 +46,7 @@ const COLUMNS: [(&str, &str); 28] = [
     ("reclaimed_bytes", "shared less the frames behind it"),
     ("frames_bytes", "frames in use"),
     ("disk_bytes", "reclaimed by the copy-on-write disk"),
-    ("network_bytes", "empty: guests have no network"),
+    ("network_bytes", "reclaimed by the virtual network"),
     ("content_bytes", "reclaimed by content scanning"),
     ("ksm_bytes", "reclaimed by KSM"),
     ("overhead_bytes", "the pmap's own memory"),
