@@ -60,6 +60,8 @@ pub struct Scanner {
     charged: Duration,
     /// Pages compared that the pace was told of.
     fenced: u64,
+    /// This pass has left written pages to later ones.
+    portioned: bool,
 }
 
 impl Scanner {
@@ -76,6 +78,7 @@ impl Scanner {
             stats: ScannerStats::default(),
             charged: Duration::ZERO,
             fenced: 0,
+            portioned: false,
         }
     }
 
@@ -145,6 +148,7 @@ impl Scanner {
         self.index
             .purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
         self.stats.passes += 1;
+        self.stats.whole_passes += u64::from(complete && !self.portioned);
         self.stats.index_bytes =
             self.index.bytes() + self.books.values().map(Books::bytes).sum::<u64>();
         self.charge(pace, Work::default(), &mut clock);
@@ -172,6 +176,7 @@ impl Scanner {
         clock: &mut Duration,
     ) -> bool {
         self.forget_gone(spaces);
+        self.portioned = false;
         for space in spaces {
             let mut work = Work::default();
             match self.order() {
@@ -194,6 +199,7 @@ impl Scanner {
         let taken = space.take_written_up_to(most);
         let mut written = RunSet::new(taken.runs, space.pages());
         let all = RunSet::new(taken.written, space.pages());
+        self.portioned |= written.pages() < all.pages();
         let work = Work {
             protected: written.pages(),
             protecting: taken.protecting,

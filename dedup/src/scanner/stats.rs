@@ -9,6 +9,9 @@ use std::time::Duration;
 pub struct ScannerStats {
     /// Passes ended (number).
     pub passes: u64,
+    /// Passes that went to their end and put off none of what was written (number): the others took a
+    /// portion of it, as much as busy guests can bear.
+    pub whole_passes: u64,
     /// Pages taken up for a look.
     pub seen: u64,
     /// Pages read: zero check and hash.
@@ -63,6 +66,7 @@ impl Sub for ScannerStats {
     fn sub(self, earlier: Self) -> Self {
         Self {
             passes: self.passes - earlier.passes,
+            whole_passes: self.whole_passes - earlier.whole_passes,
             seen: self.seen - earlier.seen,
             hashed: self.hashed - earlier.hashed,
             matched: self.matched - earlier.matched,

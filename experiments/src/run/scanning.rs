@@ -106,11 +106,11 @@ impl Scanning {
 }
 
 impl Reading {
-    /// Passes over all memory so far.
+    /// Passes over all memory so far; what busy guests could bear only a portion of is none.
     #[must_use]
     pub fn scans(&self) -> Option<u64> {
         self.ours
-            .map(|stats| stats.passes)
+            .map(|stats| stats.whole_passes)
             .or(self.ksm.map(|ksm| ksm.full_scans))
     }
 
