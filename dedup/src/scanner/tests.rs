@@ -44,11 +44,17 @@ fn pages_that_had_to_wait_are_shared_in_later_passes() {
     scanner.pass_at(&mut Portions(40));
     scanner.pass_at(&mut Portions(40));
     assert_eq!(pmap.totals().mapped, 80, "the first portion has settled");
-    assert_eq!((scanner.stats().passes, scanner.stats().whole_passes), (2, 0));
+    assert_eq!(
+        (scanner.stats().passes, scanner.stats().whole_passes),
+        (2, 0)
+    );
     for _ in 0..2 {
         scanner.pass_at(&mut Portions(40));
     }
     assert_eq!(pmap.totals().mapped, 2 * PAGES);
-    assert_eq!((scanner.stats().passes, scanner.stats().whole_passes), (4, 2));
+    assert_eq!(
+        (scanner.stats().passes, scanner.stats().whole_passes),
+        (4, 2)
+    );
     assert_eq!(scanner.stats().different, 0);
 }
