@@ -5,26 +5,21 @@
 
 #[path = "../../monitor/tests/common/mod.rs"]
 mod assembled;
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use mirrorball_experiments::exit;
 use mirrorball_experiments::output::samples::Sample;
 use mirrorball_experiments::output::summary::{Summary, Verdict};
-use mirrorball_experiments::run::{self, Finished, Options, Style};
-use mirrorball_experiments::spec::{self, HostFacts};
-use mirrorball_experiments::{doctor, exit};
-
-static SKIPPED: AtomicU32 = AtomicU32::new(0);
+use mirrorball_experiments::run::{self, Finished, Options};
 
 /// One guest of each of the groups `victim` and `other`, where `victim` boots this ELF; `None`, and
 /// told, where no guest can run.
 fn run_beside(test: &str, victim: Arc<[u8]>, rest: &str, output: &Path) -> Option<Finished> {
-    if doctor::examine().exit_code() != exit::OK {
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        eprintln!("NOT RUN ({count}): {test} needs /dev/kvm; see `mirrorball doctor`");
+    if !common::guests_can_run(test) {
         return None;
     }
     let sources = tempfile::tempdir().unwrap();
@@ -38,19 +33,11 @@ fn run_beside(test: &str, victim: Arc<[u8]>, rest: &str, output: &Path) -> Optio
          matrix: [none, disk]\n{rest}",
         sources.path().display()
     );
-    let host = HostFacts {
-        memory: u64::MAX,
-        results: Some(output.to_owned()),
-    };
-    let loaded = spec::check_text("crash.yaml", text, Path::new("."), &host)
-        .unwrap_or_else(|error| panic!("{error}"));
     let options = Options {
-        output: Some(output.to_owned()),
-        progress: Style::None,
         guests: BTreeMap::from([("victim".to_owned(), victim)]),
-        ..Options::default()
+        ..common::quiet(output)
     };
-    Some(run::run(&loaded, &options).unwrap())
+    Some(run::run(&common::load(text, &[]), &options).unwrap())
 }
 
 /// Every run failed because of the victim alone, the other guest finished in each, and every file

@@ -6,12 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod common;
+
 use std::path::Path;
 
+use common::{guests_can_run, load, run, write_sources};
+use mirrorball_experiments::exit;
 use mirrorball_experiments::output::summary::Cell;
-use mirrorball_experiments::run::{self, Options, Style};
-use mirrorball_experiments::spec::{self, HostFacts};
-use mirrorball_experiments::{doctor, exit};
 
 const PAGE: u64 = 4096;
 
@@ -22,18 +23,7 @@ fn cells(guests: &str, sources: &Path, output: &Path) -> Vec<Cell> {
          matrix: [none, disk, zero, content, all]\nscanner: {{ interval: 10 ms }}\n",
         sources.display()
     );
-    let host = HostFacts {
-        memory: u64::MAX,
-        results: Some(output.to_owned()),
-    };
-    let loaded = spec::check_text("same.yaml", text, Path::new("."), &host)
-        .unwrap_or_else(|error| panic!("{error}"));
-    let options = Options {
-        output: Some(output.to_owned()),
-        progress: Style::None,
-        ..Options::default()
-    };
-    let finished = run::run(&loaded, &options).unwrap();
+    let finished = run(&load(text, &[]), output);
     assert_eq!(
         finished.exit_code,
         exit::OK,
@@ -46,26 +36,11 @@ fn cells(guests: &str, sources: &Path, output: &Path) -> Vec<Cell> {
 /// Two runs of an experiment with these guests, cell by cell.
 fn twice(guests: &str) -> Vec<(Cell, Cell)> {
     let sources = tempfile::tempdir().unwrap();
-    for number in 0..20 {
-        let line = format!("fn function_{number}(x: u64) -> u64 {{ x + {number} }}\n");
-        std::fs::write(
-            sources.path().join(format!("{number}.rs")),
-            line.repeat(150),
-        )
-        .unwrap();
-    }
+    write_sources(sources.path(), 20);
     let output = tempfile::tempdir().unwrap();
     let first = cells(guests, sources.path(), output.path());
     let second = cells(guests, sources.path(), output.path());
     first.into_iter().zip(second).collect()
-}
-
-fn guests_can_run(test: &str) -> bool {
-    let able = doctor::examine().exit_code() == exit::OK;
-    if !able {
-        eprintln!("NOT RUN (1): {test} needs /dev/kvm; see `mirrorball doctor`");
-    }
-    able
 }
 
 #[test]

@@ -4,14 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mirrorball_experiments::output::samples::Sample;
 use mirrorball_experiments::output::summary::{Summary, Verdict};
-use mirrorball_experiments::run::{self, Finished, Options, Style};
-use mirrorball_experiments::spec::{self, HostFacts};
+use mirrorball_experiments::run::Finished;
 use mirrorball_experiments::{doctor, exit};
 
 /// The tmpfs, in the test's second life.
@@ -72,10 +73,7 @@ fn small_disk(test: &str, bytes: u32, variable: &str) -> Option<PathBuf> {
 /// Guests that read a small folder from their disk, with results in `output`.
 fn run(workload: &str, rest: &str, output: &Path) -> Finished {
     let sources = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for number in 0..40 {
-        let text = format!("fn f{number}(x: u64) -> u64 {{ x + {number} }}\n").repeat(200);
-        std::fs::write(sources.path().join(format!("{number}.rs")), text).unwrap();
-    }
+    common::write_sources(sources.path(), 40);
     let text = format!(
         "version: 1\nname: full\nmachine: {{ memory: 1 GiB }}\n\
          images:\n  base: {{ directory: {} }}\n\
@@ -84,19 +82,7 @@ fn run(workload: &str, rest: &str, output: &Path) -> Finished {
          matrix: [none, disk]\n{rest}",
         sources.path().display()
     );
-    let host = HostFacts {
-        memory: u64::MAX,
-        // Not `output`: that there is too little room at the start would be told before the run.
-        results: Some(env!("CARGO_TARGET_TMPDIR").into()),
-    };
-    let loaded = spec::check_text("full.yaml", text, Path::new("."), &host)
-        .unwrap_or_else(|error| panic!("{error}"));
-    let options = Options {
-        output: Some(output.to_owned()),
-        progress: Style::None,
-        ..Options::default()
-    };
-    run::run(&loaded, &options).unwrap()
+    common::run(&common::load(text, &[]), output)
 }
 
 #[test]

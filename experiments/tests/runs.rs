@@ -2,54 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::{guests_can_run, load, write_sources};
 use mirrorball_experiments::output::samples::Sample;
 use mirrorball_experiments::output::summary::{SCHEMA_VERSION, Summary, Verdict};
-use mirrorball_experiments::run::{self, Finished, Options, Style};
-use mirrorball_experiments::spec::{self, HostFacts, Loaded};
-use mirrorball_experiments::{doctor, exit, image};
-
-static SKIPPED: AtomicU32 = AtomicU32::new(0);
-
-/// False, and told, where no guest can run.
-fn guests_can_run(test: &str) -> bool {
-    let able = doctor::examine().exit_code() == exit::OK;
-    if !able {
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        eprintln!("NOT RUN ({count}): {test} needs /dev/kvm; see `mirrorball doctor`");
-    }
-    able
-}
-
-fn load(text: String) -> Loaded {
-    let host = HostFacts {
-        memory: u64::MAX,
-        results: Some(std::env::temp_dir()),
-    };
-    spec::check_text("test.yaml", text, Path::new("."), &host)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
+use mirrorball_experiments::run::Finished;
+use mirrorball_experiments::spec::ImageSource;
+use mirrorball_experiments::{exit, image, list};
 
 fn run(text: String, output: &Path) -> Finished {
-    let options = Options {
-        output: Some(output.to_owned()),
-        progress: Style::None,
-        ..Options::default()
-    };
-    run::run(&load(text), &options).unwrap()
+    common::run(&load(text, &[]), output)
 }
 
-/// A small folder as the disk's content: no test depends on what cargo has downloaded.
 fn sources() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for number in 0..40 {
-        let text =
-            format!("fn function_{number}(argument: u64) -> u64 {{ argument + {number} }}\n")
-                .repeat(200);
-        std::fs::write(folder.path().join(format!("file{number}.rs")), text).unwrap();
-    }
+    write_sources(folder.path(), 40);
     folder
 }
 
@@ -185,7 +155,7 @@ fn a_guest_that_fails_on_a_broken_disk_fails_its_run_only() {
         return;
     }
     let (sources, output) = (sources(), tempfile::tempdir().unwrap());
-    let source = spec::ImageSource::Directory(sources.path().to_owned());
+    let source = ImageSource::Directory(sources.path().to_owned());
     let good = image::prepare(&source, Path::new("."), 1, output.path()).unwrap();
     let mut bytes = std::fs::read(good.path).unwrap();
     // A superblock that is in order, and nothing behind it.
@@ -284,29 +254,15 @@ fn short_torture_finds_no_wrong_byte_while_everything_is_switched() {
 }
 
 #[test]
-fn every_experiment_of_the_repository_is_valid() {
-    let host = HostFacts {
-        memory: 64 << 30,
-        results: Some(std::env::temp_dir()),
-    };
-    let mut checked = 0;
-    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "yaml")
-        {
-            let loaded =
-                spec::load(&path, None, &[], &host).unwrap_or_else(|error| panic!("{error}"));
-            for word in ["Question:", "Expected:", "Time:", "Memory:"] {
-                assert!(
-                    loaded.text.contains(word),
-                    "{} does not say {word}",
-                    path.display()
-                );
-            }
-            checked += 1;
+fn every_experiment_of_the_repository_is_valid_and_says_what_to_expect() {
+    let entries = list::experiments(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert!(entries.len() >= 14, "{entries:?}");
+    for entry in &entries {
+        assert!(entry.valid, "{entry:?}");
+        let text = std::fs::read_to_string(&entry.file).unwrap();
+        for word in ["Question:", "Expected:", "Time:", "Memory:"] {
+            let file = entry.file.display();
+            assert!(text.contains(word), "{file} does not say {word}");
         }
     }
-    assert!(checked >= 5);
 }

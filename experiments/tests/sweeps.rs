@@ -2,20 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod common;
+
 use std::path::Path;
 
-use mirrorball_experiments::run::{self, Finished, Options, Style, Unfinished};
-use mirrorball_experiments::spec::{self, HostFacts, Loaded};
-use mirrorball_experiments::{doctor, exit};
+use common::{guests_can_run, run};
+use mirrorball_experiments::exit;
+use mirrorball_experiments::run::{Style, Unfinished, resume};
+use mirrorball_experiments::spec::Loaded;
 use serde_json::Value;
-
-fn guests_can_run(test: &str) -> bool {
-    let able = doctor::examine().exit_code() == exit::OK;
-    if !able {
-        eprintln!("NOT RUN (1): {test} needs /dev/kvm; see `mirrorball doctor`");
-    }
-    able
-}
 
 fn load(rest: &str, settings: &[String]) -> Loaded {
     let text = format!(
@@ -23,21 +18,7 @@ fn load(rest: &str, settings: &[String]) -> Loaded {
          - {{ id: a, count: 1, memory: 16 MiB, workload: {{ name: touch, working-set: 4 MiB, zero: 5 %, period: 20 ms, duration: 40 ms }} }}\n\
          scanner: {{ interval: 5 ms }}\n{rest}"
     );
-    let host = HostFacts {
-        memory: u64::MAX,
-        results: Some(std::env::temp_dir()),
-    };
-    spec::check_changed("test.yaml", text, settings, Path::new("."), &host)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn run(loaded: &Loaded, output: &Path) -> Finished {
-    let options = Options {
-        output: Some(output.to_owned()),
-        progress: Style::None,
-        ..Options::default()
-    };
-    run::run(loaded, &options).unwrap()
+    common::load(text, settings)
 }
 
 fn record(folder: &Path) -> Value {
@@ -119,7 +100,7 @@ fn warming_up_is_kept_and_counts_for_nothing() {
     // Resuming finds nothing to do: the run for warming up is done, and not failed.
     let unfinished = Unfinished::open(&finished.folder, true).unwrap();
     let options = unfinished.options(Style::None);
-    let again = run::resume(&loaded, &options, unfinished).unwrap();
+    let again = resume(&loaded, &options, unfinished).unwrap();
     assert_eq!(again.summary.cells[0].runs, 2);
     assert_eq!(record(&again.folder)["runs"], run["runs"]);
 }

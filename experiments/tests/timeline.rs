@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
-use std::path::Path;
+mod common;
 
-use mirrorball_experiments::run::{self, Options, Style};
-use mirrorball_experiments::spec::{self, HostFacts};
-use mirrorball_experiments::{doctor, exit};
+use common::{guests_can_run, load, run};
+use mirrorball_experiments::exit;
 use serde_json::Value;
 
 const FILE: &str = "\
@@ -27,24 +26,12 @@ timeline:
 
 #[test]
 fn guests_change_their_workload_and_everything_is_written_down() {
-    if doctor::examine().exit_code() != exit::OK {
-        eprintln!("NOT RUN (1): guests_change_their_workload_and_everything_is_written_down");
+    if !guests_can_run("guests_change_their_workload_and_everything_is_written_down") {
         return;
     }
     let output = tempfile::tempdir().unwrap();
-    let host = HostFacts {
-        memory: u64::MAX,
-        results: Some(output.path().to_owned()),
-    };
-    let loaded = spec::check_text("test.yaml", FILE.to_owned(), Path::new("."), &host);
-    let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-    let options = Options {
-        output: Some(output.path().to_owned()),
-        progress: Style::None,
-        ..Options::default()
-    };
     // The first workload of `a` would never end: it was asked to, and the other one did.
-    let finished = run::run(&loaded, &options).unwrap();
+    let finished = run(&load(FILE.to_owned(), &[]), output.path());
     assert_eq!(
         finished.exit_code,
         exit::OK,

@@ -5,6 +5,7 @@
 //! a fast one, and what the current period has shown so far. Their maximum counts: a VM that needs
 //! memory gets it at once, one that has fallen quiet gives it slowly.
 
+use crate::whole;
 use std::num::NonZeroU32;
 
 /// How a sample is taken and averaged.
@@ -91,13 +92,8 @@ impl ActiveMemory {
 
     /// The estimate of a VM of `memory` pages, in pages.
     #[must_use]
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a part of `memory`"
-    )]
     pub fn pages(&self, memory: u64) -> u64 {
-        ((self.part() * memory as f64) as u64).min(memory)
+        whole(self.part() * memory as f64).min(memory)
     }
 }
 

@@ -27,3 +27,13 @@ pub mod targets;
 mod claim;
 
 pub use claim::{Claim, ClaimError, IdleTax};
+
+/// Whole pages of a number of pages that is not negative.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounds down, and saturates"
+)]
+fn whole(pages: f64) -> u64 {
+    pages as u64
+}

@@ -9,7 +9,7 @@ use crate::active::{ActiveMemory, Sampling};
 use crate::reclaim::{Holding, Order, orders};
 use crate::state::{State, Thresholds};
 use crate::targets::{Wish, targets};
-use crate::{Claim, IdleTax};
+use crate::{Claim, IdleTax, whole};
 
 /// The machine and the policy's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -266,15 +266,6 @@ impl Guest {
         let now = self.demand.iter().rev().find(|(from, _)| *from <= second);
         now.map_or(0, |(_, pages)| (*pages).min(self.claim.max))
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a part of a number of pages"
-)]
-fn whole(pages: f64) -> u64 {
-    pages as u64
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! each price there is one number of pages that a VM can pay for with its shares, and the sum over
 //! all VMs falls as the price rises: bisection.
 
-use crate::{Claim, IdleTax};
+use crate::{Claim, IdleTax, whole};
 
 /// A VM as the policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,15 +111,6 @@ fn hand_out(memory: u64, wishes: &[Wish], exact: &[f64], targets: &mut [u64]) {
             return;
         }
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between a claim's min and max, which are u64"
-)]
-fn whole(pages: f64) -> u64 {
-    pages as u64
 }
 
 #[cfg(test)]

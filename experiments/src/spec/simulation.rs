@@ -18,8 +18,8 @@ use super::{SpecError, judged, read_text};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
-/// Longest simulation, in seconds and guests together: some minutes of computing.
-const MOST_STEPS: u64 = 1 << 32;
+/// Longest simulation, in seconds times guests: some minutes of computing.
+const MOST_STEPS: u64 = 1 << 30;
 
 /// A checked simulation.
 #[derive(Clone, Debug)]
@@ -45,16 +45,13 @@ pub struct Simulation {
 pub fn load_simulation(path: &Path) -> Result<Simulation, SpecError> {
     let text = read_text(path)?;
     let (simulation, diagnostics) = read(&text);
-    let (simulation, warnings) = judged(
+    let (simulation, _) = judged(
         simulation,
         diagnostics,
         &path.display().to_string(),
         &text,
         &[],
     )?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
     Ok(simulation)
 }
 
@@ -82,8 +79,9 @@ struct PolicySpec {
 /// Model guests that are alike.
 struct Group {
     id: String,
-    count: usize,
-    guests: Vec<Guest>,
+    count: u32,
+    first: Guest,
+    stagger: u64,
 }
 
 /// A working set, from a time on.
@@ -116,27 +114,7 @@ impl FromMap for Simulation {
         );
         let groups = fields.get::<Vec<Group>>("guests")?;
         let (memory, seconds, policy) = (memory?.0 / PAGE, whole_seconds(&time?), policy?);
-        let guests: Vec<Guest> = groups
-            .iter()
-            .flat_map(|group| group.guests.clone())
-            .collect();
-        let steps = seconds.saturating_mul(guests.len() as u64);
-        if steps > MOST_STEPS {
-            let problem = fields.problem(format!("{steps} steps of a guest are too many"));
-            return fields.report(problem.expected("a shorter `time`, or fewer guests"));
-        }
-        let least = guests
-            .iter()
-            .fold(0, |sum: u64, guest| sum.saturating_add(guest.claim.min));
-        if least > memory {
-            let mib = |pages: u64| (pages * PAGE) >> 20;
-            let problem = fields.problem(format!(
-                "the guests' `min` sum to {} MiB, the machine has {} MiB",
-                mib(least),
-                mib(memory)
-            ));
-            return fields.report(problem.expected("more `memory`, or less guaranteed"));
-        }
+        check_groups(fields, &groups, memory, seconds)?;
         Some(Self {
             name: name?.0,
             machine: Machine {
@@ -149,13 +127,59 @@ impl FromMap for Simulation {
                 swap_rate: policy.swap_rate,
                 balloon_most: policy.balloon_most,
             },
+            guests: groups.iter().flat_map(Group::guests).collect(),
             groups: groups
                 .into_iter()
-                .map(|group| (group.id, group.count))
+                .map(|group| (group.id, group.count as usize))
                 .collect(),
-            guests,
             seconds,
             sample: whole_seconds(&sample?).max(1),
+        })
+    }
+}
+
+/// What groups must be together: told apart, few enough, and with no more guaranteed than there is.
+fn check_groups(fields: &Fields<'_>, groups: &[Group], memory: u64, seconds: u64) -> Option<()> {
+    for (at, group) in groups.iter().enumerate() {
+        if groups[..at].iter().any(|other| other.id == group.id) {
+            let problem = fields.problem(format!("two groups have the id `{}`", group.id));
+            return fields.report(problem.expected("an id for each group of its own"));
+        }
+    }
+    let guests: u64 = groups.iter().map(|group| u64::from(group.count)).sum();
+    let steps = seconds.saturating_mul(guests);
+    if steps > MOST_STEPS {
+        let problem = fields.problem(format!(
+            "{guests} guests for {seconds} s are {steps} steps, more than {MOST_STEPS}"
+        ));
+        return fields.report(problem.expected("a shorter `time`, or fewer guests"));
+    }
+    let least = groups.iter().fold(0, |sum: u64, group| {
+        sum.saturating_add(group.first.claim.min.saturating_mul(group.count.into()))
+    });
+    if least > memory {
+        let mib = |pages: u64| pages / (1 << 20 >> 12);
+        let problem = fields.problem(format!(
+            "the guests' `min` sum to {} MiB, the machine has {} MiB",
+            mib(least),
+            mib(memory)
+        ));
+        return fields.report(problem.expected("more `memory`, or less guaranteed"));
+    }
+    Some(())
+}
+
+impl Group {
+    /// Its guests, one after the other.
+    fn guests(&self) -> impl Iterator<Item = Guest> {
+        (0..u64::from(self.count)).map(|number| {
+            let later = self.stagger.saturating_mul(number);
+            let demand = self.first.demand.iter();
+            Guest {
+                start: self.first.start + later,
+                demand: demand.map(|(at, pages)| (at + later, *pages)).collect(),
+                ..self.first.clone()
+            }
         })
     }
 }
@@ -236,33 +260,29 @@ impl FromMap for Group {
         let shares = fields.get::<Count>("shares");
         let (balloon, start) = (fields.get::<Switch>("balloon"), fields.get::<Time>("start"));
         let stagger = fields.get::<Time>("stagger");
-        let mut demand = fields.get::<Vec<Demand>>("demand")?;
-        demand.sort_by_key(|demand| demand.at);
+        let demand = fields.get::<Vec<Demand>>("demand");
         let (max, min, count) = (memory?.0 / PAGE, min?.0 / PAGE, count?.0);
-        let shares = shares.map_or((max * PAGE) >> 20, |shares| shares.0.into());
+        let shares = shares.map_or(max / (1 << 20 >> 12), |shares| shares.0.into());
         let claim = match Claim::new(shares, min, max) {
             Ok(claim) => claim,
             Err(error) => return fields.report(fields.problem(error.to_string())),
         };
-        let (start, stagger) = (whole_seconds(&start?), whole_seconds(&stagger?));
-        let balloon = balloon?.0;
-        let guest = |number: u64| {
-            let start = start + stagger * number;
-            Guest {
-                claim,
-                balloon,
-                start,
-                // Times are the guest's own: they count from its start.
-                demand: demand
-                    .iter()
-                    .map(|demand| (start + demand.at, demand.active))
-                    .collect(),
-            }
-        };
+        let (start, mut demand) = (whole_seconds(&start?), demand?);
+        demand.sort_by_key(|demand| demand.at);
+        // Times are the guest's own: they count from its start.
+        let demand = demand
+            .iter()
+            .map(|demand| (start + demand.at, demand.active));
         Some(Self {
             id: id?.0,
-            count: count as usize,
-            guests: (0..u64::from(count)).map(guest).collect(),
+            count,
+            first: Guest {
+                claim,
+                balloon: balloon?.0,
+                start,
+                demand: demand.collect(),
+            },
+            stagger: whole_seconds(&stagger?),
         })
     }
 }
@@ -321,6 +341,12 @@ mod tests {
             ),
             ("min: 32 MiB", "min: 1 GiB", "min may be at most max"),
             ("min:", "mim:", "unknown field `mim`"),
+            (
+                "count: 2,",
+                "count: 4000000000,",
+                "4000000001 guests for 3600 s",
+            ),
+            ("id: busy", "id: idle", "two groups have the id `idle`"),
             (
                 "time: 1 h",
                 "time: 1 h\npolicy: { idle-tax: 100 % }",
