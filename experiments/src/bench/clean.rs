@@ -21,8 +21,10 @@ pub const BENCH: Bench = Bench {
 
 /// Guests.
 const GUESTS: u64 = 4;
-/// Memory of each: three quarters of what is free are filled, 1 GiB.
+/// Memory of each: the workload takes at most three quarters of what is free.
 const MEMORY: u64 = 1440 << 20;
+/// Pages of a guest that are filled with its own content, 1 GiB.
+const OWN: u64 = 256 << 10;
 /// Pages of a guest that are equal in all guests, beyond its files.
 const EQUAL: u64 = 24 << 10;
 /// Pages of a guest's zeroed working set.
@@ -128,7 +130,7 @@ fn filled(tracking: bool) -> Result<Rig, BenchError> {
     rig.run(&build)?;
     // The first fill leaves pages of the guest's own; the second takes their first part again.
     rig.run_each(|guest| {
-        let mut own = rig::workload(WorkloadKind::Probe, &[u64::MAX >> 16]);
+        let mut own = rig::workload(WorkloadKind::Probe, &[OWN]);
         own.seed += 1 + guest;
         own
     })?;
