@@ -77,7 +77,7 @@ fn look(space: &AddressSpace, run: PpnRun) -> Piece {
     };
     for (ppn, state) in run.iter().zip(space.states(run)) {
         match state {
-            PageState::Untouched | PageState::Ballooned => {}
+            PageState::Untouched | PageState::Ballooned | PageState::Swapped => {}
             PageState::Zero => piece.zero += 1,
             PageState::Private | PageState::Mapped(..) => space.with_page(ppn, |page| {
                 if is_zero(page) {

@@ -90,6 +90,7 @@ impl Pmap {
             totals.mapped += one.mapped;
             totals.zero += one.zero;
             totals.ballooned += one.ballooned;
+            totals.swapped += one.swapped;
             totals.broken += one.broken;
             totals.overhead_bytes += space.overhead_bytes();
         }

@@ -18,6 +18,7 @@ mod frames;
 mod pmap;
 mod space;
 mod spare;
+mod swap;
 mod sys;
 mod types;
 
@@ -27,8 +28,9 @@ pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
     Access, AddressSpace, GiveOutcome, InGuest, Lent, Origin, PageState, ShareCandidate,
-    ShareOutcome, SpaceTotals, Taken, ZeroOutcome, is_zero,
+    ShareOutcome, SpaceTotals, SwapOutcome, Taken, Watch, ZeroOutcome, is_zero,
 };
 pub use spare::Spare;
+pub use swap::{Lost, Pager, SwapCounts, SwapError, SwapFile, SwapStore};
 pub use sys::{TrackingSupport, Undisturbed};
 pub use types::*;

@@ -6,13 +6,13 @@ use crate::{
     frames::FrameStore,
     space::{AddressSpace, Common},
     sys::{Pagemap, WriteTracking},
-    types::{GroupId, VmId},
+    types::{GroupId, PAGE_BYTES, VmId},
 };
 use parking_lot::RwLock;
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{Arc, OnceLock, atomic::AtomicU32},
 };
 
 /// How a pmap is made.
@@ -72,6 +72,7 @@ impl Pmap {
             tracking,
             budget,
             spaces: AtomicU32::new(0),
+            swap: OnceLock::new(),
         });
         Ok(Arc::new(Self {
             common,
@@ -121,6 +122,25 @@ impl Pmap {
     #[must_use]
     pub fn space(&self, vm: VmId) -> Option<Arc<AddressSpace>> {
         self.spaces.read().get(&vm).cloned()
+    }
+
+    /// The space that a host address is in.
+    pub(crate) fn space_at(&self, address: u64) -> Option<Arc<AddressSpace>> {
+        let spaces = self.spaces.read();
+        let mut found = spaces
+            .values()
+            .filter(|space| space.contains_address(address));
+        found.next().cloned()
+    }
+
+    /// Shows zeros to who waits for a page of nobody's.
+    pub(crate) fn show_zeros(&self, address: u64) {
+        if let Some(tracking) = &self.common.tracking {
+            if let Err(error) = tracking.give_zeros(address, PAGE_BYTES) {
+                tracing::trace!(%error, address, "nothing to show");
+            }
+            tracking.wake(address);
+        }
     }
 
     /// The frame store.

@@ -62,6 +62,12 @@ enum Step {
         pages: u32,
         how: Give,
     },
+    /// Pages go to swap.
+    Swap {
+        vm: u32,
+        pages: u32,
+        seed: u64,
+    },
     Settle {
         vm: u32,
     },
@@ -87,6 +93,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (vm.clone(), ppn.clone(), pages.clone()).prop_map(|(vm, ppn, pages)| Step::Zero { vm, ppn, pages }),
         4 => (vm.clone(), ppn, pages, prop_oneof![Just(Give::In), Just(Give::Out), Just(Give::Free)])
             .prop_map(|(vm, ppn, pages, how)| Step::Give { vm, ppn, pages, how }),
+        3 => (vm.clone(), 1..40u32, 0..1000u64).prop_map(|(vm, pages, seed)| Step::Swap { vm, pages, seed }),
         1 => vm.clone().prop_map(|vm| Step::Settle { vm }),
         1 => vm.clone().prop_map(|vm| Step::TakeWritten { vm }),
         1 => vm.prop_map(|vm| Step::Replace { vm }),
@@ -125,6 +132,8 @@ impl Vm {
 
 struct Machine {
     pmap: Arc<Pmap>,
+    /// Swap, where this host lets us have it.
+    pager: Option<Pager>,
     vms: BTreeMap<u32, Vm>,
     next: u32,
 }
@@ -144,8 +153,13 @@ impl Machine {
             ..PmapConfig::default()
         })
         .unwrap();
+        let folder = std::env::temp_dir();
+        let file = SwapFile::create(&folder).unwrap();
+        let lost = |lost: Lost| panic!("{lost:?}");
+        let pager = Pager::start(&pmap, Box::new(file), 1 << 16, lost).ok();
         let mut machine = Self {
             pmap,
+            pager,
             vms: BTreeMap::new(),
             next: 0,
         };
@@ -306,6 +320,16 @@ impl Machine {
                 pages,
                 how,
             } => self.give(vm, PpnRun::new(Ppn(ppn), clip(ppn, pages)), how),
+            Step::Swap { vm, pages, seed } => {
+                let vm = self.vms.get_mut(&vm).unwrap();
+                vm.space.settle();
+                vm.settled();
+                if self.pager.is_some() {
+                    let inside = (seed % 2 == 0).then(|| vm.space.enter_guest());
+                    vm.space.swap_out(pages, seed).unwrap();
+                    drop(inside);
+                }
+            }
             Step::Settle { vm } => {
                 let vm = self.vms.get_mut(&vm).unwrap();
                 vm.space.settle();

@@ -104,7 +104,10 @@ impl Found {
                 let frame = match state {
                     PageState::Mapped(mpn, _) => Some(mpn),
                     PageState::Private => None,
-                    PageState::Untouched | PageState::Zero | PageState::Ballooned => continue,
+                    PageState::Untouched
+                    | PageState::Zero
+                    | PageState::Ballooned
+                    | PageState::Swapped => continue,
                 };
                 if let Content::Hash(hash) = space.with_page(ppn, |page| hasher.look(page))
                     && blocks.contains(&hash)

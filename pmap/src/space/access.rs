@@ -78,10 +78,13 @@ impl Access<'_> {
         if !common.budget.has_room(MOST_NEW_VMAS) {
             return Err(MapRefused::NoBudget);
         }
+        let mut book = space.swap.lock();
         space
             .region
             .overlay(run, common.frames.memory(), frames.start())
             .map_err(|error| MapRefused::Kernel(error.raw_os_error().unwrap_or(0)))?;
+        book.forget(run, true, common.swap.get().map(AsRef::as_ref));
+        drop(book);
         let vmas = table.set_mapped(run, frames.start(), mechanism, &mut released);
         common
             .frames

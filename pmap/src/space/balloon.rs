@@ -84,11 +84,14 @@ impl AddressSpace {
             let (piece, overlaid) = stretch(&table, next, part.end());
             next = piece.end();
             let new_vmas = overlaid.then(|| table.change_by_covering(piece));
+            let mut book = self.swap.lock();
             if let Err(error) = self.empty(piece, new_vmas) {
                 tracing::debug!(%error, vm = ?self.vm, ?piece, "pages can't be given up");
                 outcome.refused += u64::from(piece.pages);
                 continue;
             }
+            book.forget(piece, overlaid, self.area());
+            drop(book);
             let before = table.in_use();
             let vmas = table.set_empty(piece, empty, overlaid, &mut released);
             self.common.budget.change(vmas);

@@ -1,7 +1,7 @@
 //! One VM's guest-physical memory.
 //!
 //! # Locks
-//! Two locks, taken in this order, guard a space:
+//! Two locks (and, after them, that of what is on swap: see `swap`), taken in this order, guard a space:
 //!
 //! 1. `dma`, a read-write lock. Devices hold it shared ([`Access`]) while they touch guest memory;
 //!    content sharing holds it exclusively for one bounded batch. So a device never meets a fence
@@ -18,10 +18,13 @@
 mod access;
 mod balloon;
 mod fence;
+mod flatten;
 mod lend;
 mod settle;
 mod share;
+mod swap;
 mod table;
+mod watch;
 mod zero;
 
 pub use access::Access;
@@ -29,13 +32,17 @@ pub use balloon::GiveOutcome;
 pub use lend::{Lent, Origin};
 pub use settle::Taken;
 pub use share::{ShareCandidate, ShareOutcome};
+pub(crate) use swap::Served;
+pub use swap::SwapOutcome;
 pub use table::{PageState, SpaceTotals};
+pub use watch::Watch;
 pub use zero::{ZeroOutcome, is_zero};
 
 use crate::{
     budget::VmaBudget,
     error::PmapError,
     frames::FrameStore,
+    swap::SwapArea,
     sys::{Pagemap, Region, WriteTracking},
     types::{GroupId, PAGE_BYTES, Page, Ppn, PpnRun, VmId},
 };
@@ -44,7 +51,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -60,6 +67,7 @@ pub(crate) struct Common {
     pub(crate) tracking: Option<WriteTracking>,
     pub(crate) budget: VmaBudget,
     pub(crate) spaces: AtomicU32,
+    pub(crate) swap: OnceLock<Arc<SwapArea>>,
 }
 
 impl Common {
@@ -84,6 +92,7 @@ pub struct AddressSpace {
     dma: RwLock<()>,
     guest: RwLock<()>,
     table: Mutex<Table>,
+    swap: Mutex<swap::Book>,
     twins: Mutex<lend::Twins>,
     holds: Mutex<Histogram<u64>>,
     // The view names the region's memory, so it is declared, and dropped, before it.
@@ -127,6 +136,7 @@ impl AddressSpace {
             dma: RwLock::new(()),
             guest: RwLock::new(()),
             table: Mutex::new(table),
+            swap: Mutex::default(),
             twins: Mutex::default(),
             holds: Mutex::new(new_histogram()),
             memory,
@@ -251,6 +261,8 @@ impl AddressSpace {
             return;
         }
         table.detach(&mut released);
+        let whole = PpnRun::new(Ppn(0), self.pages());
+        self.forget_swapped(whole, false);
         let vmas = i64::try_from(table.totals().vmas).unwrap_or(0);
         drop(table);
         self.common.budget.change(-vmas);
@@ -264,7 +276,7 @@ impl AddressSpace {
 
     /// The monitor's own memory for the books of this VM, bytes.
     pub(crate) fn overhead_bytes(&self) -> u64 {
-        u64::from(self.pages()) * 5
+        u64::from(self.pages()) * 5 + self.swap.lock().bytes()
     }
 
     fn record_hold(&self, hold: Duration) {

@@ -131,6 +131,7 @@ impl AddressSpace {
             fence.open(piece);
             return;
         }
+        self.forget_swapped(piece, true);
         let already = piece.iter().zip(first.0..).filter(|&(ppn, mpn)| {
             matches!(fence.table.state(ppn), PageState::Mapped(now, _) if now.0 == mpn)
         });

@@ -18,6 +18,8 @@ pub enum PageState {
     Zero,
     /// In the guest's balloon: reads as zeros and takes no memory.
     Ballooned,
+    /// On swap: comes back when it is touched.
+    Swapped,
 }
 
 /// What a page that takes no memory is.
@@ -32,7 +34,8 @@ const UNTOUCHED: u8 = 0;
 const PRIVATE: u8 = 1;
 const ZERO: u8 = 2;
 const BALLOONED: u8 = 3;
-const MAPPED: u8 = 4;
+const SWAPPED: u8 = 4;
+const MAPPED: u8 = 5;
 
 /// Runs that are remembered as newly mapped before they are all taken for one.
 const MOST_NOTES: usize = 16_384;
@@ -52,7 +55,7 @@ pub struct SpaceTotals {
     pub zero: u64,
     /// Pages the guest has given to the balloon.
     pub ballooned: u64,
-    /// Pages on swap.
+    /// Pages on swap: in use by the guest, and no part of `touched`.
     pub swapped: u64,
     /// Memory mappings (VMAs) that the VM's memory consists of.
     pub vmas: u64,
@@ -85,6 +88,7 @@ pub(super) struct Table {
     private: u64,
     zero: u64,
     ballooned: u64,
+    swapped: u64,
     mapped: u64,
     broken: u64,
     borders: i64,
@@ -104,6 +108,7 @@ impl Table {
             private: 0,
             zero: 0,
             ballooned: 0,
+            swapped: 0,
             mapped: 0,
             broken: 0,
             borders: 1,
@@ -126,7 +131,7 @@ impl Table {
             mapped: self.mapped,
             zero: self.zero,
             ballooned: self.ballooned,
-            swapped: 0,
+            swapped: self.swapped,
             vmas: u64::try_from(self.borders).unwrap_or(0),
             broken: self.broken,
         }
@@ -169,6 +174,7 @@ impl Table {
             PRIVATE => PageState::Private,
             ZERO => PageState::Zero,
             BALLOONED => PageState::Ballooned,
+            SWAPPED => PageState::Swapped,
             mapped => PageState::Mapped(
                 Mpn(self.backing[ppn.index()] - 1),
                 Mechanism::ALL[usize::from(mapped - MAPPED)],
@@ -332,9 +338,9 @@ impl Table {
         ends - self.borders_around(run)
     }
 
-    /// Pages that are private or name a frame.
+    /// Pages that have content: private, on swap, or naming a frame.
     pub(super) fn in_use(&self) -> u64 {
-        self.private + self.mapped
+        self.private + self.swapped + self.mapped
     }
 
     /// The VM leaves: all references end, nothing can be mapped any more.
@@ -350,7 +356,7 @@ impl Table {
             }
         }
         self.state.fill(UNTOUCHED);
-        (self.private, self.zero, self.ballooned) = (0, 0, 0);
+        (self.private, self.zero, self.ballooned, self.swapped) = (0, 0, 0, 0);
         self.detached = true;
         self.newly_mapped = Vec::new();
     }
@@ -361,6 +367,7 @@ impl Table {
             PageState::Private => self.private -= 1,
             PageState::Zero => self.zero -= 1,
             PageState::Ballooned => self.ballooned -= 1,
+            PageState::Swapped => self.swapped -= 1,
             PageState::Mapped(mpn, mechanism) => {
                 self.mapped -= 1;
                 released.push(Released { mpn, mechanism });
@@ -390,6 +397,8 @@ impl Table {
         change
     }
 }
+
+mod picking;
 
 #[cfg(test)]
 mod tests;

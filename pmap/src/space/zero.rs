@@ -72,6 +72,7 @@ impl AddressSpace {
                 outcome.different += u64::from(piece.pages);
                 continue;
             }
+            let mut book = self.swap.lock();
             let result = if overlaid {
                 self.cover(piece)
             } else {
@@ -82,6 +83,8 @@ impl AddressSpace {
                 outcome.refused += u64::from(piece.pages);
                 continue;
             }
+            book.forget(piece, overlaid, self.area());
+            drop(book);
             let released = &mut fence.released;
             let vmas = fence
                 .table
@@ -96,6 +99,11 @@ impl AddressSpace {
     /// Dropping a private copy inside an overlay would uncover the frame: fresh memory goes over it.
     pub(super) fn cover(&self, piece: PpnRun) -> std::io::Result<()> {
         self.region.anonymous(piece)?;
+        self.track_writes(piece)
+    }
+
+    /// Has writes to memory noticed that has just been laid there.
+    pub(super) fn track_writes(&self, piece: PpnRun) -> std::io::Result<()> {
         match &self.common.tracking {
             Some(tracking) => {
                 let start = self.region.address() + piece.start.address();

@@ -4,6 +4,7 @@
 //! offsets, but not what a page means; that is kept by `frames` and `space`.
 
 mod pagemap;
+mod paging;
 mod priority;
 mod region;
 mod store;
@@ -11,6 +12,7 @@ mod support;
 mod tracking;
 
 pub(crate) use pagemap::Pagemap;
+pub(crate) use paging::{Buffer, Scratch};
 pub use priority::Undisturbed;
 pub(crate) use region::Region;
 pub(crate) use store::StoreMemory;

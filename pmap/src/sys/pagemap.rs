@@ -76,6 +76,12 @@ const FRAMES: Categories = Categories {
     any: 0,
     told: PRESENT,
 };
+const ANY_PRESENT: Categories = Categories {
+    inverted: 0,
+    all: PRESENT,
+    any: 0,
+    told: PRESENT,
+};
 const ANY_WRITTEN: Categories = Categories {
     inverted: 0,
     all: WRITTEN,
@@ -163,6 +169,18 @@ impl Pagemap {
     pub(crate) fn protect(&self, base: u64, run: PpnRun, out: &mut Vec<PpnRun>) -> io::Result<()> {
         let (start, end) = addresses(base, run);
         self.collect(base, start..end, WP_MATCHING, PRIVATE_WRITTEN, out)
+    }
+
+    /// Whether any page of `run` is in the page table now, whatever it is.
+    pub(crate) fn is_present(&self, base: u64, run: PpnRun) -> io::Result<bool> {
+        let mut found = Vec::new();
+        if !self.scan {
+            self.read_runs(base, run, &mut found)?;
+            return Ok(!found.is_empty());
+        }
+        let (start, end) = addresses(base, run);
+        self.collect(base, start..end, 0, ANY_PRESENT, &mut found)?;
+        Ok(!found.is_empty())
     }
 
     fn collect(

@@ -3,7 +3,7 @@
 
 use super::{bytes_of, store::StoreMemory};
 use crate::types::{Mpn, PAGE_SIZE, Page, Ppn, PpnRun};
-use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::{ffi::c_void, io, ptr};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
@@ -122,6 +122,39 @@ impl Region {
         }
         self.advise(run, Advice::LinuxNoHugepage)?;
         self.advise(run, Advice::LinuxDontFork)
+    }
+
+    /// Replaces what lies at `run` by plain memory with the same bytes, in one step for everybody who
+    /// reads. Nobody writes there meanwhile.
+    pub(crate) fn flatten(&self, run: PpnRun) -> io::Result<()> {
+        let length = bytes_of(run.pages);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let copy = unsafe {
+            mm::mmap_anonymous(
+                ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )?
+        };
+        let moved = (|| {
+            for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontFork] {
+                // SAFETY: the mapping just made.
+                unsafe { mm::madvise(copy, length, advice)? };
+            }
+            // SAFETY: both are mapped and as long, and the copy is nobody else's. The guest does not
+            // write these pages now, the caller says.
+            unsafe { ptr::copy_nonoverlapping(self.at(run).cast::<u8>(), copy.cast(), length) };
+            let flags = MremapFlags::MAYMOVE;
+            // SAFETY: the target is inside the region (`at` checks), and its content stays the same.
+            unsafe { mm::mremap_fixed(copy, length, length, flags, self.at(run)) }
+        })();
+        if let Err(error) = moved {
+            // SAFETY: not moved, so still the mapping made above, which nobody refers to.
+            let _ = unsafe { mm::munmap(copy, length) };
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// Allows or forbids writes to the pages of `run`; a guest's write to a page where they are

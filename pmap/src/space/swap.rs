@@ -1,0 +1,424 @@
+//! Pages on swap: how they are taken from a running guest, and how they come back.
+//!
+//! # Protocol
+//! A page is taken by one move of the kernel's (`sys/paging.rs`), which needs no fence: the content
+//! that was moved is the content that was last written, and who touches the page afterwards waits. What
+//! that one will get is said by the *book* of the space:
+//!
+//! * `swap`, the book's lock, comes after `table` and before the ledger. It is held from before a
+//!   page is moved until the book says where its content is; by the pager from its look into the book
+//!   until the page is there again; and by whoever lays something else over a page until the book has
+//!   forgotten it. So the book and the memory never disagree for anybody who holds it.
+//! * **Whoever holds `swap` must not touch guest memory**: the pager would have to bring the page and
+//!   waits for `swap`. The pager takes no other lock of a space, so all other locks may be held over a
+//!   touch (content sharing compares under `dma` and `table`).
+//!
+//! The table follows with the lag that it always has: a page that has come back is *swapped* in it
+//! until the next settling finds it.
+//!
+//! Nothing is lost when a write fails: the page goes back to where it was. A page that can't be read
+//! is never made up, see [`Pager`](crate::Pager).
+
+use super::{
+    AddressSpace,
+    table::{Empty, Table},
+    zero::is_zero,
+};
+use crate::{
+    swap::{SwapArea, SwapError},
+    sys::{Buffer, Scratch, WriteTracking},
+    types::{PAGE_BYTES, Page, Ppn, PpnRun},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    time::Duration,
+};
+
+/// Pages around a missing one that are shown as zeros with it, if nobody has given them content:
+/// those of one page table.
+const SHOWN: u32 = 512;
+
+/// Where the content of a page is that is not in guest memory.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In that slot of the swap file.
+    Slot(u32),
+    /// In the monitor's memory: it is watched, or could not be given back at once.
+    Kept(Box<Buffer>),
+}
+
+/// Which pages are not in guest memory; see the module's description.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) places: HashMap<Ppn, Place>,
+    /// Whether a missing page is asked for, a bit for each page.
+    expected: Vec<u64>,
+    /// A page can't be read.
+    lost: bool,
+    /// Nobody runs on the pages any more.
+    abandoned: bool,
+    /// Pages that somebody waits for in vain.
+    awaited: Vec<Ppn>,
+    /// Pages whose next touch is waited for, see `watch`.
+    pub(super) watched: HashSet<Ppn>,
+}
+
+/// What was done for who touched a missing page.
+#[derive(Debug)]
+pub(crate) enum Served {
+    /// It was on swap and is back.
+    Read,
+    /// It had no content, or somebody else had been there.
+    Shown,
+    /// It can't be read.
+    Lost(io::Error),
+}
+
+/// What came of swapping out, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapOutcome {
+    /// On swap now.
+    pub swapped: u64,
+    /// All zero: dropped, nothing was written.
+    pub zero: u64,
+}
+
+impl SwapOutcome {
+    /// Pages of memory that were freed.
+    #[must_use]
+    pub const fn freed(&self) -> u64 {
+        self.swapped + self.zero
+    }
+}
+
+impl Book {
+    fn is_expected(&self, ppn: Ppn) -> bool {
+        let word = self.expected.get(ppn.index() / 64).copied().unwrap_or(0);
+        word >> (ppn.index() % 64) & 1 != 0
+    }
+
+    fn set_expected(&mut self, run: PpnRun, expected: bool) {
+        if expected && self.expected.len() <= run.end().index() / 64 {
+            self.expected.resize(run.end().index() / 64 + 1, 0);
+        }
+        for ppn in run.iter() {
+            let Some(word) = self.expected.get_mut(ppn.index() / 64) else {
+                return;
+            };
+            let bit = 1 << (ppn.index() % 64);
+            *word = if expected { *word | bit } else { *word & !bit };
+        }
+    }
+
+    /// The pages have other content now; `remapped` when something was laid over them.
+    pub(super) fn forget(&mut self, run: PpnRun, remapped: bool, area: Option<&SwapArea>) {
+        if !self.places.is_empty() {
+            for ppn in run.iter() {
+                if let (Some(Place::Slot(slot)), Some(area)) = (self.places.remove(&ppn), area) {
+                    area.free([slot]);
+                }
+            }
+        }
+        if remapped {
+            self.set_expected(run, false);
+        }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let entry = size_of::<Ppn>() + size_of::<Place>();
+        (self.places.capacity() * entry + self.expected.capacity() * 8) as u64
+    }
+}
+
+impl AddressSpace {
+    /// The machine's swap, if it has any.
+    pub(super) fn area(&self) -> Option<&SwapArea> {
+        self.common.swap.get().map(AsRef::as_ref)
+    }
+
+    pub(super) fn paging(&self) -> Option<(&SwapArea, &WriteTracking)> {
+        Some((self.area()?, self.common.tracking.as_ref()?))
+    }
+
+    /// Pages have other content now, or are gone; `remapped` when something was laid over them.
+    pub(super) fn forget_swapped(&self, run: PpnRun, remapped: bool) {
+        self.swap.lock().forget(run, remapped, self.area());
+    }
+
+    /// Takes up to `pages` private pages, chosen at random by `seed`, and puts them on swap, while the
+    /// guest runs. Pages that are known to be private by the books are taken, so settle before. Pages
+    /// that lie over frames are made the VM's own plain memory first.
+    ///
+    /// Returns how many, fewer when there are no more.
+    ///
+    /// # Errors
+    /// No swap, or it is full or can't be written. What was not written is where it was.
+    pub fn swap_out(&self, pages: u32, seed: u64) -> Result<SwapOutcome, SwapError> {
+        let (area, tracking) = self.paging().ok_or(SwapError::None)?;
+        let mut outcome = SwapOutcome::default();
+        let mut random = Random(seed);
+        let mut left = pages;
+        while left > 0 {
+            let before = outcome.freed();
+            self.swap_batch(area, tracking, left, &mut random, &mut outcome)?;
+            let freed = outcome.freed() - before;
+            if freed == 0 && !self.flatten_some(&mut random) {
+                break;
+            }
+            left = left.saturating_sub(u32::try_from(freed).unwrap_or(u32::MAX));
+        }
+        Ok(outcome)
+    }
+
+    /// One batch.
+    fn swap_batch(
+        &self,
+        area: &SwapArea,
+        tracking: &WriteTracking,
+        pages: u32,
+        random: &mut Random,
+        outcome: &mut SwapOutcome,
+    ) -> Result<(), SwapError> {
+        let mut scratch = area.scratch.lock();
+        let mut table = self.table.lock();
+        let mut book = self.swap.lock();
+        if table.detached() || book.lost {
+            return Ok(());
+        }
+        let most = pages.min(scratch.pages());
+        let picked = table.pick_private(most as usize, |below| random.below(below));
+        let mut taken = Vec::new();
+        for ppn in picked {
+            self.expect(tracking, &table, &mut book, ppn)
+                .map_err(SwapError::Move)?;
+            let index = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            match tracking.take(self.address_of(ppn), &scratch, index) {
+                Ok(()) => taken.push(ppn),
+                // It is not there, or held by a transfer of the kernel's: another will do.
+                Err(error) => tracing::trace!(%error, ?ppn, "not taken"),
+            }
+        }
+        let (zero, full): (Vec<_>, Vec<_>) = (0..)
+            .zip(&taken)
+            .partition(|&(index, _)| is_zero(scratch.page(index)));
+        let mut released = Vec::new();
+        for (_, ppn) in &zero {
+            table.set_empty(
+                PpnRun::new(**ppn, 1),
+                Empty::Untouched,
+                false,
+                &mut released,
+            );
+        }
+        area.count_zero(zero.len() as u64);
+        outcome.zero += zero.len() as u64;
+        let written = write_out(area, &scratch, &full);
+        match &written {
+            Ok(slots) => {
+                for ((_, ppn), slot) in full.iter().zip(slots) {
+                    book.places.insert(**ppn, Place::Slot(*slot));
+                    table.set_swapped(**ppn);
+                }
+                outcome.swapped += full.len() as u64;
+            }
+            Err(_) => {
+                for (index, ppn) in &full {
+                    self.put_back(tracking, &mut book, **ppn, scratch.page(*index));
+                }
+            }
+        }
+        drop(book);
+        drop(table);
+        scratch.clear().map_err(SwapError::Move)?;
+        written.map(|_| ())
+    }
+
+    /// Has the next touch of a page that lies over no frame told, once it is missing.
+    pub(super) fn expect(
+        &self,
+        tracking: &WriteTracking,
+        table: &Table,
+        book: &mut Book,
+        ppn: Ppn,
+    ) -> io::Result<()> {
+        if !book.is_expected(ppn) {
+            let run = table.plain_around(ppn, SHOWN);
+            let (start, end) = (self.address_of(run.start), self.address_of(run.end()));
+            tracking.expect_missing(start, end - start)?;
+            book.set_expected(run, true);
+        }
+        Ok(())
+    }
+
+    /// Gives a page that was taken back at once; keeps it for later where that fails.
+    pub(super) fn put_back(
+        &self,
+        tracking: &WriteTracking,
+        book: &mut Book,
+        ppn: Ppn,
+        page: &Page,
+    ) {
+        if let Err(error) = tracking.give(self.address_of(ppn), page) {
+            tracing::warn!(%error, vm = ?self.vm, ?ppn, "a page could not be given back at once");
+            let mut kept = Buffer::new();
+            kept.0 = *page;
+            book.places.insert(ppn, Place::Kept(kept));
+        }
+    }
+
+    /// Makes pages that were written over frames plain memory; false when there are none.
+    fn flatten_some(&self, random: &mut Random) -> bool {
+        let picked = self.table.lock().pick_broken(|below| random.below(below));
+        picked.is_some_and(|run| self.flatten(run))
+    }
+
+    /// Brings the page at a host address back for who touched it.
+    pub(crate) fn serve_touch(&self, address: u64, buffer: &mut Buffer) -> Served {
+        let Some((area, tracking)) = self.paging() else {
+            return Served::Shown;
+        };
+        let ppn = self.ppn_of(address);
+        let mut book = self.swap.lock();
+        book.watched.remove(&ppn);
+        match book.places.get(&ppn) {
+            Some(Place::Slot(slot)) => {
+                let slot = *slot;
+                if let Err(error) = area.store.read(slot, &mut buffer.0) {
+                    if book.abandoned {
+                        self.show(tracking, &book, ppn);
+                        return Served::Shown;
+                    }
+                    area.count_read_error();
+                    book.lost = true;
+                    book.awaited.push(ppn);
+                    return Served::Lost(error);
+                }
+                book.places.remove(&ppn);
+                area.free([slot]);
+                self.put_back(tracking, &mut book, ppn, &buffer.0);
+                Served::Read
+            }
+            Some(Place::Kept(_)) => {
+                if let Some(Place::Kept(kept)) = book.places.remove(&ppn) {
+                    self.put_back(tracking, &mut book, ppn, &kept.0);
+                    tracking.wake(address);
+                }
+                Served::Read
+            }
+            None => {
+                self.show(tracking, &book, ppn);
+                Served::Shown
+            }
+        }
+    }
+
+    /// Shows zeros where no content is, at the page and around it.
+    fn show(&self, tracking: &WriteTracking, book: &Book, ppn: Ppn) {
+        let address = self.address_of(ppn);
+        let block = ppn.0 - ppn.0 % SHOWN;
+        let end = block.saturating_add(SHOWN).min(self.pages());
+        let empty = |at: &u32| {
+            let at = Ppn(*at);
+            book.is_expected(at) && !book.places.contains_key(&at) && !book.watched.contains(&at)
+        };
+        let length = (ppn.0 + 1..end).take_while(empty).count() as u64 + 1;
+        // Together they may be several mappings, which the kernel refuses.
+        let shown = tracking
+            .give_zeros(address, length * PAGE_BYTES)
+            .or_else(|_| tracking.give_zeros(address, PAGE_BYTES));
+        match shown {
+            Ok(_) => {}
+            // A mark of the write tracking is in the way: then it is a page of zeros.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let given = tracking.give(address, &Buffer::new().0);
+                tracing::trace!(?given, ?ppn, "zeros");
+            }
+            // Something else was laid over it meanwhile.
+            Err(error) => tracing::trace!(%error, ?ppn, "nothing to show"),
+        }
+        tracking.wake(address);
+    }
+
+    pub(crate) fn count_read(&self, latency: Duration) {
+        if let Some(area) = self.area() {
+            area.count_read(latency);
+        }
+    }
+
+    /// Nobody runs on this memory any more: what a page held that can't be read does not matter, and
+    /// who waits for one goes on and sees zeros.
+    pub fn abandon(&self) {
+        let Some((_, tracking)) = self.paging() else {
+            return;
+        };
+        let mut book = self.swap.lock();
+        book.abandoned = true;
+        for ppn in std::mem::take(&mut book.awaited) {
+            self.show(tracking, &book, ppn);
+        }
+    }
+
+    /// Brings all pages back that are on swap; one that can't be read is logged.
+    pub(crate) fn bring_all_back(&self) {
+        let away: Vec<Ppn> = self.swap.lock().places.keys().copied().collect();
+        let mut buffer = Buffer::new();
+        for ppn in away {
+            if let Served::Lost(error) = self.serve_touch(self.address_of(ppn), &mut buffer) {
+                tracing::error!(%error, vm = ?self.vm, ?ppn, "not brought back from swap");
+            }
+        }
+    }
+
+    pub(super) fn address_of(&self, ppn: Ppn) -> u64 {
+        self.region.address() + ppn.address()
+    }
+
+    fn ppn_of(&self, address: u64) -> Ppn {
+        let page = address.saturating_sub(self.region.address()) / PAGE_BYTES;
+        Ppn(u32::try_from(page).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a host address is in this space.
+    pub(crate) fn contains_address(&self, address: u64) -> bool {
+        (self.region.address()..self.region.address() + self.bytes()).contains(&address)
+    }
+}
+
+/// Writes the pages of the scratch memory that are named; their slots.
+fn write_out(
+    area: &SwapArea,
+    scratch: &Scratch,
+    full: &[(u32, &Ppn)],
+) -> Result<Vec<u32>, SwapError> {
+    if full.is_empty() {
+        return Ok(Vec::new());
+    }
+    let slots = area.allocate(full.len())?;
+    let indices: Vec<u32> = full.iter().map(|(index, _)| *index).collect();
+    let last = indices.last().map_or(0, |last| last + 1);
+    match area.write(&slots, &indices, scratch.bytes(last)) {
+        Ok(()) => Ok(slots),
+        Err(error) => {
+            area.free(slots);
+            Err(SwapError::Write(error))
+        }
+    }
+}
+
+/// Random numbers that follow from a seed (splitmix64).
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    /// A number from 0 to below `below`, which is not 0.
+    pub(super) fn below(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        usize::try_from(mixed % (below as u64).max(1)).unwrap_or(0)
+    }
+}

@@ -1,0 +1,370 @@
+//! Pages on swap: guests find what they wrote, whatever happens meanwhile and whatever fails.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use mirrorball_pmap::*;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+use vm_memory::{Bytes, GuestAddress};
+
+const PAGES: u32 = 64;
+
+/// A swap file in memory that fails when it is told to.
+#[derive(Debug, Default)]
+struct Faulty {
+    pages: parking_lot::Mutex<std::collections::BTreeMap<u32, Page>>,
+    no_writes: AtomicBool,
+    no_reads: AtomicBool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Store(Arc<Faulty>);
+
+impl SwapStore for Store {
+    fn write(&self, slot: u32, pages: &[u8]) -> io::Result<()> {
+        if self.0.no_writes.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        for (slot, page) in (slot..).zip(pages.as_chunks::<PAGE_SIZE>().0) {
+            self.0.pages.lock().insert(slot, *page);
+        }
+        Ok(())
+    }
+
+    fn read(&self, slot: u32, page: &mut Page) -> io::Result<()> {
+        if self.0.no_reads.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *page = self.0.pages.lock()[&slot];
+        Ok(())
+    }
+}
+
+struct Bench {
+    pmap: Arc<Pmap>,
+    space: Arc<AddressSpace>,
+    store: Store,
+    pager: Pager,
+    lost: mpsc::Receiver<Lost>,
+}
+
+/// A machine with swap and one VM; `None`, which is told, where the kernel has no paging for us.
+fn bench(capacity: u32) -> Option<Bench> {
+    let pmap = Pmap::new(&PmapConfig {
+        frame_capacity: 1 << 28,
+        ..PmapConfig::default()
+    })
+    .unwrap();
+    let store = Store::default();
+    let (send, lost) = mpsc::channel();
+    let send = parking_lot::Mutex::new(send);
+    let told = move |cause| send.lock().send(cause).unwrap();
+    match Pager::start(&pmap, Box::new(store.clone()), capacity, told) {
+        Ok(pager) => {
+            let bytes = u64::from(PAGES) * PAGE_BYTES;
+            let space = pmap.create_space(VmId(1), GroupId(0), bytes).unwrap();
+            Some(Bench {
+                pmap,
+                space,
+                store,
+                pager,
+                lost,
+            })
+        }
+        Err(error) => {
+            eprintln!("not run: {error}");
+            None
+        }
+    }
+}
+
+impl Bench {
+    /// Each page of the run holds its number and `byte`.
+    fn fill(&self, run: PpnRun, byte: u8) {
+        for ppn in run.iter() {
+            let mut page = [byte; PAGE_SIZE];
+            page[..4].copy_from_slice(&ppn.0.to_le_bytes());
+            let at = GuestAddress(ppn.address());
+            self.space.access().memory().write_slice(&page, at).unwrap();
+        }
+    }
+
+    fn holds(&self, ppn: Ppn, byte: u8) -> bool {
+        self.space.with_page(ppn, |page| {
+            page[..4] == ppn.0.to_le_bytes() && page[4..].iter().all(|&at| at == byte)
+        })
+    }
+
+    fn swap_out(&self, pages: u32) -> Result<SwapOutcome, SwapError> {
+        self.space.settle();
+        self.space.swap_out(pages, 7)
+    }
+
+    /// The books and the kernel agree to the byte.
+    fn books_are_exact(&self) {
+        self.pmap.settle_all();
+        let (books, kernel) = (self.pmap.totals(), self.pmap.kernel_account().unwrap());
+        assert_eq!(
+            books.private * PAGE_BYTES,
+            kernel.private_bytes,
+            "{books:?}"
+        );
+        assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
+    }
+}
+
+const ALL: PpnRun = PpnRun::new(Ppn(0), PAGES);
+
+#[test]
+fn swapped_pages_take_no_memory_and_come_back_as_they_were() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(ALL, 3);
+    let outcome = bench.swap_out(40).unwrap();
+    assert_eq!((outcome.swapped, outcome.zero), (40, 0));
+    bench.books_are_exact();
+    let totals = bench.pmap.totals();
+    assert_eq!((totals.private, totals.swapped), (24, 40));
+    for ppn in ALL.iter() {
+        assert!(bench.holds(ppn, 3), "{ppn:?}");
+    }
+    bench.books_are_exact();
+    let totals = bench.pmap.totals();
+    assert_eq!((totals.private, totals.swapped), (64, 0));
+    let counts = bench.pager.counts();
+    assert_eq!((counts.written, counts.read, counts.used), (40, 40, 0));
+    assert_eq!(counts.latency.len(), 40);
+}
+
+#[test]
+fn a_write_to_a_swapped_page_finds_the_rest_of_it() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(ALL, 3);
+    bench.swap_out(PAGES).unwrap();
+    for ppn in ALL.iter() {
+        let at = GuestAddress(ppn.address() + 4);
+        (bench.space.access().memory())
+            .write_slice(&[3; 8], at)
+            .unwrap();
+        assert!(bench.holds(ppn, 3), "{ppn:?}");
+    }
+}
+
+#[test]
+fn untouched_and_zero_pages_stay_zero_and_write_nothing() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(PpnRun::new(Ppn(5), 3), 9);
+    let zeros = GuestAddress(Ppn(20).address());
+    (bench.space.access().memory())
+        .write_slice(&[0; 2 * PAGE_SIZE], zeros)
+        .unwrap();
+    let outcome = bench.swap_out(PAGES).unwrap();
+    assert_eq!((outcome.swapped, outcome.zero), (3, 2));
+    for ppn in ALL.iter().filter(|ppn| !(5..8).contains(&ppn.0)) {
+        assert!(bench.space.with_page(ppn, is_zero), "{ppn:?}");
+    }
+    bench.books_are_exact();
+    assert_eq!(bench.pmap.totals().swapped, 3);
+}
+
+#[test]
+fn pages_written_over_frames_are_swapped_too() {
+    let Some(bench) = bench(1000) else { return };
+    let mut frames = bench.pmap.frames().allocate(PAGES, GroupId(0)).unwrap();
+    frames.bytes_mut().fill(1);
+    let frames = frames.publish();
+    (bench.space.access())
+        .map_frames(Ppn(0), &frames, Mechanism::Disk)
+        .unwrap();
+    let written = PpnRun::new(Ppn(10), 20);
+    bench.fill(written, 4);
+    assert_eq!(bench.swap_out(PAGES).unwrap().swapped, 20);
+    bench.books_are_exact();
+    for ppn in written.iter() {
+        assert!(bench.holds(ppn, 4), "{ppn:?}");
+    }
+    let frame = |page: &Page| page.iter().all(|&byte| byte == 1);
+    assert!(bench.space.with_page(Ppn(9), frame));
+    assert!(bench.space.with_page(Ppn(30), frame));
+    bench.books_are_exact();
+}
+
+#[test]
+fn what_is_laid_over_a_swapped_page_counts() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(ALL, 5);
+    bench.swap_out(PAGES).unwrap();
+    let mut frames = bench.pmap.frames().allocate(4, GroupId(0)).unwrap();
+    frames.bytes_mut().fill(8);
+    let frames = frames.publish();
+    (bench.space.access())
+        .map_frames(Ppn(0), &frames, Mechanism::Disk)
+        .unwrap();
+    bench.space.balloon(&[PpnRun::new(Ppn(10), 4)]);
+    bench.space.discard(&[PpnRun::new(Ppn(20), 4)]);
+    assert_eq!(bench.pager.counts().used, 64 - 12, "slots are given back");
+    let is = |ppn, byte| {
+        let all = |page: &Page| page.iter().all(|&at| at == byte);
+        bench.space.with_page(Ppn(ppn), all)
+    };
+    assert!((0..4).all(|ppn| is(ppn, 8)));
+    assert!((10..14).chain(20..24).all(|ppn| is(ppn, 0)));
+    assert!(bench.holds(Ppn(30), 5));
+    bench.books_are_exact();
+}
+
+#[test]
+fn a_full_file_and_a_failing_one_leave_pages_where_they_are() {
+    let Some(bench) = bench(8) else { return };
+    bench.fill(ALL, 6);
+    let full = bench.swap_out(PAGES).unwrap_err();
+    assert!(full.to_string().contains("all 8 pages"), "{full}");
+    bench.swap_out(8).unwrap();
+    bench.store.0.no_writes.store(true, Ordering::Relaxed);
+    bench.holds(Ppn(0), 6);
+    for ppn in ALL.iter() {
+        assert!(bench.holds(ppn, 6), "{ppn:?}");
+    }
+    let refused = bench.swap_out(4).unwrap_err();
+    assert!(matches!(refused, SwapError::Write(_)), "{refused}");
+    assert_eq!(bench.pager.counts().write_errors, 1);
+    for ppn in ALL.iter() {
+        assert!(bench.holds(ppn, 6), "{ppn:?}");
+    }
+    bench.books_are_exact();
+    assert_eq!(bench.pmap.totals().swapped, 0);
+}
+
+#[test]
+fn a_page_that_can_not_be_read_is_told_of_and_never_made_up() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(ALL, 2);
+    bench.swap_out(PAGES).unwrap();
+    bench.store.0.no_reads.store(true, Ordering::Relaxed);
+    let space = Arc::clone(&bench.space);
+    let (send, seen) = mpsc::channel();
+    let toucher = thread::spawn(move || {
+        send.send(space.with_page(Ppn(3), |page| page[4])).unwrap();
+    });
+    let lost = bench.lost.recv().unwrap();
+    assert_eq!(lost.vm, VmId(1));
+    assert!(
+        lost.reason.contains("read back from swap"),
+        "{}",
+        lost.reason
+    );
+    let nothing = seen.recv_timeout(Duration::from_millis(50));
+    assert!(nothing.is_err(), "who waits sees nothing: {nothing:?}");
+    // The VM's vCPUs have left; what is left of its devices goes on.
+    bench.space.abandon();
+    assert_eq!(seen.recv().unwrap(), 0);
+    toucher.join().unwrap();
+    assert_eq!(bench.pager.counts().read_errors, 1);
+    // Another VM is none the worse.
+    bench.store.0.no_reads.store(false, Ordering::Relaxed);
+    let bytes = u64::from(PAGES) * PAGE_BYTES;
+    let other = bench.pmap.create_space(VmId(2), GroupId(0), bytes).unwrap();
+    (other.access().memory())
+        .write_slice(&[7; PAGE_SIZE], GuestAddress(0))
+        .unwrap();
+    other.settle();
+    assert_eq!(other.swap_out(1, 1).unwrap().swapped, 1);
+    assert_eq!(other.with_page(Ppn(0), |page| page[100]), 7);
+}
+
+#[test]
+fn under_constant_swapping_no_write_is_lost() {
+    let Some(bench) = bench(1000) else { return };
+    let end = Arc::new(AtomicBool::new(false));
+    let rounds = Arc::new(AtomicU32::new(0));
+    let writers: Vec<_> = (0..2u32)
+        .map(|writer| {
+            let (space, end) = (Arc::clone(&bench.space), Arc::clone(&end));
+            let rounds = Arc::clone(&rounds);
+            thread::spawn(move || {
+                // Each has its own pages, and adds one to a number in each of them, again and again.
+                let pages = writer * 32..(writer + 1) * 32;
+                let mut expected = 0u64;
+                while !end.load(Ordering::Relaxed) {
+                    for page in pages.clone() {
+                        let at = GuestAddress(Ppn(page).address() + 8 * u64::from(page));
+                        let access = space.access();
+                        let memory = access.memory();
+                        let found: u64 = memory.read_obj(at).unwrap();
+                        assert_eq!(found, expected, "page {page}");
+                        memory.write_obj(expected + 1, at).unwrap();
+                    }
+                    expected += 1;
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut swapped = 0;
+    while rounds.load(Ordering::Relaxed) < 60 || swapped < 500 {
+        bench.space.settle();
+        swapped += bench
+            .space
+            .swap_out(16, u64::from(rounds.load(Ordering::Relaxed)))
+            .unwrap()
+            .swapped;
+        assert!(
+            !writers.iter().any(thread::JoinHandle::is_finished),
+            "a write was lost"
+        );
+    }
+    end.store(true, Ordering::Relaxed);
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
+    bench.books_are_exact();
+}
+
+#[test]
+fn touches_of_watched_pages_are_counted_once_reads_as_well_as_writes() {
+    let Some(bench) = bench(1000) else { return };
+    bench.fill(PpnRun::new(Ppn(0), 32), 3);
+    bench.space.settle();
+    // All pages are watched: private ones, and ones that were never touched.
+    let watch = bench.space.watch(PAGES, 1).unwrap();
+    let pages = watch.pages();
+    assert!(pages > u64::from(PAGES) / 2);
+    assert_eq!(bench.space.touched(&watch), 0);
+    for ppn in ALL.iter() {
+        let expected = if ppn.0 < 32 { 3 } else { 0 };
+        let byte = bench.space.with_page(ppn, |page| page[50]);
+        assert_eq!(byte, expected, "{ppn:?}");
+    }
+    assert_eq!(bench.space.end_watch(watch), pages);
+    let watch = bench.space.watch(PAGES, 2).unwrap();
+    assert_eq!(bench.space.end_watch(watch), 0, "nobody touched any");
+    assert!((0..32).all(|ppn| bench.holds(Ppn(ppn), 3)));
+    bench.books_are_exact();
+}
+
+#[test]
+fn touches_of_frames_are_seen_page_by_page() {
+    let Some(bench) = bench(1000) else { return };
+    let mut frames = bench.pmap.frames().allocate(PAGES, GroupId(0)).unwrap();
+    frames.bytes_mut().fill(1);
+    let frames = frames.publish();
+    (bench.space.access())
+        .map_frames(Ppn(0), &frames, Mechanism::Disk)
+        .unwrap();
+    bench.fill(PpnRun::new(Ppn(60), 2), 4);
+    bench.space.settle();
+    let watch = bench.space.watch(PAGES, 3).unwrap();
+    let pages = watch.pages();
+    assert_eq!(bench.space.touched(&watch), 0);
+    for ppn in 0..PAGES / 2 {
+        assert_eq!(bench.space.with_page(Ppn(ppn), |page| page[9]), 1);
+    }
+    let touched = bench.space.end_watch(watch);
+    assert!(
+        (pages / 4..=pages * 3 / 4).contains(&touched),
+        "{touched} of {pages}"
+    );
+    assert!(bench.holds(Ppn(60), 4) && bench.holds(Ppn(61), 4));
+    bench.books_are_exact();
+}
