@@ -106,6 +106,9 @@ fn found(judged: &Judged<'_>, expect: &[Expectation]) -> String {
         return "was not measured".to_owned();
     };
     let mut text = match ratio {
+        None if !outcome.cells.is_empty() => {
+            format!("has a least step of {} {}", shown(value), unit.name())
+        }
         Some(to) => format!("is {} times that of {to}", shown(value)),
         None => format!("is {} {}", shown(value), unit.name()),
     };
@@ -120,6 +123,12 @@ fn wanted(bound: &serde_json::Value) -> String {
     let Some((kind, value)) = bound.as_object().and_then(|map| map.iter().next()) else {
         return bound.to_string();
     };
+    if let Some(path) = value.as_str() {
+        return format!("{} {path}", kind.replace('-', " "));
+    }
+    if value.is_array() {
+        return "each more than the one before".to_owned();
+    }
     let number = |name: &str| value[name].as_f64().unwrap_or(f64::NAN);
     match kind.as_str() {
         "between" => format!("{} to {}", number("low"), number("high")),
@@ -139,7 +148,7 @@ mod tests {
     fn the_exit_code_is_of_the_worst_claim_that_counts() {
         let bound = json!({ "at-most": 1.0 });
         let judged = |verdict, severity| Judged {
-            cell: "all",
+            cell: "all".into(),
             claim: None,
             metric: "stop.seconds",
             bound: &bound,
@@ -150,6 +159,7 @@ mod tests {
                 interval: None,
                 severity,
                 published: None,
+                cells: Vec::new(),
             },
         };
         let unsure = || judged(Verdict::Inconclusive, Severity::Fail);

@@ -5,9 +5,32 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use mirrorball_experiments::exit;
+use mirrorball_experiments::{exit, spec};
+use mirrorball_report::schema;
 
 use crate::{Cli, print};
+
+/// A file of which there is a schema.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Described {
+    /// An experiment file
+    Experiment,
+    /// `summary.json` of results
+    Summary,
+    /// `run.json` of results
+    Run,
+}
+
+impl Described {
+    /// Its JSON Schema.
+    pub(crate) fn schema(self) -> serde_json::Value {
+        match self {
+            Self::Experiment => spec::schema(),
+            Self::Summary => schema::summary(),
+            Self::Run => schema::run(),
+        }
+    }
+}
 
 /// Prints completions.
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<u8> {

@@ -12,6 +12,7 @@ mod logs;
 mod package;
 mod report;
 mod run;
+mod samples;
 mod show;
 mod simulate;
 mod verify;
@@ -55,6 +56,8 @@ enum Command {
     Show(show::ShowOptions),
     /// Show why runs failed, with their consoles, events and outputs
     Logs(logs::LogsOptions),
+    /// Print the time series of stored results, one JSON object in each line
+    Samples(samples::SamplesOptions),
     /// List the experiments of a folder: purpose, and the time that each takes; or metrics,
     /// mechanisms, workloads, templates
     List {
@@ -62,10 +65,13 @@ enum Command {
         #[arg(default_value = "experiments")]
         folder: PathBuf,
     },
-    /// Print the JSON Schema of experiment files, for editors
+    /// Print the JSON Schema of experiment files, for editors, or of what runs write, for scripts
     Schema {
+        /// Of which file
+        #[arg(value_enum, default_value_t = documents::Described::Experiment)]
+        of: documents::Described,
         /// Print the reference of all fields instead, in Markdown
-        #[arg(long)]
+        #[arg(long, conflicts_with = "of")]
         reference: bool,
     },
     /// Print completions for a shell
@@ -150,9 +156,12 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Init(options) => init::init(options),
         Command::Show(options) => show::show(options, cli.json),
         Command::Logs(options) => logs::logs(options, cli.json),
+        Command::Samples(options) => samples::samples(options),
         Command::List { folder } => list_experiments(folder, cli.json),
-        Command::Schema { reference: true } => print(&spec::reference()).map(|()| exit::OK),
-        Command::Schema { .. } => print_json(&spec::schema()),
+        Command::Schema {
+            reference: true, ..
+        } => print(&spec::reference()).map(|()| exit::OK),
+        Command::Schema { of, .. } => print_json(&of.schema()),
         Command::Completions { shell } => documents::completions(*shell),
         Command::Man { folder } => documents::manual(folder.as_deref()),
         Command::Watch { process } => watch::run(*process, cli.json),

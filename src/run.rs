@@ -8,9 +8,9 @@ use mirrorball_experiments::exit;
 use mirrorball_experiments::output::summary::Verdict;
 use mirrorball_experiments::output::{provenance, table};
 use mirrorball_experiments::run::{
-    self, Finished, OnFailure, Options, RunError, Style, Unfinished,
+    self, Budget, Finished, OnFailure, Options, Plan, RunError, Style, Unfinished,
 };
-use mirrorball_experiments::spec::Loaded;
+use mirrorball_experiments::spec::{Loaded, Size, Time};
 
 use crate::host::{self, HostOptions};
 use crate::{load_for, print, print_json};
@@ -25,7 +25,7 @@ pub(crate) struct RunArguments {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
     /// Do what is left of an interrupted experiment in this results folder
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "runs", "seed", "only", "set"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "runs", "seed", "retries", "only", "set"])]
     resume: Option<PathBuf>,
     /// With --resume: do failed runs again too
     #[arg(long, requires = "resume")]
@@ -39,6 +39,9 @@ pub(crate) struct RunArguments {
     /// Seed instead of the file's
     #[arg(long)]
     seed: Option<u64>,
+    /// Make a run again so often that failed by the host's fault, instead of the file's
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
     /// Change a field of the file, such as guests.web.count=8 (may be repeated)
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -67,6 +70,12 @@ pub(crate) struct RunArguments {
     /// Print what would be run, and start nothing
     #[arg(long)]
     dry_run: bool,
+    /// Start nothing if it should take longer than this, by earlier runs or else the file's estimate
+    #[arg(long, value_name = "TIME")]
+    max_time: Option<Time>,
+    /// Start nothing if guests of a run should use more machine memory than this
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<Size>,
     /// How progress is shown on standard error
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
     progress: ProgressStyle,
@@ -110,14 +119,23 @@ impl RunArguments {
         }
     }
 
+    const fn budget(&self) -> Budget {
+        Budget {
+            time: self.max_time,
+            memory: self.max_memory,
+        }
+    }
+
     /// The options of a new experiment.
     fn options(&self) -> Options {
         Options {
             output: self.output.clone(),
             runs: self.runs,
             seed: self.seed,
+            retries: self.retries,
             only: self.only.clone(),
             smoke: self.smoke,
+            budget: self.budget(),
             console: self.console.clone(),
             progress: self.progress.into(),
             on_failure: self.on_failure(),
@@ -147,6 +165,7 @@ fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<
                     on_failure: options.on_failure,
                     console: options.console,
                     metrics: options.metrics,
+                    budget: options.budget,
                     ..found.options(options.progress)
                 };
                 unfinished = Some(found);
@@ -171,12 +190,14 @@ fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    if dry_run {
-        return match run::dry_run(&loaded, &options, unfinished.as_ref()) {
-            Ok(plan) if json => print_json(&plan),
-            Ok(plan) => print(&plan.text()).map(|()| exit::OK),
-            Err(error) => Ok(failed(&error)),
+    if dry_run || options.budget.is_given() {
+        let plan = match run::dry_run(&loaded, &options, unfinished.as_ref()) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(failed(&error)),
         };
+        if dry_run || !plan.over.is_empty() {
+            return planned(&plan, dry_run, json);
+        }
     }
     if arguments.host.emulated() {
         // The process on the emulated host opens the folder, and locks it.
@@ -188,6 +209,24 @@ fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<
         Ok(finished) => tell(&finished, arguments.strict, json),
         Err(error) => Ok(failed(&error)),
     }
+}
+
+/// Shows a plan that is not run, or why it is not; the exit code.
+fn planned(plan: &Plan, wanted: bool, json: bool) -> anyhow::Result<u8> {
+    match (wanted, json) {
+        (true, true) => {
+            print_json(plan)?;
+        }
+        (true, false) => print(&plan.text())?,
+        _ => {}
+    }
+    for over in &plan.over {
+        eprintln!("mirrorball: {over}");
+    }
+    Ok(match plan.over.is_empty() {
+        true => exit::OK,
+        false => exit::HOST,
+    })
 }
 
 fn run_here(
@@ -231,7 +270,8 @@ fn tell(finished: &Finished, strict: bool, json: bool) -> anyhow::Result<u8> {
     }
     for (cell, outcome) in finished.summary.missed_warnings() {
         let (id, word) = (&outcome.id, outcome.verdict.word());
-        eprintln!("mirrorball: warning: {cell}: expectation {id} is {word}");
+        let whose = outcome.whose(cell);
+        eprintln!("mirrorball: warning: {whose}: expectation {id} is {word}");
     }
     eprint!("{}", finished.closing());
     let unsure = finished.summary.verdict == Verdict::Inconclusive;

@@ -81,7 +81,7 @@ fn a_smoke_run_is_marked_and_a_result_is_judged_again() {
     go(&["init", "sweep"]);
     let short = [
         "--set",
-        "sweep.matrix={ guests.touch.count: [2] }",
+        "sweep.matrix={ guests.touch.count: [2, 3] }",
         "--set",
         "expect[1].cell=all-2",
     ];
@@ -142,4 +142,65 @@ fn a_smoke_run_is_marked_and_a_result_is_judged_again() {
         "{}",
         out(&logs)
     );
+}
+
+#[test]
+fn what_would_take_more_than_it_may_is_not_begun() {
+    let place = tempfile::tempdir().unwrap();
+    let go = |words: &[&str]| mirrorball(place.path(), words);
+    assert!(go(&["init", "sweep"]).status.success());
+    assert!(go(&["plan", "sweep.yaml"]).status.success());
+    let small = go(&["plan", "sweep.yaml", "--max-memory", "1MiB", "--json"]);
+    assert_eq!(small.status.code(), Some(4), "{}", err(&small));
+    assert!(err(&small).contains("may use 1 MiB"), "{}", err(&small));
+    let plan: Value = serde_json::from_str(&out(&small)).unwrap();
+    assert_eq!(plan["over"].as_array().unwrap().len(), 1);
+
+    let run = go(&["run", "sweep.yaml", "-o", "out", "--max-time", "1ms"]);
+    assert_eq!(run.status.code(), Some(4), "{}", err(&run));
+    assert!(err(&run).contains("may take 0 s"), "{}", err(&run));
+    assert!(!place.path().join("out").exists(), "nothing was begun");
+    let unit = go(&["run", "sweep.yaml", "--max-time", "10"]);
+    assert_eq!(unit.status.code(), Some(2), "a time needs a unit");
+}
+
+#[test]
+fn samples_are_one_object_in_each_line() {
+    let place = tempfile::tempdir().unwrap();
+    let rows = "cell,run,time_seconds,phase,vm,private_bytes,reclaimed_bytes\n\
+                none,1,0.5,start,machine,4096,0\n\
+                none,1,0.5,start,1,4096,\n\
+                all,2,1.5,measure,machine,8192,4096\n";
+    std::fs::write(place.path().join("samples.csv"), rows).unwrap();
+    let lines = |words: &[&str]| {
+        let shown = mirrorball(place.path(), &[&["samples", "."], words].concat());
+        assert!(shown.status.success(), "{}", err(&shown));
+        let lines = out(&shown);
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    assert_eq!(lines(&[]).len(), 3);
+    let machine = lines(&["--vm", "machine", "--run", "2"]);
+    assert_eq!(machine.len(), 1);
+    assert_eq!(machine[0]["reclaimed_bytes"], 4096);
+    let vm = lines(&["--cell", "none", "--vm", "1"]);
+    assert!(vm[0]["reclaimed_bytes"].is_null(), "not measured is no 0");
+    let none = mirrorball(Path::new("/"), &["samples", "."]);
+    assert_eq!(none.status.code(), Some(9));
+}
+
+#[test]
+fn the_schemas_of_results_are_printed() {
+    for (word, part) in [
+        ("summary", "retried"),
+        ("run", "sampler_seconds"),
+        ("experiment", "increases-with"),
+    ] {
+        let shown = mirrorball(Path::new("/"), &["schema", word]);
+        let schema: Value = serde_json::from_str(&out(&shown)).unwrap();
+        assert!(schema["$schema"].is_string());
+        assert!(out(&shown).contains(part), "{word}: {part}");
+    }
 }

@@ -14,7 +14,7 @@ pub const USAGE: u8 = 2;
 pub const INVALID: u8 = 3;
 /// The host can't run it (capability, permission, memory, room).
 pub const HOST: u8 = 4;
-/// At least one run failed.
+/// At least one run failed, or the host could not be left as it was.
 pub const RUN_FAILED: u8 = 5;
 /// An expectation is not met.
 pub const NOT_MET: u8 = 6;
@@ -36,7 +36,7 @@ pub const HELP: &str = "Exit codes:
   2    usage error
   3    experiment file invalid
   4    host cannot run it (capability, permission, memory, room)
-  5    at least one run failed
+  5    at least one run failed, or the host could not be left as it was
   6    an expectation is not met
   7    worse than a stored result, or other than it when run again
   8    a claim or a change can't be judged, and --strict was given

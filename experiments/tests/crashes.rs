@@ -135,3 +135,31 @@ fn a_guest_of_the_timeline_that_crashes_at_boot_fails_its_run_only() {
         );
     }
 }
+
+/// `1: jmp 1b`.
+const HANG: &[u8] = &[0xeb, 0xfe];
+
+#[test]
+fn a_guest_that_hangs_is_told_from_one_that_is_slow() {
+    let test = "a_guest_that_hangs_is_told_from_one_that_is_slow";
+    let rest = "phases: [{ id: start, timeout: 400 ms }]\n";
+    // The other one counts, and will never be ready either.
+    for (code, class) in [(HANG, "guest-hung"), (assembled::SPIN, "timeout")] {
+        let output = tempfile::tempdir().unwrap();
+        let victim = assembled::guest("late", &[code]);
+        let Some(finished) = run_beside(test, victim, rest, output.path()) else {
+            return;
+        };
+        assert_eq!(finished.exit_code, exit::RUN_FAILED);
+        let cells = &finished.summary.cells;
+        assert_eq!(cells.len(), 2, "the next run begins all the same");
+        for cell in cells {
+            let failure = &cell.failures[0];
+            assert_eq!((cell.failures.len(), cell.runs), (1, 0));
+            assert_eq!(failure.class, class, "{}", failure.cause);
+            let named = failure.cause.contains("victim-1") && !failure.cause.contains("other");
+            let told = named && failure.cause.contains("0.4 s");
+            assert!(told, "{}", failure.cause);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! A row of `samples.csv`, the time series.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// The `vm` of a row about the whole machine.
@@ -65,4 +67,14 @@ pub struct Sample {
     pub scanner_seconds: Option<f64>,
     /// CPU time of ksmd so far.
     pub ksmd_seconds: Option<f64>,
+}
+
+/// The rows of a file, in their order.
+///
+/// # Errors
+/// The file can't be opened. A row that can't be read is an error in its place.
+pub fn rows(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<Sample, csv::Error>> + use<>, csv::Error> {
+    Ok(csv::Reader::from_path(path)?.into_deserialize())
 }

@@ -85,7 +85,9 @@ impl Summary {
     pub fn missed_warnings(&self) -> impl Iterator<Item = (&str, &Outcome)> {
         self.cells.iter().flat_map(|cell| {
             let missed = cell.expect.iter().filter(|outcome| {
-                outcome.severity == Severity::Warn && outcome.verdict == Verdict::NotMet
+                outcome.severity == Severity::Warn
+                    && outcome.verdict == Verdict::NotMet
+                    && outcome.is_told_of(&cell.id)
             });
             missed.map(|outcome| (cell.id.as_str(), outcome))
         })
@@ -139,6 +141,9 @@ pub struct Stopped {
 pub struct Cell {
     /// Id: that of the mechanism set, and the name of the sweep's point.
     pub id: String,
+    /// The mechanism set: the id without the point; empty in results of older versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub set: String,
     /// Mechanisms that were on.
     pub mechanisms: Vec<String>,
     /// What the sweep changed of the file, by path.
@@ -148,6 +153,9 @@ pub struct Cell {
     pub guests: u64,
     /// Runs that count: neither failed nor for warming up.
     pub runs: u64,
+    /// Attempts at its runs that failed by the host's fault and were made again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u64,
     /// Why there were no more runs, where that was for the figures to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
@@ -162,16 +170,50 @@ pub struct Cell {
     pub expect: Vec<Outcome>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Cell {
+    /// The mechanism set. Older versions did not store it; their ids end with the number of guests.
+    #[must_use]
+    pub fn set_name(&self) -> &str {
+        match self.id.rsplit_once('-') {
+            _ if !self.set.is_empty() => &self.set,
+            Some((name, number)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => &self.id,
+        }
+    }
+}
+
 /// A run that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Number of the run in its cell, from 1.
     pub run: u32,
-    /// `guest`, `workload`, `timeout`, `accounting`, `memory`, `not-supported`, `in-use`,
-    /// `interrupted`.
+    /// `guest`, `guest-hung`, `workload`, `timeout`, `accounting`, `memory`, `not-supported`,
+    /// `in-use`, `host`, `interrupted`, `cleanup-failed`.
     pub class: String,
     /// What happened.
     pub cause: String,
+}
+
+impl Failure {
+    /// The class of a failure after everything was measured.
+    pub const CLEANUP: &str = "cleanup-failed";
+
+    /// Whether it keeps the run's figures from counting.
+    #[must_use]
+    pub fn spoils(&self) -> bool {
+        self.class != Self::CLEANUP
+    }
+
+    /// Whether it is the host's, and may be gone another time.
+    #[must_use]
+    pub fn is_of_the_host(&self) -> bool {
+        matches!(self.class.as_str(), "host" | "in-use")
+    }
 }
 
 /// How an expectation came out.
@@ -181,7 +223,8 @@ pub struct Outcome {
     pub id: String,
     /// How it came out.
     pub verdict: Verdict,
-    /// The value that was measured, or the ratio.
+    /// The value that was measured, or the ratio; of a curve its worst step, in the direction that is
+    /// claimed.
     pub value: Option<f64>,
     /// Its 95 % interval over the runs; `None` for fewer than three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,6 +234,27 @@ pub struct Outcome {
     pub severity: Severity,
     /// The value that a paper published.
     pub published: Option<f64>,
+    /// The cells of a curve, in the order that is claimed; empty for a claim about one cell. Each of
+    /// them has this outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether it is to be told of this cell: of a curve it is told once, with its first.
+    #[must_use]
+    pub fn is_told_of(&self, cell: &str) -> bool {
+        self.cells.first().is_none_or(|first| first == cell)
+    }
+
+    /// Whose it is, for people: the cell's, or all those of the curve.
+    #[must_use]
+    pub fn whose(&self, cell: &str) -> String {
+        match self.cells.as_slice() {
+            [] => cell.to_owned(),
+            cells => cells.join(", "),
+        }
+    }
 }
 
 /// What it means if an expectation is not met.

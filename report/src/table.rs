@@ -122,9 +122,10 @@ pub fn verdict(cell: &Cell) -> Verdict {
     let counted: Vec<&Outcome> = cell.expect.iter().filter(counts).collect();
     let any = |verdict| counted.iter().any(|outcome| outcome.verdict == verdict);
     let unsupported = |failure: &Failure| failure.class == "not-supported";
+    let mut spoilt = cell.failures.iter().filter(|failure| failure.spoils());
     if !cell.failures.is_empty() && cell.failures.iter().all(unsupported) {
         Verdict::NotSupported
-    } else if !cell.failures.is_empty() || cell.runs == 0 {
+    } else if spoilt.next().is_some() || cell.runs == 0 {
         Verdict::Failed
     } else if any(Verdict::NotMet) {
         Verdict::NotMet
@@ -137,11 +138,16 @@ pub fn verdict(cell: &Cell) -> Verdict {
 
 fn runs(cell: &Cell) -> String {
     // Every guest of a run may have failed; it is one run all the same.
-    let failed = cell.failures.iter().map(|failure| failure.run);
-    match failed.collect::<BTreeSet<_>>().len() {
-        0 => cell.runs.to_string(),
-        failed => format!("{}, {failed} failed", cell.runs),
+    let failed = cell.failures.iter().filter(|failure| failure.spoils());
+    let failed = failed.map(|failure| failure.run).collect::<BTreeSet<_>>();
+    let mut text = cell.runs.to_string();
+    if !failed.is_empty() {
+        text.push_str(&format!(", {} failed", failed.len()));
     }
+    if cell.retried > 0 {
+        text.push_str(&format!(", {} retried", cell.retried));
+    }
+    text
 }
 
 /// Bytes for people.

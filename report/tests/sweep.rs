@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use mirrorball_report::html::{Placing, write};
+use mirrorball_report::judge::{Measured, outcomes};
 use mirrorball_report::median::median;
 use mirrorball_report::package::{check, collect, read, write as pack};
 use mirrorball_report::results::Results;
@@ -41,6 +42,8 @@ fn sweep(folder: &Path) {
             }
             cells.push(Cell {
                 id,
+                set: set.to_owned(),
+                point: [("guests.web.count".to_owned(), guests.into())].into(),
                 guests: guests.into(),
                 runs: RUNS.into(),
                 figures: median(&figures),
@@ -49,13 +52,30 @@ fn sweep(folder: &Path) {
             });
         }
     }
+    samples.flush().unwrap();
     let mut summary = stored.summary.clone();
     summary.cells = cells;
-    fs::write(folder.join("summary.json"), json!(summary).to_string()).unwrap();
     let mut run = stored.run.conditions.clone();
     run["runs"] = Value::Array(runs);
-    run["experiment"]["expect"] = json!([]);
+    run["experiment"]["expect"] = json!([
+        { "id": "grows", "metric": "memory.touched", "bound": { "increases-with": "guests.web.count" } },
+        { "id": "shrinks", "metric": "memory.touched", "cell": "all",
+          "bound": { "decreases-with": "guests.web.count" } },
+    ]);
     fs::write(folder.join("run.json"), run.to_string()).unwrap();
+    let file = folder.join("summary.json");
+    fs::write(&file, json!(summary).to_string()).unwrap();
+    let stored = Results::load(folder).unwrap();
+    let expect = &stored.run.experiment.expect;
+    let found = outcomes(expect, &summary.cells, |cell, metric| Measured {
+        runs: stored.values(cell, metric),
+        cell: None,
+    });
+    for cell in &mut summary.cells {
+        let own = found.iter().filter(|found| found.cells.contains(&cell.id));
+        cell.expect = own.map(|found| found.outcome.clone()).collect();
+    }
+    fs::write(&file, json!(summary).to_string()).unwrap();
 }
 
 fn scaled(figures: &Figures, factor: f64) -> Figures {
@@ -112,7 +132,13 @@ fn a_sweep_makes_a_small_page_and_a_sound_package() {
     for part in [
         "Memory saved against the number of guests",
         "-sweep\"",
+        "<th scope=\"col\">web.count</th>",
         "all-8 to none-8",
+        "none-2 &#60; none-4 &#60; none-8",
+        "all-2 &#62; all-4 &#62; all-8",
+        "increases with guests.web.count",
+        "least step ",
+        "not met",
     ] {
         assert!(page.contains(part), "{part}");
     }

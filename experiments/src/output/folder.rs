@@ -192,6 +192,51 @@ impl Folder {
         self.remove(&self.join(folder), |file| !kept(file))
     }
 
+    /// Gives what is in a folder of this one, and has a name that begins with `name` and `-`, the
+    /// name `<name>-<mark>-...`.
+    ///
+    /// # Errors
+    /// Something can't be renamed.
+    pub fn put_aside(&self, folder: &str, name: &str, mark: &str) -> Result<(), OutputError> {
+        let place = self.join(folder);
+        let rename = || -> io::Result<()> {
+            let entries = match fs::read_dir(&place) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                entries => entries?,
+            };
+            for entry in entries {
+                let file = entry?.file_name();
+                let file = file.to_string_lossy();
+                let rest = file
+                    .strip_prefix(name)
+                    .and_then(|rest| rest.strip_prefix('-'));
+                if let Some(rest) = rest.filter(|rest| !rest.starts_with("attempt")) {
+                    let aside = place.join(format!("{name}-{mark}-{rest}"));
+                    fs::rename(place.join(&*file), aside)?;
+                }
+            }
+            Ok(())
+        };
+        rename().map_err(|error| OutputError {
+            path: place.clone(),
+            error,
+        })
+    }
+
+    /// Removes a folder of this one with all that is in it, if it is there.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove_folder(&self, folder: &str) -> Result<(), OutputError> {
+        let path = self.join(folder);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OutputError { path, error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes files that were not whole when the process that wrote them ended.
     ///
     /// # Errors

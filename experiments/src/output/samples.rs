@@ -55,6 +55,25 @@ impl SampleWriter {
         })
     }
 
+    /// Bytes of whole rows in the file.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes the rows back that were added since the file had that length.
+    ///
+    /// # Errors
+    /// The file can't be cut.
+    pub fn cut(&mut self, length: u64) -> Result<(), OutputError> {
+        self.file.set_len(length).map_err(|error| OutputError {
+            path: self.path.clone(),
+            error,
+        })?;
+        self.length = length;
+        Ok(())
+    }
+
     /// Adds rows.
     ///
     /// # Errors
@@ -110,6 +129,9 @@ mod tests {
         };
         let mut writer = SampleWriter::new(file.path().into(), file.reopen().unwrap());
         writer.write(&[machine.clone(), vm.clone()]).unwrap();
+        let before = writer.length();
+        writer.write(std::slice::from_ref(&vm)).unwrap();
+        writer.cut(before).unwrap();
         let mut reader = csv::Reader::from_path(file.path()).unwrap();
         let rows = reader
             .deserialize::<Sample>()

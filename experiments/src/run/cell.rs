@@ -10,21 +10,19 @@ use mirrorball_live::Desk;
 use mirrorball_monitor::{Machine, MachineConfig};
 use mirrorball_pmap::PmapConfig;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use mirrorball_debian::GuestImage;
 
-use super::agent::LinuxRecord;
 use super::events::Events;
 use super::fleet::{Fleet, Waited};
-use super::noise::{Noise, Watch};
+use super::noise::Watch;
 use super::progress::Progress;
+use super::record::RunRecord;
 use super::sampler::{Sampler, Sink};
 use super::scanning::{Reading, Scanning, switched_later};
 use super::signals::Stop;
 use super::watched::Watched;
 use super::{Guests, RunError, account, quiet};
-use crate::output::histogram::Histograms;
 use crate::output::provenance;
 use crate::output::summary::{Failure, Figures, Workload};
 use crate::spec::{Experiment, MechanismSet};
@@ -65,63 +63,6 @@ pub struct Context<'a> {
     pub desk: Arc<Desk>,
 }
 
-/// What one run gave.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RunRecord {
-    /// Cell.
-    pub cell: String,
-    /// Run of that cell, from 1.
-    pub run: u32,
-    /// Its seed.
-    #[serde(default)]
-    pub seed: u64,
-    /// Whether it was there to warm up only: its figures don't count then.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub warmup: bool,
-    /// Whether the phase `settle` ran into its timeout: figures are of memory that still changes.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub not_converged: bool,
-    /// When it began.
-    pub started: String,
-    /// How long it took, seconds.
-    pub seconds: f64,
-    /// Whether its figures count.
-    pub complete: bool,
-    /// Its figures.
-    pub figures: Figures,
-    /// What its guests computed, by guest group, where it is the same in all runs.
-    pub checksums: BTreeMap<String, String>,
-    /// What its Linux guests did, by guest.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub linux: BTreeMap<String, LinuxRecord>,
-    /// Why it failed.
-    pub failures: Vec<Failure>,
-    /// What was noticed.
-    pub warnings: Vec<String>,
-    /// Our scanner's statistics, as it prints them.
-    pub scanner: Option<String>,
-    /// What else the machine did.
-    #[serde(default)]
-    pub noise: Noise,
-    /// CPU time of the thread that took the samples, seconds.
-    #[serde(default)]
-    pub sampler_seconds: Option<f64>,
-    /// What happened; written to a file of its own.
-    #[serde(skip)]
-    pub events: Events,
-    /// Latencies; written to files of their own.
-    #[serde(skip)]
-    pub histograms: Histograms,
-    /// When it began and how long it took, for the histogram log.
-    #[serde(skip, default = "no_clock")]
-    pub clock: (SystemTime, Duration),
-}
-
-/// Of a record that has no histograms any more.
-pub(super) const fn no_clock() -> (SystemTime, Duration) {
-    (SystemTime::UNIX_EPOCH, Duration::ZERO)
-}
-
 /// Runs one cell once.
 ///
 /// # Errors
@@ -145,7 +86,8 @@ pub fn run(context: &Context<'_>) -> Result<RunRecord, RunError> {
     record.sampler_seconds = sampler_seconds;
     record.started = started;
     record.seconds = began.elapsed().as_secs_f64();
-    record.complete = complete && record.failures.is_empty() && !context.warmup;
+    let spoilt = record.failures.iter().any(Failure::spoils);
+    record.complete = complete && !spoilt && !context.warmup;
     record.clock = (clock, began.elapsed());
     Ok(record)
 }
@@ -223,25 +165,18 @@ impl<'a> Run<'a> {
         warnings.extend(report.notes);
         warnings.extend(self.sampler.watched().interventions());
         RunRecord {
-            cell: self.context.set.id.clone(),
-            run: self.context.run,
             seed: self.context.experiment.seed,
             warmup: self.context.warmup,
             not_converged: !self.converged,
             events: self.events,
-            started: String::new(),
-            seconds: 0.0,
-            complete: false,
             figures,
             checksums: report.checksums,
             linux: report.linux,
             failures: report.failures,
             warnings,
             scanner: self.reading.ours.map(|stats| format!("{stats:?}")),
-            noise: Noise::default(),
-            sampler_seconds: None,
             histograms: report.histograms,
-            clock: no_clock(),
+            ..RunRecord::of(&self.context.set.id, self.context.run)
         }
     }
 
@@ -386,7 +321,9 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let scanning = std::mem::replace(&mut *self.scanning.lock(), Scanning::None);
         self.fleet.stop_all();
-        drop(scanning);
+        if let Err(cause) = scanning.stop() {
+            self.fleet.fail(Failure::CLEANUP, cause);
+        }
         self.figures.stop.seconds = Some(began.elapsed().as_secs_f64());
         if began.elapsed() > self.context.experiment.phases.stop_timeout.0 {
             self.warnings.push(format!(

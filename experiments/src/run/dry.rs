@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::budget::Needs;
 use super::history::History;
 use super::{Options, RunError, Unfinished, adapted, number, schedule};
 use crate::output::provenance;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub earlier_peak_bytes: Option<u64>,
     /// When every timeout of all runs that are left would be over, seconds.
     pub longest_seconds: f64,
+    /// Everything of which it takes more than it may; it should not be run then.
+    pub over: Vec<String>,
 }
 
 /// One run.
@@ -93,7 +96,8 @@ pub fn dry_run(
         + phases.workload_timeout.0
         + phases.settle_timeout.0
         + phases.stop_timeout.0;
-    Ok(Plan {
+    let mut plan = Plan {
+        over: Vec::new(),
         guest_physical_bytes: experiment.guest_physical(),
         budget_bytes: experiment.machine.memory.0,
         host_available_bytes: provenance::memory("MemAvailable:"),
@@ -104,7 +108,9 @@ pub fn dry_run(
         longest_seconds: longest.as_secs_f64() * left,
         runs,
         experiment,
-    })
+    };
+    plan.over = options.budget.exceeded(&plan.needs());
+    Ok(plan)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -113,6 +119,28 @@ fn count(number: usize) -> f64 {
 }
 
 impl Plan {
+    /// What it takes, as well as that is known.
+    fn needs(&self) -> Needs {
+        let seconds = match (self.expected_seconds, self.estimate_seconds) {
+            (Some(seconds), _) => (seconds, "by earlier runs"),
+            (None, Some(seconds)) => (seconds, "by the file's estimate"),
+            (None, None) => (self.longest_seconds, "at most by its timeouts"),
+        };
+        let estimate = self.experiment.estimate.as_ref().and_then(|e| e.memory);
+        let most = self.guest_physical_bytes.min(self.budget_bytes);
+        let memory = match (self.earlier_peak_bytes, estimate) {
+            (Some(peak), _) => (peak, "by earlier runs"),
+            (None, Some(size)) => (size.0, "by the file's estimate"),
+            (None, None) => (most, "at most"),
+        };
+        Needs {
+            seconds,
+            memory,
+            earlier: self.earlier_peak_bytes,
+            allowed: self.budget_bytes,
+        }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -159,16 +187,7 @@ impl Plan {
             mib(self.budget_bytes)
         );
         if let Some(peak) = self.earlier_peak_bytes {
-            let enough = if peak > self.budget_bytes {
-                ": more than `machine.memory`, so runs will fail"
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                out,
-                "         earlier runs used {} at most{enough}",
-                mib(peak)
-            );
+            let _ = writeln!(out, "         earlier runs used {} at most", mib(peak));
         }
         for group in &self.experiment.guests {
             let what = group
@@ -184,8 +203,20 @@ impl Plan {
                 number(group.vcpus.into(), "vCPU"),
             );
         }
-        let directory = self.experiment.outputs.directory.display();
-        let _ = writeln!(out, "results: below {directory}");
+        let outputs = &self.experiment.outputs.directory;
+        let estimate = self.experiment.estimate.as_ref().and_then(|e| e.disk);
+        let estimate = estimate.map_or_else(String::new, |size| {
+            format!(", about {} by the file's estimate", mib(size.0))
+        });
+        let free = crate::output::folder::free_space(outputs).map_or("n/a".to_owned(), mib);
+        let directory = outputs.display();
+        let _ = writeln!(
+            out,
+            "results: below {directory}{estimate}; {free} are free there"
+        );
+        for over in &self.over {
+            let _ = writeln!(out, "OVER:    {over}");
+        }
         out
     }
 }

@@ -62,7 +62,10 @@ impl Finished {
 
 /// The exit code of a summary.
 pub(super) fn exit_code(summary: &Summary) -> u8 {
+    let mut failures = summary.cells.iter().flat_map(|cell| &cell.failures);
+    let dirty = failures.any(|failure| !failure.spoils());
     match summary.verdict {
+        Verdict::Met | Verdict::Inconclusive if dirty => exit::RUN_FAILED,
         Verdict::Met | Verdict::Inconclusive => exit::OK,
         Verdict::NotSupported => exit::HOST,
         Verdict::NotMet => exit::NOT_MET,
@@ -73,6 +76,35 @@ pub(super) fn exit_code(summary: &Summary) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::summary::{Cell, Failure};
+    use crate::output::table;
+
+    #[test]
+    fn what_could_not_be_cleaned_up_is_told_and_spoils_nothing() {
+        let cell = Cell {
+            runs: 1,
+            failures: vec![Failure {
+                run: 1,
+                class: Failure::CLEANUP.to_owned(),
+                cause: "KSM".to_owned(),
+            }],
+            ..Cell::default()
+        };
+        assert_eq!(table::verdict(&cell), Verdict::Met);
+        let mut summary = Summary {
+            schema_version: 1,
+            name: "x".into(),
+            verdict: Verdict::Met,
+            interrupted: false,
+            emulated: false,
+            smoke: false,
+            causes: vec![],
+            cells: vec![cell],
+        };
+        assert_eq!(exit_code(&summary), exit::RUN_FAILED);
+        summary.verdict = Verdict::NotMet;
+        assert_eq!(exit_code(&summary), exit::NOT_MET);
+    }
 
     #[test]
     fn the_last_lines_say_verdict_files_and_what_to_do_next() {

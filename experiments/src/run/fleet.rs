@@ -333,33 +333,6 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Names the guests that have not reached a phase.
-    pub fn timed_out(&mut self, phase: Phase, what: &str, limit: Duration) {
-        let late = self
-            .guests
-            .iter_mut()
-            .filter(|guest| !guest.settled && !guest.has_reached(phase));
-        let names = late
-            .map(|guest| {
-                guest.failed = true;
-                guest.vm.name().to_owned()
-            })
-            .collect::<Vec<_>>();
-        let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-        let more = if names.len() > 5 {
-            format!(" and {} more", names.len() - 5)
-        } else {
-            String::new()
-        };
-        self.told.fail(
-            "timeout",
-            format!(
-                "{what} took longer than {} s: {shown}{more}",
-                limit.as_secs_f64()
-            ),
-        );
-    }
-
     /// Records a failure of this run.
     pub fn fail(&mut self, class: &str, cause: String) {
         self.told.fail(class, cause);

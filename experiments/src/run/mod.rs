@@ -2,6 +2,8 @@
 
 mod account;
 pub(crate) mod agent;
+mod attempts;
+mod budget;
 mod cell;
 mod changes;
 mod dry;
@@ -12,6 +14,7 @@ mod fleet;
 mod follow;
 mod guest;
 mod history;
+mod life;
 pub mod linux;
 mod measure;
 mod networks;
@@ -21,6 +24,7 @@ mod precision;
 mod prepare;
 mod progress;
 mod quiet;
+mod record;
 mod resume;
 mod sampler;
 mod scanning;
@@ -34,10 +38,12 @@ mod watched;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mirrorball_live::Desk;
 use parking_lot::Mutex;
 
+pub use budget::Budget;
 pub use dry::{Plan, PlannedRun, dry_run};
 pub use error::RunError;
 pub use finished::Finished;
@@ -50,16 +56,20 @@ pub use store::claims;
 
 use crate::image::Image;
 use crate::output::samples::Sample;
-use crate::output::summary::{Failure, Figures};
+use crate::output::summary::Failure;
 use crate::spec::{Experiment, Loaded, Runs};
-use cell::{Context, RunRecord};
-use prepare::{adapted, check_consoles, check_host, prepare_images};
+use cell::Context;
+use prepare::{Disks, adapted, check_consoles, check_host};
 use progress::Progress;
+use record::RunRecord;
 use sampler::Sink;
 use store::Store;
 
 /// Guests by id of their group: static ELFs that keep to the guest interface.
 pub type Guests = BTreeMap<String, Arc<[u8]>>;
+
+/// What the host is given to get over what made a run fail.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// What a user may add to an experiment file.
 #[derive(Clone, Debug, Default)]
@@ -70,10 +80,14 @@ pub struct Options {
     pub runs: Option<u32>,
     /// Seed instead of the file's.
     pub seed: Option<u64>,
+    /// How often a run is made again that the host spoilt, instead of the file's.
+    pub retries: Option<u32>,
     /// Only these mechanism sets.
     pub only: Vec<String>,
     /// Every cell once, as short as it can be.
     pub smoke: bool,
+    /// What all of it may take.
+    pub budget: Budget,
     /// VMs whose consoles are shown while they run.
     pub console: Vec<String>,
     /// What a failure means for the runs that are left.
@@ -140,16 +154,16 @@ fn start(
             progress.line(&format!("results will be below {directory}"));
         }
     }
-    let images = prepare_images(&experiment, loaded, &progress);
+    let disks = Disks::prepare(&experiment, loaded, &progress);
     let systems = linux::prepare(&experiment, &loaded.folder, &|line| progress.line(line));
     if let Some(code) = stop.requested() {
         // Ctrl-C reaches mkfs.ext4 too: that it failed is no news then.
         progress.finish();
         return Err(RunError::Stopped(code));
     }
-    let (images, systems) = (images?, systems?);
+    let (disks, systems) = (disks?, systems?);
     let booted = systems.files()?.into_iter();
-    let recorded = images.clone().into_iter().chain(booted).collect();
+    let recorded = disks.named().into_iter().chain(booted).collect();
     let (mut store, samples) =
         open_store(&experiment, loaded, options, unfinished, &recorded, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
@@ -158,10 +172,7 @@ fn start(
     let session = Session {
         experiment: &experiment,
         options,
-        images: images
-            .into_iter()
-            .map(|(id, image)| (id, image.path))
-            .collect(),
+        disks: &disks,
         systems: &systems,
         sink: &sink,
         progress: &progress,
@@ -221,6 +232,7 @@ fn open_store(
         folder: resume::relative(folder, &loaded.folder),
         runs: options.runs,
         seed: options.seed,
+        retries: options.retries,
         only: options.only.clone(),
         smoke: options.smoke,
         set: loaded.settings.clone(),
@@ -233,7 +245,7 @@ fn open_store(
 struct Session<'a> {
     experiment: &'a Experiment,
     options: &'a Options,
-    images: BTreeMap<String, PathBuf>,
+    disks: &'a Disks,
     systems: &'a linux::Images,
     sink: &'a Arc<Mutex<Sink>>,
     progress: &'a Arc<Progress>,
@@ -259,8 +271,9 @@ impl Session<'_> {
                 self.progress.run_skipped();
                 continue;
             }
-            let record = self.run(planned, (done, all), store)?;
-            failures += u32::from(!record.failures.is_empty());
+            let record = self.attempts(planned, (done, all), store)?;
+            failures += u32::from(record.failures.iter().any(Failure::spoils));
+            let dirty = record.failures.iter().any(|failure| !failure.spoils());
             self.progress.run_ended(&one_line(&record));
             // The record last: what is in it is finished.
             self.sink.lock().sync()?;
@@ -275,8 +288,40 @@ impl Session<'_> {
                     .line(&format!("{failures} failed: no other run begins"));
                 break;
             }
+            if dirty && self.options.on_failure != OnFailure::KeepGoing {
+                // Its figures are good; those of later runs would be of another host.
+                self.progress
+                    .line("the host is not as it was before: no other run begins");
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// A run, made again where that was the host's fault.
+    fn attempts(
+        &self,
+        planned: schedule::Planned,
+        position: (usize, usize),
+        store: &Store,
+    ) -> attempts::Attempt {
+        let cell = &self.experiment.matrix[planned.cell].id;
+        let retries = self.experiment.repeat.retries;
+        let mark = self.sink.lock().mark();
+        let attempt = || self.run(planned, position, store);
+        attempts::attempts(retries, planned.run, attempt, |number, failure| {
+            if self.stop.requested().is_some() {
+                return Ok(false);
+            }
+            let (class, cause) = (&failure.class, &failure.cause);
+            let run = planned.run;
+            self.progress.line(&format!(
+                "{cell} {run}: {class}: {cause}; made again ({number} of {retries})"
+            ));
+            self.sink.lock().back_to(mark)?;
+            store.put_aside(cell, run, number)?;
+            Ok(quiet::sleep(BETWEEN_ATTEMPTS, self.stop))
+        })
     }
 
     fn run(
@@ -294,7 +339,7 @@ impl Session<'_> {
             warmup: planned.run <= self.experiment.repeat.warmup,
             guests: &self.options.guests,
             consoles: &self.options.console,
-            images: &self.images,
+            images: &self.disks.of(&experiment),
             systems: &self.systems.of(&experiment),
             folder: store.path().to_owned(),
             sink: self.sink.clone(),
@@ -320,25 +365,11 @@ fn failed(context: &Context<'_>, error: &RunError) -> RunRecord {
         cause: error.to_string(),
     };
     RunRecord {
-        cell: context.set.id.clone(),
-        run: context.run,
         seed: context.experiment.seed,
         warmup: context.warmup,
         started: jiff::Timestamp::now().to_string(),
-        seconds: 0.0,
-        complete: false,
-        figures: Figures::default(),
-        checksums: BTreeMap::new(),
-        linux: BTreeMap::new(),
         failures: vec![failure],
-        warnings: Vec::new(),
-        scanner: None,
-        noise: Noise::default(),
-        sampler_seconds: None,
-        histograms: Vec::new(),
-        events: events::Events::default(),
-        not_converged: false,
-        clock: cell::no_clock(),
+        ..RunRecord::of(&context.set.id, context.run)
     }
 }
 

@@ -1,15 +1,16 @@
 //! What comes before the first run: the user's wishes, the host, the disk images.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use mirrorball_dedup::ksm::Ksm;
 use mirrorball_monitor::probe;
-use mirrorball_report::judge::names;
+use mirrorball_report::judge::is_named;
 
 use super::progress::Progress;
 use super::{Options, RunError, linux};
 use crate::image::{self, Image};
-use crate::spec::{Capability, Experiment, GuestGroup, Loaded, Runs};
+use crate::spec::{Capability, Experiment, GuestGroup, ImageSource, Loaded, MechanismSet, Runs};
 
 /// The experiment with the user's own wishes in it.
 pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Experiment, RunError> {
@@ -28,13 +29,12 @@ pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Expe
         experiment
             .matrix
             .retain(|set| options.only.contains(&set.id));
-        let cells = experiment
-            .matrix
-            .iter()
-            .map(|set| set.id.clone())
-            .collect::<Vec<_>>();
+        let cells = &experiment.matrix;
         experiment.expect.retain(|expect| {
-            let there = |wanted: &String| cells.iter().any(|cell| names(wanted, cell));
+            let there = |wanted: &String| {
+                let named = |cell: &MechanismSet| is_named(wanted, &cell.id, cell.set_name());
+                cells.iter().any(named)
+            };
             expect.cell.as_ref().is_none_or(there)
         });
     }
@@ -46,6 +46,9 @@ pub(super) fn adapted(experiment: &Experiment, options: &Options) -> Result<Expe
     }
     if let Some(runs) = options.runs {
         experiment.repeat.runs = Runs::Fixed(runs.max(1));
+    }
+    if let Some(retries) = options.retries {
+        experiment.repeat.retries = retries;
     }
     if let Some(seed) = options.seed {
         experiment.set_seed(seed);
@@ -122,26 +125,71 @@ fn check(report: &probe::HostReport, id: &str) -> Result<(), RunError> {
     }
 }
 
-pub(super) fn prepare_images(
-    experiment: &Experiment,
-    loaded: &Loaded,
-    progress: &Progress,
-) -> Result<BTreeMap<String, Image>, RunError> {
-    let mut images = BTreeMap::new();
-    for (id, source) in &experiment.images {
-        let image = image::prepare(
-            source,
-            &loaded.folder,
-            experiment.seed,
-            &image::cache_folder(),
-        )?;
-        let how = if image.cached { "as before" } else { "built" };
-        progress.line(&format!(
-            "image {id}: {} MiB, {how} ({})",
-            image.bytes >> 20,
-            image.path.display()
-        ));
-        images.insert(id.clone(), image);
+/// The disk images of all cells.
+#[derive(Debug)]
+pub(super) struct Disks(Vec<Prepared>);
+
+/// A disk image, and what it was made from.
+#[derive(Debug)]
+struct Prepared {
+    /// Its id in the experiment.
+    id: String,
+    /// What results call it.
+    name: String,
+    source: ImageSource,
+    image: Image,
+}
+
+impl Disks {
+    /// Makes the images that any cell has: a sweep may change what one is made of.
+    pub(super) fn prepare(
+        experiment: &Experiment,
+        loaded: &Loaded,
+        progress: &Progress,
+    ) -> Result<Self, RunError> {
+        let mut disks = Vec::<Prepared>::new();
+        let cells = experiment.matrix.iter().map(|set| experiment.of(set));
+        for (id, source) in cells.flat_map(|cell| &cell.images) {
+            let same = disks.iter().filter(|disk| disk.id == *id);
+            if same.clone().any(|disk| disk.source == *source) {
+                continue;
+            }
+            let name = match same.count() {
+                0 => id.clone(),
+                others => format!("{id}-{}", others + 1),
+            };
+            let seed = experiment.seed;
+            let image = image::prepare(source, &loaded.folder, seed, &image::cache_folder())?;
+            let how = if image.cached { "as before" } else { "built" };
+            progress.line(&format!(
+                "image {name}: {} MiB, {how} ({})",
+                image.bytes >> 20,
+                image.path.display()
+            ));
+            disks.push(Prepared {
+                id: id.clone(),
+                name,
+                source: source.clone(),
+                image,
+            });
+        }
+        Ok(Self(disks))
     }
-    Ok(images)
+
+    /// All of them, by the names that results call them.
+    pub(super) fn named(&self) -> BTreeMap<String, Image> {
+        let disks = self.0.iter();
+        disks
+            .map(|disk| (disk.name.clone(), disk.image.clone()))
+            .collect()
+    }
+
+    /// Those of a cell, by id.
+    pub(super) fn of(&self, cell: &Experiment) -> BTreeMap<String, PathBuf> {
+        let own = |disk: &&Prepared| cell.images.get(&disk.id) == Some(&disk.source);
+        let disks = self.0.iter().filter(own);
+        disks
+            .map(|disk| (disk.id.clone(), disk.image.path.clone()))
+            .collect()
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cell::RunRecord;
+use super::record::RunRecord;
 use super::{Options, Style};
 use crate::exit;
 use crate::output::OutputError;
@@ -79,6 +79,9 @@ pub struct Invocation {
     pub runs: Option<u32>,
     /// Seed instead of the file's.
     pub seed: Option<u64>,
+    /// How often a run is made again that the host spoilt, instead of the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
     /// Only these cells.
     pub only: Vec<String>,
     /// Every cell once, as short as it can be: no result.
@@ -157,7 +160,10 @@ impl Unfinished {
         let started = record.started.parse();
         let started = started.map_err(|error: jiff::Error| no_results(error.to_string()))?;
         let mut runs = record.runs;
-        runs.retain(|run| is_done(&run.failures) && (run.failures.is_empty() || !retry_failed));
+        runs.retain(|run| {
+            let failed = run.failures.iter().any(Failure::spoils);
+            is_done(&run.failures) && !(failed && retry_failed)
+        });
         Ok(Self {
             folder,
             invocation,
@@ -203,6 +209,7 @@ impl Unfinished {
             output: Some(self.around()),
             runs: self.invocation.runs,
             seed: self.invocation.seed,
+            retries: self.invocation.retries,
             only: self.invocation.only.clone(),
             smoke: self.invocation.smoke,
             progress,

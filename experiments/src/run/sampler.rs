@@ -61,6 +61,21 @@ impl Sink {
         self.writer.sync()
     }
 
+    /// Where samples are now, to come back to.
+    #[must_use]
+    pub const fn mark(&self) -> (u64, usize) {
+        (self.writer.length(), self.machine.len())
+    }
+
+    /// Drops the samples since then: of an attempt that does not count.
+    ///
+    /// # Errors
+    /// The file can't be cut.
+    pub fn back_to(&mut self, (length, machine): (u64, usize)) -> Result<(), OutputError> {
+        self.machine.truncate(machine);
+        self.writer.cut(length)
+    }
+
     fn seconds(&self) -> f64 {
         self.before + self.began.elapsed().as_secs_f64()
     }

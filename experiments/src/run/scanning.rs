@@ -75,6 +75,22 @@ impl Scanning {
         }
     }
 
+    /// Ends it, and gives the host its settings back.
+    ///
+    /// # Errors
+    /// Some are not as they were, in words.
+    pub fn stop(self) -> Result<(), String> {
+        match self {
+            Self::Ksm(ksm) => ksm.stop().map_err(|error| {
+                format!(
+                    "KSM's settings are not as they were: {error}; `mirrorball doctor --restore` tries \
+                     again"
+                )
+            }),
+            Self::Ours(_) | Self::None => Ok(()),
+        }
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn reading(&self) -> Reading {
@@ -168,5 +184,40 @@ fn ksm_settings(spec: &KsmSpec) -> KsmSettings {
         use_zero_pages: Some(spec.use_zero_pages),
         max_page_sharing: spec.max_page_sharing,
         ..KsmSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mirrorball_dedup::ksm::KsmHost;
+
+    #[test]
+    fn a_setting_that_can_not_be_given_back_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = root.path().join("ksm");
+        let process = root.path().join("proc/37");
+        std::fs::create_dir(&sysfs).unwrap();
+        std::fs::create_dir_all(&process).unwrap();
+        for name in ["run", "pages_to_scan", "pages_shared"] {
+            std::fs::write(sysfs.join(name), "0\n").unwrap();
+        }
+        std::fs::write(process.join("comm"), "ksmd\n").unwrap();
+        std::fs::write(process.join("schedstat"), "1 2 3\n").unwrap();
+        let host = KsmHost {
+            sysfs: sysfs.clone(),
+            proc: root.path().join("proc"),
+            lock: root.path().join("lock"),
+            journal: root.path().join("journal"),
+        };
+        let start = || Ksm::start_on(host.clone(), &KsmSettings::default());
+        assert_eq!(Scanning::Ksm(start().unwrap()).stop(), Ok(()));
+        let ksm = start().unwrap();
+        // What can't be written any more, not even by root.
+        std::fs::remove_file(sysfs.join("pages_to_scan")).unwrap();
+        std::fs::create_dir(sysfs.join("pages_to_scan")).unwrap();
+        let cause = Scanning::Ksm(ksm).stop().unwrap_err();
+        assert!(cause.contains("doctor --restore"), "{cause}");
+        assert!(host.journal.exists(), "another try is possible");
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mirrorball_report::judge::{Measured, counterpart, judge, names};
+use mirrorball_report::judge::{Measured, outcomes};
 use mirrorball_report::metrics::value;
 use mirrorball_report::results::Expectation;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cell::RunRecord;
 use super::precision::{self, Known};
+use super::record::RunRecord;
 use super::resume::{Invocation, ResumeError, Resumption, Unfinished};
 use super::schedule::Planned;
 use crate::image::Image;
@@ -185,6 +185,20 @@ impl Store {
         Ok(SampleWriter::new(path, file))
     }
 
+    /// Clears away what an attempt at a run left that is made again. Consoles and outputs stay under
+    /// another name: they say why it failed.
+    ///
+    /// # Errors
+    /// Something can't be renamed or removed.
+    pub fn put_aside(&self, cell: &str, run: u32, attempt: u32) -> Result<(), OutputError> {
+        let mark = format!("attempt{attempt}");
+        for folder in ["consoles", "commands"] {
+            let name = format!("{cell}-run{run}");
+            self.folder.put_aside(folder, &name, &mark)?;
+        }
+        self.folder.remove_folder(&format!("disks/{cell}-{run}"))
+    }
+
     /// Takes a run in and writes everything anew.
     ///
     /// # Errors
@@ -302,11 +316,12 @@ impl Store {
                 .expect
                 .iter()
                 .filter(|outcome| outcome.verdict != Verdict::Met && cell.runs > 0)
+                .filter(|outcome| outcome.is_told_of(&cell.id))
                 .filter(|outcome| outcome.severity.is_fail());
-            causes.extend(
-                missed
-                    .map(|o| format!("{}: expectation {} is {}", cell.id, o.id, o.verdict.word())),
-            );
+            causes.extend(missed.map(|o| {
+                let whose = o.whose(&cell.id);
+                format!("{whose}: expectation {} is {}", o.id, o.verdict.word())
+            }));
         }
         causes.extend(self.ended_by.clone());
         let ended = self.ended_by.is_some() || interrupted;
@@ -359,11 +374,13 @@ impl Store {
         };
         Cell {
             id: set.id.clone(),
+            set: set.set_name().to_owned(),
             point: set.point.clone(),
             stopped,
             mechanisms: set.names().into_iter().map(str::to_owned).collect(),
             guests: self.experiment.guest_count_of(set),
             runs: good.len() as u64,
+            retried: runs.iter().map(|run| run.earlier.len() as u64).sum(),
             expect: Vec::new(),
             figures,
             failures: runs.iter().flat_map(|run| run.failures.clone()).collect(),
@@ -382,21 +399,10 @@ impl Store {
                 cell: value(&cell.figures, metric),
             }
         };
-        for index in 0..cells.len() {
-            let cell = &cells[index];
-            let mut outcomes = Vec::new();
-            for expectation in &self.expect {
-                let wanted = |id: &String| names(id, &cell.id);
-                if !expectation.cell.as_ref().is_none_or(wanted) {
-                    continue;
-                }
-                let other = expectation.ratio_to.as_ref();
-                let other = other.and_then(|to| counterpart(to, cell, cells));
-                let other = other.map(|other| measured(other, &expectation.metric));
-                let own = measured(cell, &expectation.metric);
-                outcomes.extend(judge(expectation, &own, other.as_ref()));
-            }
-            cells[index].expect = outcomes;
+        let found = outcomes(&self.expect, cells, measured);
+        for cell in cells {
+            let own = found.iter().filter(|found| found.cells.contains(&cell.id));
+            cell.expect = own.map(|found| found.outcome.clone()).collect();
         }
     }
 

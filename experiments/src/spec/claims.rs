@@ -30,7 +30,7 @@ pub struct Expectation {
 }
 
 /// What a metric should be. Sizes are in bytes, times in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bound {
     /// No less than.
@@ -60,6 +60,23 @@ pub enum Bound {
         /// The value.
         of: f64,
     },
+    /// More at each higher value of a swept field, by its path.
+    IncreasesWith(String),
+    /// Less at each higher value of a swept field, by its path.
+    DecreasesWith(String),
+    /// More in each of these cells than in the one before.
+    Order(Vec<String>),
+}
+
+impl Bound {
+    /// Whether it is about several cells, and not about the value in one.
+    #[must_use]
+    pub const fn is_shape(&self) -> bool {
+        matches!(
+            self,
+            Self::IncreasesWith(_) | Self::DecreasesWith(_) | Self::Order(_)
+        )
+    }
 }
 
 /// One figure of several runs.

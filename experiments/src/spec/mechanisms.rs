@@ -27,6 +27,9 @@ pub struct MechanismSet {
     /// What the sweep changes of the file, by path.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub point: BTreeMap<String, Value>,
+    /// The mechanism set that a point was added to; `None` where nothing is swept.
+    #[serde(skip)]
+    pub(super) base: Option<String>,
     /// The experiment with that changed; [`Experiment::of`] where nothing is.
     #[serde(skip)]
     pub(super) variant: Option<Arc<Experiment>>,
@@ -65,10 +68,17 @@ impl MechanismSet {
             content,
             ksm,
             point: BTreeMap::new(),
+            base: None,
             variant: None,
         };
         set.id = known.map_or_else(|| set.names().join("+"), |(id, _)| (*id).to_owned());
         set
+    }
+
+    /// Id of the set without the point.
+    #[must_use]
+    pub fn set_name(&self) -> &str {
+        self.base.as_deref().unwrap_or(&self.id)
     }
 
     /// The names of the mechanisms that are on.

@@ -235,6 +235,7 @@ fn read(
                 diagnostics.push(problem);
             }
         }
+        diagnostics.extend(check::unused(experiment, &marks, folder));
     }
     (experiment, diagnostics)
 }

@@ -369,6 +369,9 @@ pub struct Repeat {
     pub runs: Runs,
     /// Their order.
     pub order: RunOrder,
+    /// How often a run is made again that the host spoilt.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]

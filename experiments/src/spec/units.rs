@@ -91,6 +91,19 @@ impl std::str::FromStr for Size {
     }
 }
 
+impl std::str::FromStr for Time {
+    type Err = String;
+
+    /// A time on the command line, as in an experiment file.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = split(text).and_then(|(number, unit)| {
+            let (_, factor) = TIMES.iter().find(|(name, _)| *name == unit)?;
+            Duration::try_from_secs_f64(number * factor).ok()
+        });
+        time.map(Self).ok_or_else(|| format!("expected {A_TIME}"))
+    }
+}
+
 impl FromNode for Size {
     fn shape() -> Shape {
         Shape::Text {

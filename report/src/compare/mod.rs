@@ -20,11 +20,12 @@ use crate::stats::{Change, Finding, between, within};
 use crate::summary::Cell;
 
 /// What may differ between two sessions.
-const MEANT: [&str; 5] = [
+const MEANT: [&str; 6] = [
     "provenance.binary_digest",
     "provenance.environment.features",
     "provenance.environment.lock_digest",
     "provenance.environment.rustc",
+    "experiment.repeat.retries",
     "experiment.repeat.runs",
 ];
 

@@ -175,7 +175,7 @@ fn chart(title: String, lines: &[Line]) -> Chart {
     });
     Chart {
         title,
-        x: "percentile (%)",
+        x: "percentile (%)".to_owned(),
         y: "latency (µs)",
         shape: Shape::Tail,
         series: series.collect(),

@@ -270,7 +270,7 @@ fn chart(cell: &str, samples: &[&Sample], layers: &[&Layer]) -> Chart {
     });
     Chart {
         title: cell.to_owned(),
-        x: "time (s)",
+        x: "time (s)".to_owned(),
         y: "memory (MiB)",
         shape: Shape::Areas,
         series: series.collect(),

@@ -12,6 +12,7 @@ use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
 use crate::results::Results;
 use crate::summary::{Cell, Figures};
+use crate::sweep::lines;
 
 /// Published values of a sweep, in percent of the memory in use; empty where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ const CURVES: [Curve; 3] = [
 ];
 
 /// The figure as SVG, in percent of the memory that guests use; `None` for fewer than two numbers of
-/// guests. Of several mechanism sets the last is drawn.
+/// guests, and where more is swept than that. Of several mechanism sets the last is drawn.
 #[must_use]
 pub fn sweep_svg(title: &str, cells: &[Cell], published: Option<&Published>) -> Option<String> {
     let cells = last_set(cells)?;
@@ -79,18 +80,18 @@ pub fn sweep_svg(title: &str, cells: &[Cell], published: Option<&Published>) -> 
     Some(drawn(form, &cells, published))
 }
 
-/// The cells of the last mechanism set, if they are of two numbers of guests at least.
+/// The cells of the last mechanism set, if they are of two numbers of guests at least and differ in
+/// nothing else.
 fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
-    let drawn = &cells.last()?.mechanisms;
-    let cells: Vec<&Cell> = cells
+    let drawn = cells.last()?.set_name();
+    let cells = cells
         .iter()
-        .filter(|cell| cell.mechanisms == *drawn && share(&cell.figures, CURVES[0].ours).is_some())
-        .collect();
-    let first = cells.first()?.guests;
-    cells
-        .iter()
-        .any(|cell| cell.guests != first)
-        .then_some(cells)
+        .filter(|cell| cell.set_name() == drawn && share(&cell.figures, CURVES[0].ours).is_some());
+    let mut lines = lines(cells, |cell| Some(count(cell.guests)));
+    let line = lines.pop().filter(|_| lines.is_empty())?;
+    let (first, _) = line.cells.first()?;
+    let several = line.cells.iter().any(|(guests, _)| guests != first);
+    several.then(|| line.cells.into_iter().map(|(_, cell)| cell).collect())
 }
 
 fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> String {
@@ -229,7 +230,7 @@ fn chart(title: &str, cells: &[&Cell], published: &Published) -> Chart {
     series.retain(|series| !series.points.is_empty());
     Chart {
         title: title.to_owned(),
-        x: "guests",
+        x: "guests".to_owned(),
         y: "part of the memory in use (%)",
         shape: Shape::Lines,
         series,

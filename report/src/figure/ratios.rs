@@ -115,7 +115,7 @@ fn chart(rows: &[Row]) -> Chart {
     let points = points.collect();
     Chart {
         title: TITLE.to_owned(),
-        x: "",
+        x: String::new(),
         y: "time of the cell / time of its baseline (ratio)",
         shape: Shape::Marks(rows.iter().map(|row| row.cell.clone()).collect()),
         series: vec![Series {

@@ -1,38 +1,44 @@
-//! Memory saved against the number of guests, a line for each mechanism set.
+//! Memory saved against the number of guests, or whatever else is swept; a line for each mechanism set
+//! and each combination of the other swept fields.
 
 use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
 use super::tex::{self, Chart, Series, Shape, pgfplots};
-use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
-use crate::results::{Results, Set};
+use super::{COLORS, Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
+use crate::results::Results;
 use crate::stats::{Estimate, estimate, pairs_of};
 use crate::summary::Cell;
+use crate::sweep::{Axis, lines};
 
-const TITLE: &str = "Memory saved against the number of guests";
+/// A line: its name and its points.
+type Line = (String, Vec<Point>);
 
-/// A point of a line: guests, and percent saved.
+/// A point of a line: its place, and percent saved.
 struct Point {
-    guests: f64,
+    at: f64,
     saved: Estimate,
 }
 
-/// The figure; `None` for results of one number of guests.
+/// The figure; `None` where nothing is swept.
 #[must_use]
 pub fn savings(results: &Results) -> Option<Figure> {
-    let sets = results.sets();
-    let lines: Vec<(&Set<'_>, Vec<Point>)> = sets
-        .iter()
-        .map(|set| (set, points(results, set)))
-        .filter(|(_, points)| points.len() > 1)
-        .collect();
+    let cells = &results.summary.cells;
+    let axis = Axis::of(cells)?;
+    let drawn = lines(cells, |cell| axis.place(cell)).into_iter();
+    let drawn = drawn.map(|line| (line.name(), points(results, &line.cells)));
+    let lines: Vec<Line> = drawn.filter(|(_, points)| points.len() > 1).collect();
     if lines.is_empty() {
         return None;
     }
-    let keys = lines.iter().enumerate().map(|(index, (set, _))| Key {
-        label: set.name.clone(),
+    let title = title(&axis);
+    let keys = lines.iter().enumerate().map(|(index, (name, _))| Key {
+        label: name.clone(),
         color: color(index),
-        mark: Mark::Line,
+        mark: match again(index) {
+            true => Mark::Dashed,
+            false => Mark::Line,
+        },
     });
     let page = Form::Page {
         id: "savings",
@@ -40,21 +46,21 @@ pub fn savings(results: &Results) -> Option<Figure> {
         height: 290.0,
     };
     let file = Form::File {
-        title: TITLE,
+        title: &title,
         source: "medians with 95 % intervals; source: run.json",
         height: 420.0,
     };
     let drawn = |form| {
         draw(form, plots(&lines), |layout| {
             layout
-                .with_x_label("guests")
+                .with_x_label(axis.label.clone())
                 .with_y_label("saved, of memory touched (%)")
                 .with_y_axis_min(0.0)
         })
     };
     Some(Figure {
         id: "savings".into(),
-        title: TITLE.into(),
+        title: title.clone(),
         caption: "Reclaimed memory as a part of what guests touched, at the end of the quiet \
                   period; medians, whiskers are 95 % bootstrap intervals over the runs where \
                   there are three or more."
@@ -66,13 +72,25 @@ pub fn savings(results: &Results) -> Option<Figure> {
             svg: drawn(page),
         }],
         file: drawn(file),
-        data: data(&lines),
-        tex: pgfplots(&[chart(&lines)]),
+        data: data(&axis, &lines),
+        tex: pgfplots(&[chart(title, &axis, &lines)]),
     })
 }
 
-fn points(results: &Results, set: &Set<'_>) -> Vec<Point> {
-    let point = |cell: &&Cell| {
+/// Whether a line has a colour that an earlier one has.
+fn again(index: usize) -> bool {
+    index >= COLORS.len()
+}
+
+fn title(axis: &Axis) -> String {
+    match axis.label.as_str() {
+        "guests" => "Memory saved against the number of guests".to_owned(),
+        label => format!("Memory saved against {label}"),
+    }
+}
+
+fn points(results: &Results, cells: &[(f64, &Cell)]) -> Vec<Point> {
+    let point = |(at, cell): &(f64, &Cell)| {
         let pairs = pairs_of(
             &results.values(cell, "memory.touched"),
             &results.values(cell, "memory.reclaimed"),
@@ -82,19 +100,19 @@ fn points(results: &Results, set: &Set<'_>) -> Vec<Point> {
             .map(|pair| pair.value / pair.base * 100.0)
             .collect();
         Some(Point {
-            guests: count(cell.guests),
+            at: *at,
             saved: estimate(&shares)?,
         })
     };
-    set.cells.iter().filter_map(point).collect()
+    cells.iter().filter_map(point).collect()
 }
 
-fn plots(lines: &[(&Set<'_>, Vec<Point>)]) -> Vec<Plot> {
+fn plots(lines: &[Line]) -> Vec<Plot> {
     let mut plots = Vec::new();
-    for (index, (set, points)) in lines.iter().enumerate() {
+    for (index, (name, points)) in lines.iter().enumerate() {
         let data: Vec<(f64, f64)> = points
             .iter()
-            .map(|point| (point.guests, point.saved.median))
+            .map(|point| (point.at, point.saved.median))
             .collect();
         let arms = points.iter().map(|point| match point.saved.interval {
             Some(interval) => (
@@ -106,9 +124,12 @@ fn plots(lines: &[(&Set<'_>, Vec<Point>)]) -> Vec<Plot> {
         let mut line = LinePlot::new()
             .with_data(data.clone())
             .with_color(color(index))
-            .with_legend(set.name.clone());
+            .with_legend(name.clone());
         if points.iter().any(|point| point.saved.interval.is_some()) {
             line = line.with_y_err_asymmetric(arms.collect::<Vec<_>>());
+        }
+        if again(index) {
+            line = line.with_dashed();
         }
         plots.push(Plot::Line(line));
         let marks = ScatterPlot::new().with_data(data).with_color(color(index));
@@ -117,9 +138,9 @@ fn plots(lines: &[(&Set<'_>, Vec<Point>)]) -> Vec<Plot> {
     plots
 }
 
-fn chart(lines: &[(&Set<'_>, Vec<Point>)]) -> Chart {
+fn chart(title: String, axis: &Axis, lines: &[Line]) -> Chart {
     let point = |point: &Point| tex::Point {
-        x: point.guests,
+        x: point.at,
         y: point.saved.median,
         arms: point.saved.interval.map(|ends| {
             let middle = point.saved.median;
@@ -127,37 +148,37 @@ fn chart(lines: &[(&Set<'_>, Vec<Point>)]) -> Chart {
         }),
     };
     let series = lines.iter().enumerate();
-    let series = series.map(|(index, (set, points))| Series {
-        label: set.name.clone(),
+    let series = series.map(|(index, (name, points))| Series {
+        label: name.clone(),
         color: color(index),
-        dashed: false,
+        dashed: again(index),
         points: points.iter().map(point).collect(),
     });
     Chart {
-        title: TITLE.to_owned(),
-        x: "guests",
+        title,
+        x: axis.label.clone(),
         y: "saved, of memory touched (%)",
         shape: Shape::Lines,
         series: series.collect(),
     }
 }
 
-fn data(lines: &[(&Set<'_>, Vec<Point>)]) -> String {
+fn data(axis: &Axis, lines: &[Line]) -> String {
     let head = [
         "mechanisms",
-        "guests",
+        &axis.label,
         "runs",
         "saved (%)",
         "low (%)",
         "high (%)",
     ];
     let mut text = row(&head.map(str::to_owned));
-    for (set, points) in lines {
+    for (name, points) in lines {
         for point in points {
             let end = |end: Option<f64>| end.map_or_else(String::new, |end| format!("{end:.3}"));
             text.push_str(&row(&[
-                set.name.clone(),
-                point.guests.to_string(),
+                name.clone(),
+                point.at.to_string(),
                 point.saved.runs.to_string(),
                 format!("{:.3}", point.saved.median),
                 end(point.saved.interval.map(|interval| interval.low)),
@@ -166,9 +187,4 @@ fn data(lines: &[(&Set<'_>, Vec<Point>)]) -> String {
         }
     }
     text
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a place in a figure")]
-fn count(guests: u64) -> f64 {
-    guests as f64
 }

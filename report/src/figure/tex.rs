@@ -46,7 +46,7 @@ pub(super) struct Series {
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     pub(super) title: String,
-    pub(super) x: &'static str,
+    pub(super) x: String,
     pub(super) y: &'static str,
     pub(super) shape: Shape,
     pub(super) series: Vec<Series>,
@@ -76,7 +76,7 @@ fn picture(text: &mut String, chart: &Chart) -> std::fmt::Result {
     writeln!(
         text,
         "  xlabel={{{}}}, ylabel={{{}}},",
-        escape(chart.x),
+        escape(&chart.x),
         escape(chart.y)
     )?;
     writeln!(
@@ -193,7 +193,7 @@ mod tests {
     fn a_snippet_is_as_pgfplots_reads_it() {
         let chart = Chart {
             title: "50 % of a_b".into(),
-            x: "guests",
+            x: "guests".to_owned(),
             y: "saved (%)",
             shape: Shape::Lines,
             series: vec![Series {

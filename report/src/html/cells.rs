@@ -1,10 +1,13 @@
 //! The tables: every figure of every cell, and sweeps as grids.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::text::Value;
 use crate::metrics::{Better, Metric, SHOWN, Unit, by_path, number};
 use crate::results::Results;
 use crate::stats::{Estimate, Outlier, Pattern, estimate, outliers, pattern};
 use crate::summary::Cell;
+use crate::sweep;
 
 /// What a sweep is shown of.
 const GRIDS: [&str; 5] = [
@@ -23,10 +26,12 @@ pub(super) struct Row {
     pub(super) values: Vec<Value>,
 }
 
-/// A sweep of one figure: guests down, mechanism sets across.
+/// A sweep of one figure: points down, mechanism sets across.
 #[derive(Debug)]
 pub(super) struct Grid {
     pub(super) title: String,
+    /// What the points are of.
+    pub(super) head: String,
     pub(super) sets: Vec<String>,
     pub(super) rows: Vec<Row>,
 }
@@ -61,34 +66,31 @@ pub(super) fn every(results: &Results) -> (Vec<Row>, Vec<&'static str>) {
     (rows, unmeasured)
 }
 
-/// The grids of a sweep; none where all cells have the same number of guests.
+/// The grids of a sweep; none where there is no sweep.
 pub(super) fn grids(results: &Results) -> Vec<Grid> {
-    let sets = results.sets();
-    let mut guests: Vec<u64> = results
-        .summary
-        .cells
-        .iter()
-        .map(|cell| cell.guests)
-        .collect();
-    guests.sort_unstable();
-    guests.dedup();
-    if guests.len() < 2 {
+    let cells = &results.summary.cells;
+    let (head, points) = points(cells);
+    if points.len() < 2 {
         return Vec::new();
     }
-    let metrics = GRIDS.iter().filter_map(|path| by_path(path));
+    let mut sets: Vec<&str> = Vec::new();
+    for cell in cells {
+        if !sets.contains(&cell.set_name()) {
+            sets.push(cell.set_name());
+        }
+    }
     let grid = |metric: &Metric| {
-        let row = |guests: &u64| {
-            let cells = sets
-                .iter()
-                .map(|set| set.cells.iter().find(|cell| cell.guests == *guests));
-            let value = |cell: Option<&&Cell>| {
+        let row = |(name, key): &(String, Key<'_>)| {
+            let value = |set: &&str| {
+                let here = |cell: &&Cell| cell.set_name() == *set && Key::of(cell) == *key;
+                let cell = cells.iter().find(here);
                 let known = cell.and_then(|cell| known(results, cell, metric.path));
                 Value::new(known.as_ref(), metric.unit)
             };
             Row {
-                name: guests.to_string(),
+                name: name.clone(),
                 unit: "",
-                values: cells.map(value).collect(),
+                values: sets.iter().map(value).collect(),
             }
         };
         let better = match metric.better {
@@ -98,10 +100,12 @@ pub(super) fn grids(results: &Results) -> Vec<Grid> {
         };
         Grid {
             title: format!("{} ({}){better}", metric.name, metric.unit.name()),
-            sets: sets.iter().map(|set| set.name.clone()).collect(),
-            rows: guests.iter().map(row).collect(),
+            head: head.clone(),
+            sets: sets.iter().map(|&set| set.to_owned()).collect(),
+            rows: points.iter().map(row).collect(),
         }
     };
+    let metrics = GRIDS.iter().filter_map(|path| by_path(path));
     metrics
         .map(grid)
         .filter(|grid| {
@@ -109,6 +113,59 @@ pub(super) fn grids(results: &Results) -> Vec<Grid> {
             values.any(|value| *value != Value::none())
         })
         .collect()
+}
+
+/// What tells a point of a sweep from others. Older results do not tell what was swept; it was the
+/// number of guests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Key<'a> {
+    Point(&'a BTreeMap<String, serde_json::Value>),
+    Guests(u64),
+}
+
+impl<'a> Key<'a> {
+    fn of(cell: &'a Cell) -> Self {
+        match cell.point.is_empty() && cell.set.is_empty() {
+            true => Self::Guests(cell.guests),
+            false => Self::Point(&cell.point),
+        }
+    }
+}
+
+/// The points of a sweep, each with its name, and what they are of.
+fn points(cells: &[Cell]) -> (String, Vec<(String, Key<'_>)>) {
+    let fields: BTreeSet<&str> = cells
+        .iter()
+        .flat_map(|cell| cell.point.keys().map(String::as_str))
+        .collect();
+    let mut points: Vec<(String, Key<'_>)> = Vec::new();
+    for cell in cells {
+        let key = Key::of(cell);
+        if points.iter().any(|(_, known)| *known == key) {
+            continue;
+        }
+        let name = match key {
+            Key::Guests(guests) => guests.to_string(),
+            Key::Point(point) if point.is_empty() => "not swept".to_owned(),
+            Key::Point(point) => match point.values().next() {
+                Some(value) if fields.len() == 1 => sweep::value_text(value),
+                _ => sweep::text(cell, |_| true),
+            },
+        };
+        points.push((name, key));
+    }
+    if matches!(points.first(), Some((_, Key::Guests(_)))) {
+        points.sort_by_key(|(_, key)| match key {
+            Key::Guests(guests) => *guests,
+            Key::Point(_) => 0,
+        });
+    }
+    let head = match fields.first() {
+        None => "guests",
+        Some(field) if fields.len() == 1 => sweep::short(field),
+        Some(_) => "point",
+    };
+    (head.to_owned(), points)
 }
 
 /// What is looked at for runs that stand apart.

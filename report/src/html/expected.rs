@@ -24,7 +24,8 @@ pub(super) fn expectations(results: &Results) -> Vec<Expected> {
     for cell in &results.summary.cells {
         for outcome in &cell.expect {
             let alike = |group: &&mut (&Outcome, Vec<&Cell>)| {
-                group.0.id == outcome.id && group.0.verdict == outcome.verdict
+                let one = group.0;
+                one.id == outcome.id && one.verdict == outcome.verdict && one.cells == outcome.cells
             };
             match groups.iter_mut().find(alike) {
                 Some((_, cells)) => cells.push(cell),
@@ -44,6 +45,7 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
     let path = &expectation.metric;
     let unit = by_path(path).map_or(Unit::Count, |metric| metric.unit);
     let found = match cells {
+        _ if !outcome.cells.is_empty() => worst_step(outcome, unit),
         [cell] => {
             let known = known(results, cell, path).or_else(|| estimate(&[outcome.value?]));
             Value::new(known.as_ref(), unit)
@@ -54,7 +56,9 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
     let everywhere = cells.len() > 1 && cells.len() == results.summary.cells.len();
     Expected {
         claim: claim(&expectation, &outcome.id),
-        cell: if everywhere {
+        cell: if let Some(order) = order(&expectation, outcome) {
+            order
+        } else if everywhere {
             format!("all {}", cells.len())
         } else {
             let ids = cells.iter().map(|cell| cell.id.as_str());
@@ -67,6 +71,26 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
             format!("{} {}", unit.text(value), unit.name())
         }),
         metric: path.clone(),
+    }
+}
+
+/// The cells of a curve as they are claimed to stand.
+fn order(expectation: &Expectation, outcome: &Outcome) -> Option<String> {
+    let falls = expectation.bound.get("decreases-with").is_some();
+    let sign = if falls { " > " } else { " < " };
+    (!outcome.cells.is_empty()).then(|| outcome.cells.join(sign))
+}
+
+fn worst_step(outcome: &Outcome, unit: Unit) -> Value {
+    let Some(value) = outcome.value else {
+        return Value::none();
+    };
+    let range = outcome.interval.map_or_else(String::new, |[low, high]| {
+        format!("[{}, {}]", unit.text(low), unit.text(high))
+    });
+    Value {
+        middle: format!("least step {}", unit.text(value)),
+        range,
     }
 }
 
@@ -110,6 +134,12 @@ pub(crate) fn bound(expectation: &Expectation, unit: Unit) -> String {
     };
     let words = bounds.iter().map(|(kind, value)| {
         let kind = kind.replace('-', " ");
+        if let Some(path) = value.as_str() {
+            return format!("{kind} {path}");
+        }
+        if value.is_array() {
+            return "each more than the one before".to_owned();
+        }
         match (value.as_f64(), value["part"].as_f64(), value["of"].as_f64()) {
             (Some(value), ..) => format!("{kind} {}", amount(value)),
             (_, Some(part), Some(of)) => {

@@ -38,10 +38,11 @@ fn claims(results: &Results) -> Vec<(&Expectation, &Cell, &Outcome)> {
     let mut claims = Vec::new();
     for expectation in &results.run.experiment.expect {
         for cell in &results.summary.cells {
-            let mut outcomes = cell.expect.iter();
-            if let Some(outcome) = outcomes.find(|outcome| outcome.id == expectation.id) {
-                claims.push((expectation, cell, outcome));
-            }
+            let outcomes = cell
+                .expect
+                .iter()
+                .filter(|outcome| outcome.id == expectation.id && outcome.is_told_of(&cell.id));
+            claims.extend(outcomes.map(|outcome| (expectation, cell, outcome)));
         }
     }
     claims
@@ -54,11 +55,15 @@ fn claim(number: usize, expectation: &Expectation, cell: &Cell, outcome: &Outcom
         None => absent.to_owned(),
     };
     let said = expectation.claim.as_deref().unwrap_or(&expectation.id);
+    let found = match outcome.cells.as_slice() {
+        [] => "",
+        _ => "least step ",
+    };
     format!(
-        "| C{number} | {} | `{}`, cell {} | {} | {} | {} | {} |",
+        "| C{number} | {} | `{}`, cell {} | {} | {found}{} | {} | {} |",
         said.replace('|', "/"),
         expectation.metric,
-        cell.id,
+        outcome.whose(&cell.id),
         bound_text(expectation, unit),
         amount(outcome.value, "n/a").trim_end(),
         amount(outcome.published, "").trim_end(),

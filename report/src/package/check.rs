@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{DESCRIPTION, Entries, MANIFEST, PackageError, derive, digest, unpack};
-use crate::judge::judge_all;
+use crate::judge::{Judged, judge_all};
 use crate::median::median;
 use crate::results::Results;
-use crate::summary::Figures;
+use crate::summary::{Figures, Outcome};
 use crate::table;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -144,19 +144,23 @@ fn medians(results: &Results) -> Vec<String> {
 
 fn verdicts(results: &Results) -> Vec<String> {
     let cells = &results.summary.cells;
-    let told = |cell: &str, id: &str| {
-        let cell = cells.iter().find(|other| other.id == cell)?;
-        cell.expect.iter().find(|outcome| outcome.id == id)
+    let told = |again: &Judged<'_>| {
+        let first = again.outcome.cells.first().unwrap_or(&again.cell);
+        let cell = cells.iter().find(|other| other.id == *first)?;
+        let same = |outcome: &&Outcome| {
+            outcome.id == again.outcome.id && outcome.cells == again.outcome.cells
+        };
+        cell.expect.iter().find(same)
     };
     let again = judge_all(results, &results.run.experiment.expect);
     let differs = again.into_iter().filter(|again| {
-        let told = told(again.cell, &again.outcome.id);
+        let told = told(again);
         told.map(|told| told.verdict) != Some(again.outcome.verdict)
             || told.and_then(|told| told.value) != again.outcome.value
     });
     differs
         .map(|again| {
-            let (cell, id) = (again.cell, &again.outcome.id);
+            let (cell, id) = (&again.cell, &again.outcome.id);
             format!("{cell}: the verdict on {id} does not follow")
         })
         .collect()

@@ -188,13 +188,14 @@ fn readme(results: &Results) -> String {
     }
     text.push_str("## Claims\n\n| claim | cell | verdict |\n|---|---|---|\n");
     for cell in &results.summary.cells {
-        for outcome in &cell.expect {
+        for outcome in cell.expect.iter().filter(|o| o.is_told_of(&cell.id)) {
             let all = &results.run.experiment.expect;
             let declared = all.iter().find(|expectation| expectation.id == outcome.id);
             let claim = declared.and_then(|expectation| expectation.claim.as_deref());
             let claim = claim.unwrap_or(&outcome.id).replace('|', "/");
             let word = outcome.verdict.word();
-            text.push_str(&format!("| {claim} | {} | {word} |\n", cell.id));
+            let whose = outcome.whose(&cell.id);
+            text.push_str(&format!("| {claim} | {whose} | {word} |\n"));
         }
     }
     text.push_str(

@@ -90,9 +90,9 @@ fn a_package_without_names_names_nobody_and_is_sound() {
         fs::write(place.path().join(name), file(name)).unwrap();
     }
     let told = "/home/alice/x/mirrorball";
-    let run = file("run.json").replacen("\"mirrorball\"", &format!("\"{told}\""), 1);
-    assert!(run.contains(told), "the command line is in run.json");
-    fs::write(place.path().join("run.json"), run).unwrap();
+    let mut run: serde_json::Value = serde_json::from_str(&file("run.json")).unwrap();
+    run["provenance"]["command_line"][0] = told.into();
+    fs::write(place.path().join("run.json"), run.to_string()).unwrap();
     let spec = format!("# by alice@lab.example\n{}", file("experiment.yaml"));
     fs::write(place.path().join("experiment.yaml"), spec).unwrap();
     fs::create_dir(place.path().join("consoles")).unwrap();

@@ -176,58 +176,21 @@ impl Results {
             .collect()
     }
 
-    /// The cell that a cell is measured against: the one without mechanisms at the same number of
-    /// guests; itself has none.
+    /// The cell that a cell is measured against: the one without mechanisms at the same point of the
+    /// sweep, or that is not swept and has as many guests; itself has none.
     #[must_use]
     pub fn baseline(&self, cell: &Cell) -> Option<&Cell> {
-        let mut cells = self.summary.cells.iter();
-        cells
-            .find(|other| other.mechanisms.is_empty() && other.guests == cell.guests)
-            .filter(|other| other.id != cell.id)
+        let cells = self.summary.cells.iter();
+        let bare = cells.filter(|other| other.mechanisms.is_empty() && other.guests == cell.guests);
+        let nearest = bare.filter(|other| other.point == cell.point || other.point.is_empty());
+        let nearest = nearest.max_by_key(|other| other.point == cell.point);
+        nearest.filter(|other| !cell.mechanisms.is_empty() && other.id != cell.id)
     }
 
     /// The values of two cells in the same repeats.
     #[must_use]
     pub fn pairs(&self, base: &Cell, cell: &Cell, metric: &str) -> Vec<Pair> {
         pairs_of(&self.values(base, metric), &self.values(cell, metric))
-    }
-
-    /// The mechanism sets, in the order of the matrix, each with its cells in the order of their
-    /// guests.
-    #[must_use]
-    pub fn sets(&self) -> Vec<Set<'_>> {
-        let mut sets: Vec<Set<'_>> = Vec::new();
-        for cell in &self.summary.cells {
-            let name = set_name(cell);
-            match sets.iter_mut().find(|set| set.name == name) {
-                Some(set) => set.cells.push(cell),
-                None => sets.push(Set {
-                    name: name.to_owned(),
-                    cells: vec![cell],
-                }),
-            }
-        }
-        for set in &mut sets {
-            set.cells.sort_by_key(|cell| cell.guests);
-        }
-        sets
-    }
-}
-
-/// Cells of one mechanism set.
-#[derive(Debug)]
-pub struct Set<'a> {
-    /// Its name.
-    pub name: String,
-    /// Its cells; several in a sweep.
-    pub cells: Vec<&'a Cell>,
-}
-
-/// The id without the number of guests that a sweep puts at its end.
-fn set_name(cell: &Cell) -> &str {
-    match cell.id.rsplit_once('-') {
-        Some((name, number)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => &cell.id,
     }
 }
 

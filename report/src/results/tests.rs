@@ -102,21 +102,36 @@ fn what_is_no_result_is_told() {
 }
 
 #[test]
-fn cells_of_a_sweep_are_put_together() {
+fn the_baseline_is_at_the_same_point_or_not_swept() {
+    let cell = |id: &str, mechanisms: &[&str], point: &[(&str, u32)]| Cell {
+        id: id.into(),
+        mechanisms: mechanisms.iter().map(|&name| name.to_owned()).collect(),
+        point: point
+            .iter()
+            .map(|(field, value)| ((*field).to_owned(), (*value).into()))
+            .collect(),
+        guests: 2,
+        ..Cell::default()
+    };
+    let (slow, fast) = (&[("scanner.settle", 4)][..], &[("scanner.settle", 1)][..]);
     let mut results = Results::load(&reference("quick")).unwrap();
-    let cell = results.summary.cells[0].clone();
-    results.summary.cells = ["none-8", "none-2", "all-2"]
-        .map(|id| {
-            let (_, guests) = id.rsplit_once('-').unwrap();
-            Cell {
-                id: id.into(),
-                guests: guests.parse().unwrap(),
-                ..cell.clone()
-            }
-        })
-        .to_vec();
-    let sets = results.sets();
-    assert_eq!(sets.len(), 2);
-    let guests: Vec<u64> = sets[0].cells.iter().map(|cell| cell.guests).collect();
-    assert_eq!((sets[0].name.as_str(), guests), ("none", vec![2, 8]));
+    let base = |results: &Results, id: &str| {
+        let base = results.baseline(results.cell(id).unwrap());
+        base.map(|base| base.id.clone())
+    };
+    results.summary.cells = vec![
+        cell("none-4", &[], slow),
+        cell("none-1", &[], fast),
+        cell("zero-1", &["zero"], fast),
+    ];
+    assert_eq!(base(&results, "zero-1").as_deref(), Some("none-1"));
+    assert_eq!(base(&results, "none-1"), None);
+    results.summary.cells = vec![cell("none", &[], &[]), cell("zero-1", &["zero"], fast)];
+    assert_eq!(base(&results, "zero-1").as_deref(), Some("none"));
+    results.summary.cells = vec![cell("none-4", &[], slow), cell("zero-1", &["zero"], fast)];
+    assert_eq!(
+        base(&results, "zero-1"),
+        None,
+        "another point is no baseline"
+    );
 }

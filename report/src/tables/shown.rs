@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn quick() -> Results {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/quick");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-1");
         let mut results = Results::load(&path).unwrap();
         let wanted = ["none", "ksm"];
         let cells = &mut results.summary.cells;

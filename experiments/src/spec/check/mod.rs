@@ -1,5 +1,6 @@
 //! Checks across fields, and of the files that an experiment names. All problems at once.
 
+mod expect;
 mod guests;
 mod networks;
 
@@ -10,7 +11,6 @@ use super::model::{Event, Experiment, ImageSource, Runs};
 use super::reader::Marks;
 use crate::output::summary;
 use mirrorball_debian::ext4;
-use mirrorball_report::judge::names;
 
 /// A results folder needs at most this much for a run without persistent disks.
 const RESULTS_ROOM: u64 = 64 << 20;
@@ -48,6 +48,31 @@ pub fn check(
     checks.expectations();
     checks.outputs(host.results.as_deref());
     checks.found
+}
+
+/// Images that no guest of any cell has. Only the whole experiment tells: a sweep may give each cell
+/// another one.
+#[must_use]
+pub fn unused(experiment: &Experiment, marks: &Marks, folder: &Path) -> Vec<Diagnostic> {
+    let checks = Checks {
+        experiment,
+        marks,
+        folder,
+        found: Vec::new(),
+    };
+    let cells = experiment.matrix.iter().map(|set| experiment.of(set));
+    let groups = cells
+        .flat_map(|cell| &cell.guests)
+        .chain(&experiment.guests);
+    let disks = groups.flat_map(|group| &group.disks);
+    let used = disks.map(|disk| disk.image.as_str()).collect::<Vec<_>>();
+    let images = experiment.images.keys();
+    let unused = images.filter(|id| !used.contains(&id.as_str()) && !experiment.guests.is_empty());
+    let told = |id: &String| {
+        let problem = checks.problem(&format!("images.{id}"), "no guest has this image");
+        problem.severity(Severity::Warning)
+    };
+    unused.map(told).collect()
 }
 
 /// The path of a file that an experiment names: relative to the experiment file.
@@ -114,16 +139,6 @@ impl Checks<'_> {
     fn images(&mut self) {
         for (id, source) in &self.experiment.images {
             let path = format!("images.{id}");
-            let used = self
-                .experiment
-                .guests
-                .iter()
-                .flat_map(|group| &group.disks)
-                .any(|disk| disk.image == *id);
-            if !used && !self.experiment.guests.is_empty() {
-                let problem = self.problem(&path, "no guest has this image");
-                self.add(problem.severity(Severity::Warning));
-            }
             let problem = match source {
                 ImageSource::CargoRegistry { limit } if !(1 << 20..=1 << 30).contains(&limit.0) => {
                     Some(
@@ -267,46 +282,6 @@ impl Checks<'_> {
                 .expected(format!("one of {}", metrics_like(metric)))
                 .nearest(metric, summary::METRICS.iter().copied());
             self.add(problem);
-        }
-    }
-
-    fn expectations(&mut self) {
-        let cells = self
-            .experiment
-            .matrix
-            .iter()
-            .map(|set| set.id.as_str())
-            .collect::<Vec<_>>();
-        let expect = &self.experiment.expect;
-        for (index, expectation) in expect.iter().enumerate() {
-            let path = |field: &str| format!("expect[{index}].{field}");
-            if expect[..index]
-                .iter()
-                .any(|earlier| earlier.id == expectation.id)
-            {
-                let problem =
-                    self.problem(&path("id"), format!("`{}` was used before", expectation.id));
-                self.add(problem.expected("an id of its own"));
-            }
-            self.metric(&path("metric"), &expectation.metric);
-            let others = [
-                ("cell", &expectation.cell),
-                ("ratio.to", &expectation.ratio_to),
-            ];
-            for (field, cell) in others {
-                let Some(cell) = cell else { continue };
-                let known = cells.iter().any(|id| names(cell, id));
-                if !cells.is_empty() && !known {
-                    let problem = self
-                        .problem(&path(field), format!("there is no cell `{cell}`"))
-                        .expected(format!(
-                            "a mechanism set of this experiment: {}",
-                            list(&cells)
-                        ))
-                        .nearest(cell, cells.iter().copied());
-                    self.add(problem);
-                }
-            }
         }
     }
 

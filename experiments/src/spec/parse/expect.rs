@@ -58,6 +58,18 @@ impl FromMap for Expectation {
                 "the figure is near to a value: a percentage is the largest distance from `published`, as a part of it",
             ),
             bound::<Ratio>("ratio", "the figure stands so to that of another cell"),
+            bound::<String>(
+                "increases-with",
+                "the figure is more at each higher value of this swept field, a path of `sweep`",
+            ),
+            bound::<String>(
+                "decreases-with",
+                "the figure is less at each higher value of this swept field",
+            ),
+            bound::<Vec<String>>(
+                "order",
+                "the figure is more in each of these cells than in the one before; of mechanism sets in a sweep, at every point",
+            ),
             Field::maybe::<String>(
                 "cell",
                 "all cells",
@@ -81,7 +93,15 @@ impl FromMap for Expectation {
                      not measured makes the claim inconclusive, never met; so does one whose 95 % \
                      interval lies on both sides of the bound";
         let one = &[
-            "at-least", "at-most", "between", "equals", "within", "ratio",
+            "at-least",
+            "at-most",
+            "between",
+            "equals",
+            "within",
+            "ratio",
+            "increases-with",
+            "decreases-with",
+            "order",
         ];
         Map::new("expectation", about, fields).one_of(one)
     }
@@ -97,13 +117,17 @@ impl FromMap for Expectation {
         let bound = range(fields)
             .or(equals)
             .or_else(|| near(fields, published))
-            .or(ratio.as_ref().map(|ratio| ratio.bound));
+            .or_else(|| shape(fields));
+        let (ratio_to, bound) = match ratio {
+            Some(ratio) => (Some(ratio.to), Some(ratio.bound)),
+            None => (None, bound),
+        };
         Some(Self {
             id: id?.0,
             claim,
             metric: metric?.0,
             cell,
-            ratio_to: ratio.map(|ratio| ratio.to),
+            ratio_to,
             statistic: statistic?,
             severity: severity?,
             bound: bound?,
@@ -111,6 +135,14 @@ impl FromMap for Expectation {
             source,
         })
     }
+}
+
+/// A curve's direction, or the order of cells.
+fn shape(fields: &Fields<'_>) -> Option<Bound> {
+    let along = |name, bound: fn(String) -> Bound| fields.get::<String>(name).map(bound);
+    along("increases-with", Bound::IncreasesWith)
+        .or_else(|| along("decreases-with", Bound::DecreasesWith))
+        .or_else(|| fields.get::<Vec<String>>("order").map(Bound::Order))
 }
 
 /// `at-least`, `at-most` or `between`.

@@ -31,6 +31,11 @@ impl FromMap for Repeat {
             ),
             Field::or::<Runs>("runs", "1", "runs of each cell that count"),
             Field::or::<RunOrder>("order", "interleaved", "their order"),
+            Field::or::<u32>(
+                "retries",
+                "0",
+                "how often a run is made again that failed by the host's fault (`host`, `in-use`); what guests do wrong is a result and stands",
+            ),
         ];
         let about = "How often each cell is run. Each repeat has a seed of its own, the same in all \
                      cells: the first the experiment's, the others made from it";
@@ -42,6 +47,7 @@ impl FromMap for Repeat {
             warmup: fields.get("warmup")?,
             runs: fields.get("runs")?,
             order: fields.get("order")?,
+            retries: fields.get("retries")?,
         })
     }
 }

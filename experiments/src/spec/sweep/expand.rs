@@ -12,16 +12,12 @@ use super::super::text::{Node, Value};
 use super::{Block, Point, Sweep};
 
 /// What is of the whole experiment, and can't differ between its cells.
-const WHOLE: [(&str, &str); 12] = [
+const WHOLE: [(&str, &str); 11] = [
     ("version", "the format"),
     ("name", "the results folder"),
     ("title", "the figures"),
     ("question", "the experiment"),
     ("estimate", "the experiment"),
-    (
-        "images",
-        "all cells alike; sweep the `image` of a disk instead",
-    ),
     ("matrix", "all points; sweep `sharing` instead"),
     ("sweep", "itself"),
     ("repeat", "the order of all runs"),
@@ -120,8 +116,8 @@ fn variant(given: &Given<'_>, point: &Point) -> (Option<Experiment>, Vec<Diagnos
             let problem = Diagnostic::new(setting.mark, format!("`{whole}` is of {of}"));
             let problem = problem.at(setting.path.clone());
             problems.push(problem.expected(
-                "a field that cells can differ in: of guests, sharing, scanner, ksm, phases, \
-                 timeline, metrics, machine.memory, seed",
+                "a field that cells can differ in: of guests, images, sharing, scanner, ksm, \
+                 phases, timeline, metrics, machine.memory, seed",
             ));
         } else if let Err(problem) = setting.apply(&mut tree) {
             problems.push(problem);
@@ -145,7 +141,8 @@ fn cell(point: &Point, variant: &Experiment, set: usize) -> MechanismSet {
     let mut set = variant.matrix[set.min(variant.matrix.len() - 1)].clone();
     let settings = point.settings.iter();
     let settings = settings.map(|setting| (setting.path.clone(), setting.value.plain()));
-    set.id = format!("{}-{}", set.id, point.label);
+    let id = format!("{}-{}", set.id, point.label);
+    set.base = Some(std::mem::replace(&mut set.id, id));
     set.point = settings.collect::<BTreeMap<_, _>>();
     let mut variant = variant.clone();
     variant.matrix = vec![set.clone()];

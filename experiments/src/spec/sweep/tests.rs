@@ -193,3 +193,41 @@ fn the_seed_of_the_command_line_is_that_of_all_cells_but_swept_ones() {
     experiment.set_seed(77);
     assert_eq!(experiment.of(&experiment.matrix[1]).seed, 6);
 }
+
+const DISKS: &str = "\
+images: { a: { directory: . }, b: { directory: .. } }
+guests:
+  - { id: web, count: 1, memory: 16 MiB, disks: [{ image: a }], workload: { name: scan } }
+";
+
+#[test]
+fn disks_and_what_images_are_made_of_are_swept() {
+    let host = HostFacts {
+        memory: 16 << 30,
+        results: None,
+    };
+    let load = |sweep: &str| {
+        let head = "version: 1\nname: x\nmachine: { memory: 1 GiB }\nmatrix: [all]\n";
+        let text = format!("{head}{DISKS}sweep: {{ matrix: {{ {sweep} }} }}\n");
+        let loaded = check_changed("x.yaml", text, &[], Path::new("."), &host);
+        loaded.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let cells = load("\"guests.web.disks[0].image\": [a, b]");
+    assert!(
+        cells.warnings.is_empty(),
+        "each is used: {:?}",
+        cells.warnings
+    );
+    let experiment = &cells.experiment;
+    let image = |cell: usize| &experiment.of(&experiment.matrix[cell]).guests[0].disks[0].image;
+    assert_eq!((image(0).as_str(), image(1).as_str()), ("a", "b"));
+
+    let recipes = load("images.a: [{ directory: . }, { directory: .. }]");
+    let experiment = &recipes.experiment;
+    assert_eq!(experiment.matrix[1].id, "all-2");
+    let sources = experiment.matrix.iter().map(|set| experiment.of(set));
+    let sources = sources.map(|cell| &cell.images["a"]).collect::<Vec<_>>();
+    assert_ne!(sources[0], sources[1]);
+    // No cell and no guest has `b` now.
+    assert_eq!(recipes.warnings.len(), 1, "{:?}", recipes.warnings);
+}
