@@ -12,7 +12,8 @@ use virtio_queue::Queue;
 /// Every method may be called from any thread at any moment; the transport never runs
 /// [`process`](Self::process) twice at once for one queue, nor [`reset`](Self::reset) during it.
 pub trait Device: Send + Sync + fmt::Debug {
-    /// The device's kind (virtio 1.2, clause 5): 1 network, 2 block, 3 console, 4 entropy, 5 balloon.
+    /// The device's kind (virtio 1.2, clause 5): 1 network, 2 block, 3 console, 4 entropy, 5 balloon,
+    /// 19 socket.
     fn device_id(&self) -> u32;
 
     /// The feature bits of this kind of device. The transport adds its own.

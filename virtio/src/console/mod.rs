@@ -5,16 +5,15 @@
 //! channel keeps whole lines as well, until they are taken. What the host types waits, bounded,
 //! until the guest has room for it.
 
-mod lines;
 mod tail;
 
-pub use lines::{MAX_LINE, MAX_WAITING};
+pub use crate::lines::{MAX_LINE, MAX_WAITING};
 pub use tail::Tail;
 
 use crate::device::{Completed, Device, DeviceError};
+use crate::lines::Lines;
 use crate::queue::{self, Chain};
 use crate::transport::Notifier;
-use lines::Lines;
 use mirrorball_pmap::Access;
 use parking_lot::Mutex;
 use std::collections::VecDeque;

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{fmt, io};
 use virtio_bindings::virtio_ids::{
     VIRTIO_ID_BALLOON, VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_NET, VIRTIO_ID_RNG,
+    VIRTIO_ID_VSOCK,
 };
 use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_INT_CONFIG,
@@ -285,6 +286,7 @@ fn kind(device_id: u32) -> &'static str {
         VIRTIO_ID_NET => "network",
         VIRTIO_ID_RNG => "entropy",
         VIRTIO_ID_BALLOON => "balloon",
+        VIRTIO_ID_VSOCK => "socket",
         _ => "device",
     }
 }

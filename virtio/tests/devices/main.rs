@@ -18,3 +18,4 @@ mod rng;
 mod sectors;
 mod sharing;
 mod transport;
+mod vsock;

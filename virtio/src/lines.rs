@@ -1,4 +1,4 @@
-//! Output as lines, for a console that is a control channel: bounded whatever the guest prints.
+//! Output as lines, for a device that is a control channel: bounded whatever the guest prints.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ const LINE_COST: usize = 32;
 
 /// Whole lines that nobody has taken yet, and the beginning of the next.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     waiting: VecDeque<String>,
     cost: usize,
     begun: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Adds output.
-    pub(super) fn push(&mut self, output: &[u8]) {
+    pub(crate) fn push(&mut self, output: &[u8]) {
         let mut pieces = output.split(|&byte| byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             // One byte more than is kept tells that the line was longer.
@@ -53,13 +53,24 @@ impl Lines {
     }
 
     /// The whole lines so far, in order; they are not given again.
-    pub(super) fn take(&mut self) -> Vec<String> {
+    pub(crate) fn take(&mut self) -> Vec<String> {
         self.cost = 0;
         std::mem::take(&mut self.waiting).into()
     }
 
+    /// Whether so many bytes more find room whatever they are, be it empty lines only.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let cost = self.cost + self.begun.len() + bytes.saturating_mul(1 + LINE_COST);
+        cost <= MAX_WAITING
+    }
+
+    /// Forgets the beginning of a line whose end will not come.
+    pub(crate) fn forget_begun(&mut self) {
+        self.begun.clear();
+    }
+
     /// Lines that were cut or not kept.
-    pub(super) fn damaged(&self) -> u64 {
+    pub(crate) fn damaged(&self) -> u64 {
         self.damaged
     }
 }
@@ -110,5 +121,22 @@ mod tests {
         assert_eq!(lines.damaged() + kept.len() as u64, 1_000_001);
         lines.push(b"again\n");
         assert_eq!(lines.take(), ["again"]);
+    }
+
+    #[test]
+    fn what_has_room_is_not_lost_however_costly_it_is() {
+        let mut lines = Lines::default();
+        lines.push(&[b'a'; MAX_LINE]);
+        let mut pushed = 0;
+        while lines.has_room(1000) {
+            lines.push(&[b'\n'; 1000]);
+            pushed += 1000;
+        }
+        assert!(pushed > MAX_WAITING / LINE_COST / 2);
+        assert_eq!((lines.take().len(), lines.damaged()), (pushed, 0));
+        lines.push(b"begun");
+        lines.forget_begun();
+        lines.push(b"whole\n");
+        assert_eq!(lines.take(), ["whole"]);
     }
 }
