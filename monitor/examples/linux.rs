@@ -3,7 +3,7 @@
 //! `linux [option=value...] kernel=FILE`, where options are `initramfs=FILE` (as often as wanted),
 //! `memory=MiB`, `vcpus=N`, `guests=N`, `disk=IMAGE` (as often as wanted), `append=WORDS` (to the
 //! command line), `timeout=SECONDS`, `log=FILE` (the first guest's console; `/proc/self/fd/1` shows
-//! it), `devices=control,console,balloon,rng`, `scan=1` (share memory while they run).
+//! it), `devices=control,console,balloon,rng,vsock`, `scan=1` (share memory while they run).
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -120,6 +120,7 @@ fn wanted() -> Result<Wanted, Box<dyn Error>> {
                         "console" => wanted.boot.devices.console = true,
                         "balloon" => wanted.boot.devices.balloon = true,
                         "rng" => wanted.boot.devices.rng = true,
+                        "vsock" => wanted.boot.devices.vsock = true,
                         other => return Err(format!("no device {other}").into()),
                     }
                 }

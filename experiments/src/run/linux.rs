@@ -193,6 +193,7 @@ impl System {
                 control: true,
                 balloon: true,
                 rng: true,
+                vsock: true,
                 console: false,
             },
             console_log: log,

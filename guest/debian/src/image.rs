@@ -22,10 +22,17 @@ use crate::root::{self, Root, applets, busybox_in, check_root};
 const BUILDER_VERSION: &[u8] = b"2";
 /// The first process of every guest.
 const INIT: &[u8] = include_bytes!("init.sh");
+/// What connects it to the host: `connect.s`, assembled.
+const CONNECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/connect"));
 /// Modules without which a guest can't be talked to, or has no root.
 const NEEDED: &[&str] = &["virtio_mmio", "virtio_console", "virtio_blk", "ext4"];
 /// Modules that are loaded where the kernel has them.
-const WELCOME: &[&str] = &["crc32c_generic", "virtio_balloon", "virtio_rng"];
+const WELCOME: &[&str] = &[
+    "crc32c_generic",
+    "virtio_balloon",
+    "virtio_rng",
+    "vmw_vsock_virtio_transport",
+];
 const DESCRIPTION: &str = "image.json";
 /// Digits of an id in file names: more than enough to tell images apart.
 const DIGITS: usize = 20;
@@ -99,6 +106,7 @@ pub fn guest_image(
         BUILDER_VERSION,
         source.id.as_bytes(),
         INIT,
+        CONNECT,
         modules.as_bytes(),
         busybox.sha256.as_bytes(),
         root_id.as_bytes(),
@@ -294,6 +302,7 @@ fn initramfs(busybox: &Unpacked, modules: &[Module], root: bool) -> Result<Vec<u
         archive.link(&name, "/bin/busybox");
     }
     archive.file("bin/busybox", 0o755, &program);
+    archive.file("bin/connect", 0o755, CONNECT);
     archive.file("init", 0o755, INIT);
     for (number, module) in modules.iter().enumerate() {
         let name = format!("modules/{number:03}-{}.ko", module.name);
@@ -312,6 +321,22 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), DebianError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn without_a_host_that_listens_init_begins_with_no_stream_and_what_it_was_given() {
+        let program = concat!(env!("OUT_DIR"), "/connect");
+        let script = "echo \"$0 $1 $WORD\"; [ -e /proc/self/fd/3 ] || echo none";
+        let said = Command::new(program)
+            .args(["/bin/sh", "-c", script, "name", "argument"])
+            .env("WORD", "word")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(said.stdout).unwrap();
+        assert_eq!(text, "name argument word\nnone\n");
+        let nothing = Command::new(program).status().unwrap();
+        assert_eq!(nothing.code(), Some(127));
+    }
 
     fn put(cache: &Path, name: &str, release: &str, root: Option<PathBuf>) {
         let folder = cache.join("images").join(name);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The first process of a guest: loads the kernel's modules, mounts the root, runs the job's commands
-# and says what happens on the control console, one line each (docs/linux-guests.md).
+# and says what happens on the control channel, one line each (docs/linux-guests.md): a stream to the
+# host, or the control console where there is none.
 #
 # Nothing here may end this shell: the kernel panics when its first process ends.
 
@@ -23,7 +24,7 @@ appears() {
     done
 }
 
-# Reads lines of the control console up to this one. Fails when there is no more to read.
+# Reads lines of the control channel up to this one. Fails when there is no more to read.
 await() {
     while read -r line <&3; do
         [ "${line%"$return"}" = "$1" ] && return 0
@@ -79,27 +80,38 @@ run() {
     exec env "$@" /bin/sh -c "$script"
 }
 
-# What command $1 writes goes to the control console, up to 64 KiB of it.
+# What command $1 writes goes to the control channel, up to 64 KiB of it.
 relay() {
     { head -c 65536; cat >/dev/null; } | base64 -w 64 | sed "s/^/mb out $1 /" >&3
 }
 
+# All that must be there before the host can be connected to.
+set_up() {
+    mount -t proc proc /proc
+    mount -t sysfs sysfs /sys
+    mount -t devtmpfs devtmpfs /dev
+    mkdir -p /dev/pts /dev/shm /run /root /tmp
+    mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+    mount -t tmpfs -o mode=1777 shm /dev/shm
+    for module in /modules/*.ko; do
+        [ -f "$module" ] || continue
+        insmod "$module" || echo "init: $module could not be loaded"
+    done
+}
+
+# This is run twice: by the kernel, and by what it becomes to connect.
+if [ "$1" != "--connected" ]; then
+    set_up
+    exec /bin/connect /init --connected
+fi
+
 return=$(printf '\r')
 connected=
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-mkdir -p /dev/pts /dev/shm /run /root /tmp
-mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
-mount -t tmpfs -o mode=1777 shm /dev/shm
-for module in /modules/*.ko; do
-    [ -f "$module" ] || continue
-    insmod "$module" || echo "init: $module could not be loaded"
-done
-
-appears $control || fail "there is no control console ($control)"
-exec 3<>$control
-stty raw -echo <&3
+if [ ! -e /proc/self/fd/3 ]; then
+    appears $control || fail "there is neither a stream to the host nor a control console ($control)"
+    exec 3<>$control
+    stty raw -echo <&3
+fi
 connected=1
 [ -f /etc/mirrorball/root ] && mount_root
 

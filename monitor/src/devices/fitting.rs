@@ -6,12 +6,14 @@
 use std::io;
 use std::sync::Arc;
 
-use mirrorball_pmap::AddressSpace;
-use mirrorball_virtio::{Balloon, BlockDevice, Console, Device, Disk, NetDevice, Rng, Transport};
+use mirrorball_pmap::{AddressSpace, VmId};
+use mirrorball_virtio::{
+    Balloon, BlockDevice, Console, Device, Disk, NetDevice, Rng, Transport, Vsock,
+};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::bus::{Bus, window};
-use crate::linux::{Equipment, Window};
+use crate::linux::{CONTROL_PORT, Equipment, Window};
 use crate::vm::control::RunControl;
 
 /// Bytes of a console's output that are kept.
@@ -34,6 +36,8 @@ pub(crate) struct Devices {
     pub(crate) control: Option<Arc<Console>>,
     pub(crate) balloon: Option<Arc<Balloon>>,
     rng: Option<Arc<Rng>>,
+    /// The control channel of guests that connect to it.
+    pub(crate) vsock: Option<Arc<Vsock>>,
 }
 
 /// Devices that are made before the VM's bus is.
@@ -73,6 +77,7 @@ impl Fitted {
             control: None,
             balloon: None,
             rng: None,
+            vsock: None,
         };
         let transports = devices
             .listing()
@@ -98,6 +103,7 @@ impl Fitted {
             console,
             balloon,
             rng,
+            vsock,
         } = equipment;
         let devices = Devices {
             blocks: blocks(given.disks),
@@ -106,6 +112,7 @@ impl Fitted {
             control: channel.then(|| control_channel(control)),
             balloon: balloon.then(|| Arc::new(Balloon::new(space))),
             rng: rng.then(|| Arc::new(Rng::new())),
+            vsock: vsock.then(|| control_port(space.vm(), control)),
         };
         let mut lines = Vec::new();
         let mut transports = Vec::new();
@@ -154,6 +161,7 @@ impl Devices {
             .chain(all(self.console.clone()))
             .chain(all(self.balloon.clone()))
             .chain(all(self.rng.clone()))
+            .chain(all(self.vsock.clone()))
             .collect()
     }
 }
@@ -172,10 +180,22 @@ fn control_channel(control: &Arc<RunControl>) -> Arc<Console> {
     Arc::new(Console::new(0).with_lines().with_sink(told))
 }
 
+/// A socket device whose control port tells of what the guest says.
+fn control_port(vm: VmId, control: &Arc<RunControl>) -> Arc<Vsock> {
+    let control = control.clone();
+    let told = Arc::new(move || control.progress());
+    Arc::new(Vsock::new(guest_number(vm), CONTROL_PORT, told))
+}
+
+/// A VM's context identifier on sockets: VMs count from 1, identifiers of guests from 3.
+fn guest_number(vm: VmId) -> u32 {
+    vm.0.max(1).saturating_add(2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mirrorball_pmap::{GroupId, Pmap, PmapConfig, VmId};
+    use mirrorball_pmap::{GroupId, Pmap, PmapConfig};
 
     #[test]
     fn a_pcs_devices_have_windows_and_interrupts_of_their_own() {
@@ -188,9 +208,10 @@ mod tests {
         let control = Arc::new(RunControl::new(1));
         let equipment = Equipment {
             control: true,
-            balloon: true,
+            vsock: true,
             ..Equipment::default()
         };
+        assert_eq!((guest_number(VmId(1)), guest_number(VmId(7))), (3, 9));
         let fitted = Fitted::pc(&space, &control, Given::default(), equipment).unwrap();
         let windows = fitted.windows();
         assert_eq!(windows.len(), 2);

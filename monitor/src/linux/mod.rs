@@ -75,6 +75,9 @@ pub enum InitramfsPart {
     Bytes(Arc<[u8]>),
 }
 
+/// The host's port that a guest's `init` connects to.
+pub const CONTROL_PORT: u32 = 1024;
+
 /// Which devices a Linux guest has besides its disks and the serial port. The guest finds its
 /// virtio devices in this order: disks, and then as here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,4 +90,7 @@ pub struct Equipment {
     pub balloon: bool,
     /// A source of randomness.
     pub rng: bool,
+    /// A socket device, with [`CONTROL_PORT`] for the guest to connect to: the control channel from
+    /// then on.
+    pub vsock: bool,
 }

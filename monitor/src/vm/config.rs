@@ -71,8 +71,9 @@ impl VmConfig {
             console,
             balloon,
             rng,
+            vsock,
         } = boot.devices;
-        let equipment = [control, console, balloon, rng];
+        let equipment = [control, console, balloon, rng, vsock];
         self.check(&Bounds {
             memory: 0..=MAX_MEMORY,
             vcpus: MAX_LINUX_VCPUS as usize,

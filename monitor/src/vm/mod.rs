@@ -209,11 +209,14 @@ impl Vm {
         }
     }
 
-    /// The lines that the guest has written to its control channel since the last call.
+    /// The lines that the guest has written to its control channel since the last call, on whichever
+    /// of the two it uses.
     #[must_use = "a line is given once"]
     pub fn control_read(&self) -> Vec<String> {
-        let channel = self.devices.control.as_ref();
-        channel.map_or_else(Vec::new, |channel| channel.take_lines())
+        let Devices { control, vsock, .. } = &self.devices;
+        let printed = control.iter().flat_map(|console| console.take_lines());
+        let said = vsock.iter().flat_map(|socket| socket.take_lines());
+        printed.chain(said).collect()
     }
 
     /// Waits for lines on the control channel and takes them.
@@ -230,15 +233,34 @@ impl Vm {
         Ok(lines)
     }
 
-    /// Writes a line to the control channel; the guest may read it when it likes. A guest that has
-    /// let 64 KiB lie unread gets no more, which is logged.
+    /// Writes a line to the control channel, to the socket if the guest is connected to it, to the
+    /// console otherwise; the guest may read it when it likes. A guest that has let 64 KiB lie unread
+    /// gets no more, which is logged.
     pub fn control_write(&self, line: &str) {
-        let Some(channel) = &self.devices.control else {
-            return;
+        let line = format!("{line}\n");
+        let Devices { control, vsock, .. } = &self.devices;
+        let socket = vsock.as_ref().filter(|socket| socket.connected());
+        let unheard = match (socket, control) {
+            (Some(socket), _) => socket
+                .send(line.as_bytes())
+                .err()
+                .map(|error| error.to_string()),
+            (None, Some(console)) => console
+                .send(line.as_bytes())
+                .err()
+                .map(|error| error.to_string()),
+            (None, None) => None,
         };
-        if let Err(error) = channel.send(format!("{line}\n").as_bytes()) {
-            tracing::warn!(vm = self.name, %error, "control channel");
+        if let Some(error) = unheard {
+            tracing::warn!(vm = self.name, error, "control channel");
         }
+    }
+
+    /// Whether the guest is connected to the control port of its socket device.
+    #[must_use]
+    pub fn control_connected(&self) -> bool {
+        let socket = self.devices.vsock.as_ref();
+        socket.is_some_and(|socket| socket.connected())
     }
 
     /// Its balloon, if it has one.

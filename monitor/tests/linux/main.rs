@@ -9,6 +9,7 @@
 
 mod disk;
 mod memory;
+mod socket;
 mod talk;
 
 use mirrorball_dedup::{Scanner, ScannerConfig, ScannerThread};

@@ -71,6 +71,7 @@ pub fn boot(folder: &Path, commands: &[&str]) -> LinuxBoot {
             control: true,
             balloon: true,
             rng: true,
+            vsock: true,
             console: false,
         },
         console_log: None,

@@ -138,11 +138,12 @@ fn boot(plan: &Plan, log: PathBuf) -> LinuxBoot {
             InitramfsPart::Bytes(job(&plan.commands, &[]).into()),
         ],
         command_line: linux::COMMAND_LINE.to_owned(),
+        // No socket device: QEMU has none without a module of the host's.
         devices: Equipment {
             control: true,
             balloon: true,
             rng: true,
-            console: false,
+            ..Equipment::default()
         },
         console_log: Some(log),
     }
