@@ -2,7 +2,7 @@
 
 use mirrorball_debian::DebianError;
 use mirrorball_dedup::ksm::KsmUnavailable;
-use mirrorball_monitor::MonitorError;
+use mirrorball_monitor::{LinuxError, MonitorError};
 
 use super::resume::ResumeError;
 use crate::exit;
@@ -64,6 +64,15 @@ pub enum RunError {
     /// There is nothing for a Linux guest to boot.
     #[error("what the Linux guests boot could not be made: {0}")]
     Debian(#[from] DebianError),
+    /// Linux guests can't boot what they are to boot.
+    #[error("guests `{group}`: {cause}")]
+    Linux {
+        /// The group.
+        group: String,
+        /// Why.
+        #[source]
+        cause: LinuxError,
+    },
     /// The experiment names an image that was not prepared.
     #[error("there is no image `{0}`")]
     NoImage(String),
@@ -125,6 +134,7 @@ impl RunError {
             Self::Stopped(code) => *code,
             Self::NoCell(..) | Self::NoVm(..) => exit::USAGE,
             Self::Debian(error) if error.is_of_the_request() => exit::INVALID,
+            Self::Linux { cause, .. } if cause.is_of_the_request() => exit::INVALID,
             Self::Resume(error) => error.exit_code(),
             Self::NoImage(_) | Self::NoNetwork(_) => exit::INTERNAL,
             Self::Monitor(MonitorError::Disk(_))

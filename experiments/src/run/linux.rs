@@ -1,6 +1,6 @@
 //! What Linux guests of an experiment boot: made before the runs, opened in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,20 +97,36 @@ pub fn prepare(
         made: Vec::new(),
     };
     let cells = experiment.matrix.iter().map(|cell| experiment.of(cell));
+    let mut checked = BTreeSet::new();
     for group in cells.flat_map(|cell| &cell.guests) {
         let Some(linux) = group.system.linux() else {
             continue;
         };
         let wanted = wanted(linux, folder);
-        if images.made.iter().any(|(made, _)| *made == wanted) {
-            continue;
+        let index = match images.made.iter().position(|(made, _)| *made == wanted) {
+            Some(index) => index,
+            None => {
+                let image = guest_image(&wanted, &image::packages_folder(), progress)?;
+                let (id, release) = (&group.id, &image.release);
+                progress(&format!("guests {id}: Linux {release}"));
+                images.made.push((wanted, image));
+                images.made.len() - 1
+            }
+        };
+        if checked.insert((&group.id, group.memory.0, index)) {
+            check_boot(group, linux, &images.made[index].1)?;
         }
-        let image = guest_image(&wanted, &image::packages_folder(), progress)?;
-        let (id, release) = (&group.id, &image.release);
-        progress(&format!("guests {id}: Linux {release}"));
-        images.made.push((wanted, image));
     }
     Ok(images)
+}
+
+/// Whether the guests of a group have the memory to boot, before any host is started for it.
+fn check_boot(group: &GuestGroup, linux: &LinuxSpec, image: &GuestImage) -> Result<(), RunError> {
+    let boot = boot(image, linux, None);
+    linux::check(&boot, group.memory.0).map_err(|cause| RunError::Linux {
+        group: group.id.clone(),
+        cause,
+    })
 }
 
 fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
@@ -147,8 +163,7 @@ fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
 /// What the guests of a group boot, opened for one run.
 #[derive(Debug)]
 pub struct System {
-    kernel: PathBuf,
-    initramfs: PathBuf,
+    image: GuestImage,
     root: Option<Arc<BaseImage>>,
 }
 
@@ -160,8 +175,7 @@ impl System {
     pub fn open(machine: &Machine, image: &GuestImage) -> Result<Self, RunError> {
         let root = image.root.as_deref().map(|path| machine.open_image(path));
         Ok(Self {
-            kernel: image.kernel.clone(),
-            initramfs: image.initramfs.clone(),
+            image: image.clone(),
             root: root.transpose()?,
         })
     }
@@ -177,27 +191,31 @@ impl System {
 
     /// How a guest with these commands boots; all it prints on its serial port goes to `log`.
     pub fn boot(&self, spec: &LinuxSpec, log: Option<PathBuf>) -> LinuxBoot {
-        let mut command_line = linux::COMMAND_LINE.to_owned();
-        if !spec.command_line.is_empty() {
-            command_line.push(' ');
-            command_line.push_str(&spec.command_line);
-        }
-        LinuxBoot {
-            kernel: self.kernel.clone(),
-            initramfs: vec![
-                InitramfsPart::File(self.initramfs.clone()),
-                InitramfsPart::Bytes(job(&spec.run, &[]).into()),
-            ],
-            command_line,
-            devices: Equipment {
-                control: true,
-                balloon: true,
-                rng: true,
-                vsock: true,
-                console: false,
-            },
-            console_log: log,
-        }
+        boot(&self.image, spec, log)
+    }
+}
+
+fn boot(image: &GuestImage, spec: &LinuxSpec, log: Option<PathBuf>) -> LinuxBoot {
+    let mut command_line = linux::COMMAND_LINE.to_owned();
+    if !spec.command_line.is_empty() {
+        command_line.push(' ');
+        command_line.push_str(&spec.command_line);
+    }
+    LinuxBoot {
+        kernel: image.kernel.clone(),
+        initramfs: vec![
+            InitramfsPart::File(image.initramfs.clone()),
+            InitramfsPart::Bytes(job(&spec.run, &[]).into()),
+        ],
+        command_line,
+        devices: Equipment {
+            control: true,
+            balloon: true,
+            rng: true,
+            vsock: true,
+            console: false,
+        },
+        console_log: log,
     }
 }
 

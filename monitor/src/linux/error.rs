@@ -97,3 +97,23 @@ pub enum LinuxError {
     #[error("guest memory could not be filled: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),
 }
+
+impl LinuxError {
+    /// Whether no host could start such a guest: the remedy is to ask for something else.
+    #[must_use]
+    pub const fn is_of_the_request(&self) -> bool {
+        match self {
+            Self::NotAKernel { .. }
+            | Self::WrongArchitecture { .. }
+            | Self::Truncated { .. }
+            | Self::NotAnInitramfs { .. }
+            | Self::TooLittleMemory { .. }
+            | Self::CommandLine { .. } => true,
+            Self::SoftwareKvm(_)
+            | Self::Unreadable { .. }
+            | Self::ConsoleLog { .. }
+            | Self::Frames(_)
+            | Self::Memory(_) => false,
+        }
+    }
+}

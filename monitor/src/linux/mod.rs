@@ -29,6 +29,7 @@ pub(crate) use cpuid::features;
 pub use error::LinuxError;
 pub(crate) use layout::{KVM_IDENTITY_MAP, KVM_TASK_STATE, MAX_MEMORY};
 pub(crate) use ports::Ports;
+pub use prepare::check;
 pub(crate) use prepare::{Memory, Prepared};
 pub(crate) use registers::set_registers;
 pub(crate) use serial::{LINE as SERIAL_LINE, SerialPort};

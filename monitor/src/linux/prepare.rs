@@ -8,7 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::acpi::{self, Window};
 use super::initramfs::{self, Sizes};
-use super::kernel::{Entry, Kernel};
+use super::kernel::{self, Entry, Kernel};
 use super::layout::{self, ACPI};
 use super::params::{self, Facts};
 use super::shelf::{Reader, Shelves};
@@ -20,6 +20,9 @@ const MIB: u64 = 1 << 20;
 
 /// What a kernel of today needs besides its own image and the initramfs to come up.
 const WORKING_MEMORY: u64 = 16 << 20;
+
+/// What an archive that has no file is called.
+const OWN: &str = "(made by the monitor)";
 
 /// See the module's description.
 #[derive(Debug)]
@@ -62,11 +65,7 @@ impl Prepared {
         let mut sizes = Sizes::default();
         for part in &boot.initramfs {
             let (part_sizes, content) = read_part(shelves, reader, part)?;
-            // Linux skips zeros between archives; a new page lets guests share each by itself.
-            let offset = sizes.packed.next_multiple_of(PAGE);
-            sizes.packed = offset + part_sizes.packed;
-            sizes.unpacked += part_sizes.unpacked;
-            pieces.push((offset, content));
+            pieces.push((append(&mut sizes, part_sizes), content));
         }
         let start = place(&kernel, &sizes, memory.bytes, &boot.kernel)?;
         Ok(Self {
@@ -111,6 +110,35 @@ impl Prepared {
     }
 }
 
+/// Whether a guest with so many bytes of memory can come up with what `boot` names. The files are read,
+/// and nothing is made of them.
+///
+/// # Errors
+/// What is wrong with a file, or how much memory is the least.
+pub fn check(boot: &LinuxBoot, memory: u64) -> Result<(), LinuxError> {
+    let (kernel, _) = kernel::read(&boot.kernel)?;
+    check_command_line(&boot.command_line, &kernel)?;
+    let mut sizes = Sizes::default();
+    for part in &boot.initramfs {
+        let part = match part {
+            InitramfsPart::File(path) => initramfs::read(path)?.0,
+            InitramfsPart::Bytes(bytes) => initramfs::check(Path::new(OWN), bytes)?,
+        };
+        append(&mut sizes, part);
+    }
+    place(&kernel, &sizes, memory, &boot.kernel)?;
+    Ok(())
+}
+
+/// Adds an archive; answers how far it is from the first one's start. Linux skips zeros between
+/// archives; a new page lets guests share each by itself.
+fn append(sizes: &mut Sizes, part: Sizes) -> u64 {
+    let offset = sizes.packed.next_multiple_of(PAGE);
+    sizes.packed = offset + part.packed;
+    sizes.unpacked += part.unpacked;
+    offset
+}
+
 fn read_part(
     shelves: &Shelves,
     reader: Reader<'_>,
@@ -119,7 +147,7 @@ fn read_part(
     match part {
         InitramfsPart::File(path) => shelves.archive(reader, path),
         InitramfsPart::Bytes(bytes) => {
-            let sizes = initramfs::check(Path::new("(made by the monitor)"), bytes)?;
+            let sizes = initramfs::check(Path::new(OWN), bytes)?;
             Ok((sizes, Content::Copied(bytes.to_vec().into())))
         }
     }
