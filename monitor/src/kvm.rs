@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
@@ -12,6 +13,7 @@ use mirrorball_pmap::AddressSpace;
 use parking_lot::Mutex;
 
 use crate::linux;
+use crate::probe::real_mode;
 use crate::sys::memory::GuestVm;
 use crate::{MonitorError, platform};
 
@@ -65,6 +67,14 @@ impl Hypervisor {
     /// The device's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What an exit costs a guest here; `None`, and noted, if it can't be found out.
+    pub(crate) fn exit_time(&self) -> Option<Duration> {
+        real_mode::exit_time(&self.kvm)
+            .inspect(|time| tracing::debug!(?time, "a guest's exit"))
+            .inspect_err(|error| tracing::info!(%error, "exits can't be timed"))
+            .ok()
     }
 
     /// A VM with the memory of `space` and `count` vCPUs whose registers are not yet set.

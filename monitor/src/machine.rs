@@ -102,7 +102,11 @@ impl Machine {
         let hypervisor = Hypervisor::open(kvm)?;
         kick::install_handler().map_err(MonitorError::os("install the kick signal's handler"))?;
         limits::raise_nofile(u64::MAX).map_err(MonitorError::os("raise the open file limit"))?;
-        let pmap = Pmap::new(&config.pmap)?;
+        let mut memory = config.pmap.clone();
+        if memory.guest_fault.is_none() {
+            memory.guest_fault = hypervisor.exit_time();
+        }
+        let pmap = Pmap::new(&memory)?;
         let workers = Workers::start(config.device_workers)
             .map_err(MonitorError::os("start the device workers"))?;
         let blocks = Arc::new(match config.disk_rest {

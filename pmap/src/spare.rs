@@ -76,7 +76,7 @@ fn clock(id: ClockId) -> Duration {
 }
 
 /// CPU time that the calling thread has used.
-pub(crate) fn thread_time() -> Duration {
+fn thread_time() -> Duration {
     clock(ClockId::ThreadCPUTime)
 }
 
@@ -124,12 +124,12 @@ impl Spare {
         self.saved = self.saved.max(-MOST_OWED);
     }
 
-    /// Does work and pays for it; to guests it costs `dear` times what it costs here.
-    pub fn work<R>(&mut self, dear: f64, work: impl FnOnce() -> R) -> R {
+    /// Does work and pays for it, and for the time that guests will need because of it.
+    pub fn work<R>(&mut self, guests: Duration, work: impl FnOnce() -> R) -> R {
         let before = thread_time();
         let result = work();
         let own = thread_time().saturating_sub(before);
-        self.spend(own, own.mul_f64(dear));
+        self.spend(own, guests);
         result
     }
 

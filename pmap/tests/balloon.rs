@@ -12,6 +12,7 @@ fn pmap(vma_budget: Option<usize>) -> Arc<Pmap> {
         frame_capacity: 1 << 28,
         vma_budget,
         tracking: true,
+        guest_fault: None,
     })
     .unwrap()
 }

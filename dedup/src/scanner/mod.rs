@@ -202,7 +202,6 @@ impl Scanner {
         self.portioned |= written.pages() < all.pages();
         let work = Work {
             protected: written.pages(),
-            protecting: taken.protecting,
             ..Work::default()
         };
         let known = self.note_mapped(space);

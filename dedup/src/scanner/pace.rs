@@ -36,9 +36,8 @@ pub(super) struct Work {
     pub(super) hashed: u64,
     /// CPU time, hashing threads included.
     pub(super) cpu: Duration,
-    /// Pages whose next write will be noticed, and the part of `cpu` that went into that.
+    /// Pages whose next write will be noticed.
     pub(super) protected: u64,
-    pub(super) protecting: Duration,
     /// Pages that were fenced, and are something else or have to be translated anew.
     pub(super) fenced: u64,
 }
@@ -92,26 +91,20 @@ impl Pace for Unlimited {
 #[derive(Debug)]
 pub(super) struct Thrift {
     spare: Spare,
-    /// What protecting a page costs us, in seconds.
-    page: f64,
+    /// What a guest's fault costs it.
+    fault: Duration,
 }
 
 impl Thrift {
-    /// What a guest's fault costs over what it costs us to protect the page: it leaves the guest, finds
-    /// the page and comes back with no translation left in the core. Some 2 us against 0.1, and in an
-    /// emulated host 200 against 8.
-    const FAULT: f64 = 25.0;
-    /// What protecting a page costs, before it is known.
-    const PAGE: f64 = 0.2e-6;
     /// Pages of a portion, however little there is to spend.
     const LEAST: f64 = 32.0;
     /// Pages of a slice while there is not much to spend: sharing them takes the core in one go.
     const SLICE: u32 = 64;
 
-    pub(super) fn new(config: &ScannerConfig) -> Self {
+    pub(super) fn new(config: &ScannerConfig, fault: Duration) -> Self {
         Self {
             spare: Spare::new(config.burden.filter(|percent| *percent > 0.0)),
-            page: Self::PAGE,
+            fault,
         }
     }
 
@@ -125,7 +118,8 @@ impl Thrift {
 
     fn protectable(&self) -> Option<u64> {
         let left = self.spare.left()?.as_secs_f64();
-        let pages = (left / (self.page * Self::FAULT)).max(Self::LEAST);
+        let fault = self.fault.as_secs_f64().max(f64::MIN_POSITIVE);
+        let pages = (left / fault).max(Self::LEAST);
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -137,14 +131,8 @@ impl Thrift {
     /// Charges work.
     fn charge(&mut self, work: &Work) {
         #[allow(clippy::cast_precision_loss, reason = "far fewer than 2^52 pages")]
-        let (protected, fenced) = (work.protected as f64, work.fenced as f64);
-        if protected >= Self::LEAST {
-            let page = work.protecting.as_secs_f64() / protected;
-            // Half of it is news: one that was interrupted is not the rule.
-            self.page = f64::midpoint(self.page, page);
-        }
-        let faults = (protected + fenced) * self.page * Self::FAULT;
-        self.spare.spend(work.cpu, Duration::from_secs_f64(faults));
+        let pages = (work.protected + work.fenced) as f64;
+        self.spare.spend(work.cpu, self.fault.mul_f64(pages));
     }
 
     /// How long to wait before the next step, as far as can be told.
@@ -161,10 +149,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(config: &ScannerConfig) -> Self {
+    pub(super) fn new(config: &ScannerConfig, fault: Duration) -> Self {
         Self {
             budget: Budget::new(config, Instant::now()),
-            thrift: Thrift::new(config),
+            thrift: Thrift::new(config, fault),
         }
     }
 

@@ -146,7 +146,7 @@ fn run(mut scanner: Scanner, shared: &Shared) {
     let mut owner = Owner {
         shared,
         switches: shared.desk.lock().switches,
-        limits: Limits::new(&scanner.config),
+        limits: Limits::new(&scanner.config, scanner.pmap.guest_fault()),
     };
     loop {
         owner.switches = shared.desk.lock().switches;

@@ -1,14 +1,14 @@
 //! Is there a KVM, may we use it, and does it run guests on the processor?
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kvm_ioctls::{Kvm, VcpuExit};
+use kvm_ioctls::Kvm;
 
+use super::real_mode::RealMode;
 use super::{Check, CheckState, KvmKind, Root};
 use crate::MonitorError;
 use crate::kvm::open;
-use crate::sys::memory::ProbeVm;
 
 const ID: &str = "kvm";
 
@@ -116,43 +116,7 @@ fn ring_0_time(kvm: &Kvm) -> Result<Duration, MonitorError> {
 fn ring_0_run(kvm: &Kvm) -> Result<Duration, MonitorError> {
     let [a, b, c, d] = ITERATIONS.to_le_bytes();
     let code = [0x66, 0xb9, a, b, c, d, 0x66, 0x49, 0x75, 0xfc, 0xf4];
-    let fd = kvm.create_vm().map_err(MonitorError::kvm("create a VM"))?;
-    let vm = ProbeVm::new(fd, &code).map_err(|source| MonitorError::Kvm {
-        what: "take the probe's memory",
-        source,
-    })?;
-    let mut vcpu = vm
-        .fd()
-        .create_vcpu(0)
-        .map_err(MonitorError::kvm("create a vCPU"))?;
-    let set = MonitorError::kvm("set the probe's registers");
-    (|| {
-        let mut system = vcpu.get_sregs()?;
-        system.cs.base = 0;
-        system.cs.selector = 0;
-        vcpu.set_sregs(&system)?;
-        vcpu.set_regs(&kvm_bindings::kvm_regs {
-            rflags: 2,
-            ..Default::default()
-        })
-    })()
-    .map_err(set)?;
-    let start = Instant::now();
-    loop {
-        match vcpu.run() {
-            Ok(VcpuExit::Hlt) => return Ok(start.elapsed()),
-            Ok(VcpuExit::Intr) => {}
-            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {}
-            Ok(_) => {
-                let source = std::io::Error::other("the probe loop ended in an unexpected exit");
-                return Err(MonitorError::Kvm {
-                    what: "run a probe guest",
-                    source,
-                });
-            }
-            Err(error) => return Err(MonitorError::kvm("run a probe guest")(error)),
-        }
-    }
+    RealMode::new(kvm, &code)?.run_to_halt()
 }
 
 #[cfg(test)]

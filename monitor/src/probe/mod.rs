@@ -6,6 +6,7 @@
 mod host;
 mod kernel;
 mod kvm;
+pub(crate) mod real_mode;
 mod sharing;
 
 use std::io;

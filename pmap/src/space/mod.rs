@@ -68,6 +68,7 @@ pub(crate) struct Common {
     pub(crate) budget: VmaBudget,
     pub(crate) spaces: AtomicU32,
     pub(crate) swap: OnceLock<Arc<SwapArea>>,
+    pub(crate) guest_fault: Duration,
 }
 
 impl Common {

@@ -5,23 +5,19 @@
 
 use super::AddressSpace;
 use super::table::Table;
-use crate::spare::thread_time;
 use crate::sys::Undisturbed;
 use crate::types::{PAGE_BYTES, Ppn, PpnRun};
-use std::time::Duration;
 
 /// Frames' pages below which looking at them one by one costs nothing worth avoiding.
 const FEW: u64 = 256;
 
-/// Pages written since they were last taken, and what it cost to have their next write noticed.
+/// Pages written since they were last taken.
 #[derive(Debug, Default)]
 pub struct Taken {
     /// The pages, in order.
     pub runs: Vec<PpnRun>,
     /// All that were found written, in order: these, and those that will be taken later.
     pub written: Vec<PpnRun>,
-    /// CPU time of protecting them.
-    pub protecting: Duration,
 }
 
 /// What a settling does besides.
@@ -86,9 +82,7 @@ impl AddressSpace {
                 Some(most) => table.take_turns(&written, most),
                 None => written.clone(),
             };
-            let before = thread_time();
             taken.runs = self.track(&table, chosen);
-            taken.protecting = thread_time().saturating_sub(before);
         }
         for &run in written.iter().chain(&taken.runs) {
             table.set_private(run, &mut released);

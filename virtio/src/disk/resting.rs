@@ -240,8 +240,9 @@ impl Resting {
         let most = if spare.is_free() { u64::MAX } else { PORTION };
         let copies = take(&mut self.waiting.lock(), most);
         let some = !copies.is_empty();
-        // A page's first use after that is a fault, which is about as dear as what is done here.
-        spare.work(1.0, || self.replace(copies));
+        let pages: u32 = copies.values().map(|copied| copied.pages).sum();
+        // A page's first use after that is a fault.
+        spare.work(self.pmap.guest_fault() * pages, || self.replace(copies));
         some
     }
 
