@@ -78,14 +78,29 @@ exec 5<>"${stderr_terminal:+/dev/}${stderr_terminal:-$device}"
 [ -z "$stderr_terminal" ] || stty raw -echo $stderr_size <&5
 
 # -- The command -----------------------------------------------------------------------------------
+# Says it, once, when little memory is left: a machine whose programs no longer fit reads them again
+# and again, and seems to hang long before the kernel ends a process.
+watch_memory() {
+    while read -r name kib unit; do
+        [ "$name" = MemAvailable: ] && break
+    done </proc/meminfo
+    [ "$kib" -ge "$little_memory" ] && return
+    little_memory=0
+    echo "memory $((kib / 1024))" >&3
+}
+little_memory=98304
+
 # Words from outside: a signal for the command, or that all was read; empty ones are only to wake this
-# machine. Without an outside, no inside.
+# machine, four times a second. Without an outside, no inside.
 {
+    words=0
     while read -r word argument <&3; do
         case $word in
             signal) kill "-$argument" "$(cat /new/.mirrorball/pid)" ;;
             off) break ;;
         esac
+        words=$((words + 1))
+        [ $((words % 16)) = 0 ] && watch_memory
     done
     poweroff -f
 } 4>&- 5>&- &

@@ -60,7 +60,7 @@ pub(crate) struct Session {
 }
 
 /// How far it has got.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// The command was started.
     up: bool,
@@ -68,6 +68,8 @@ struct Progress {
     code: Option<u8>,
     /// Streams that ended whole.
     whole: u8,
+    /// MiB of its memory that were left when they became few.
+    memory_left: Option<u64>,
     /// A signal was passed on.
     asked: bool,
 }
@@ -77,10 +79,9 @@ impl Progress {
         match event {
             Event::Word(word) if word == "ready" => self.up = true,
             Event::Word(word) => {
-                let code = word
-                    .strip_prefix("exit ")
-                    .and_then(|code| code.trim().parse().ok());
+                let code = number(word, "exit ").and_then(|code| u8::try_from(code).ok());
                 self.code = self.code.or(code);
+                self.memory_left = self.memory_left.or(number(word, "memory "));
             }
             Event::StreamEnded { whole } => self.whole += u8::from(*whole),
         }
@@ -159,16 +160,22 @@ impl Session {
                 beat = Instant::now();
                 self.wake();
             }
-            let was_up = state.up;
+            let before = state;
             match self.events.recv_timeout(POLL) {
                 Ok(event) => state.take(&event),
                 Err(RecvTimeoutError::Timeout) => {}
                 // All that can tell has ended; QEMU's own end is seen below.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
             }
-            if state.up && !was_up {
+            if state.up && !before.up {
                 let seconds = self.started.elapsed().as_secs_f64();
                 progress(&format!("emulated host: up after {seconds:.1} s"));
+            }
+            if let (Some(left), None) = (state.memory_left, before.memory_left) {
+                progress(&format!(
+                    "emulated host: only {left} MiB of its memory are left; with less it will seem to \
+                     hang (--host-memory gives it more)"
+                ));
             }
             if let Some(code) = state.finished() {
                 self.power_off();
@@ -254,6 +261,11 @@ impl Session {
             HostError::Boot { reason, console }
         })
     }
+}
+
+/// The number after the beginning of a word of the init's.
+fn number(word: &str, beginning: &str) -> Option<u64> {
+    word.strip_prefix(beginning)?.trim().parse().ok()
 }
 
 fn ended(qemu: &mut Qemu) -> Result<Option<ExitStatus>, HostError> {
@@ -342,7 +354,7 @@ mod tests {
             assert_eq!(state.finished(), None);
         }
         assert!(state.up);
-        let mut cut = Progress { ..state };
+        let mut cut = state;
         cut.take(&Event::StreamEnded { whole: false });
         assert_eq!(cut.finished(), None, "bytes are missing");
         cut.take(&Event::StreamEnded { whole: true });
@@ -352,10 +364,10 @@ mod tests {
     #[test]
     fn words_that_are_none_change_nothing() {
         let mut state = Progress::default();
-        for word in ["exit", "exit x", "exit 256", "readyy", ""] {
+        for word in ["exit", "exit x", "exit 256", "readyy", "memory -1", ""] {
             state.take(&Event::Word(word.to_owned()));
         }
-        assert!(!state.up && state.code.is_none());
+        assert!(!state.up && state.code.is_none() && state.memory_left.is_none());
     }
 
     #[test]

@@ -281,3 +281,23 @@ fn a_machine_whose_command_does_nothing_but_spin_is_interrupted_from_outside() {
     let interrupts: u32 = ran.stdout.text().trim().parse().unwrap();
     assert!(interrupts > 3, "{interrupts} interrupts");
 }
+
+#[test]
+fn a_machine_that_has_little_memory_left_says_so_before_it_seems_to_hang() {
+    if !can_run("a_machine_that_has_little_memory_left_says_so_before_it_seems_to_hang") {
+        return;
+    }
+    let script = r#"
+        while read -r name left unit; do [ $name = MemAvailable: ] && break; done </proc/meminfo
+        half=$(((left - 70000) / 2))
+        head -c ${half}K /dev/zero >/dev/shm/one
+        head -c ${half}K /dev/zero >/tmp/other
+        sleep 10
+    "#;
+    let ran = run_script(script, &[], vec![], SMALL, |_, _| ());
+    assert_eq!(ran.result.unwrap(), 0, "{}", ran.stderr.text());
+    let told = ran.said.matches("MiB of its memory are left").count();
+    assert_eq!(told, 1, "{}", ran.said);
+    let idle = run_script("sleep 6", &[], vec![], SMALL, |_, _| ());
+    assert!(!idle.said.contains("are left"), "{}", idle.said);
+}
