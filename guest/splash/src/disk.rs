@@ -2,6 +2,10 @@
 //!
 //! Several requests can be under way; the driver's queue gives completions in its own order, so
 //! each thread waits for its token to come to the front and then takes it off.
+//!
+//! Which descriptor a request gets depends on whether the one before it was answered yet, so what a
+//! queue's pages hold after a workload is a matter of chance. A guest at rest shall hold the same each
+//! time: between workloads its queues are as new.
 
 use crate::hal::{SplashHal, transport};
 use crate::sched;
@@ -39,8 +43,16 @@ impl core::error::Error for DiskError {}
 
 /// One virtual disk.
 pub struct Disk<T: Transport = MmioTransport<'static>> {
-    driver: Spin<Driver<T>>,
+    line: Spin<Line<T>>,
     blocks: u64,
+}
+
+/// The driver, and what it has not given back yet.
+struct Line<T: Transport> {
+    /// `None` once it did not come up again.
+    driver: Option<Driver<T>>,
+    /// Requests under way.
+    requests: usize,
 }
 
 impl<T: Transport> fmt::Debug for Disk<T> {
@@ -73,15 +85,40 @@ pub fn disk(index: usize) -> Result<&'static Disk, DiskError> {
     Ok(disk)
 }
 
+/// Makes the queues of all disks that are set up as new, but those with requests under way. A disk that
+/// does not come up again refuses its requests.
+pub fn renew() {
+    let disks = *DISKS.lock();
+    for (index, disk) in disks.iter().enumerate() {
+        if let Some(disk) = disk {
+            disk.renew(|| transport(BLOCK_DEVICE, index));
+        }
+    }
+}
+
 impl<T: Transport> Disk<T> {
     /// Sets the device behind `transport` up.
     fn new(transport: T) -> virtio_drivers::Result<Self> {
         let driver = Driver::new(transport)?;
         let blocks = driver.capacity() / SECTORS_PER_BLOCK as u64;
         Ok(Self {
-            driver: Spin::new(driver),
+            line: Spin::new(Line {
+                driver: Some(driver),
+                requests: 0,
+            }),
             blocks,
         })
+    }
+
+    /// Sets the device up again, behind a transport to it.
+    fn renew(&self, transport: impl FnOnce() -> Option<T>) {
+        let mut line = self.line.lock();
+        if line.requests > 0 {
+            return;
+        }
+        // The old one first: dropping it takes the queue from the device.
+        line.driver = None;
+        line.driver = transport().and_then(|transport| Driver::new(transport).ok());
     }
 
     /// Size in blocks of 4 KiB.
@@ -160,7 +197,9 @@ impl<T: Transport> Disk<T> {
     ) -> Result<u16, DiskError> {
         let mut result = Err(Error::QueueFull);
         sched::block_until(|| {
-            result = add(&mut self.driver.lock());
+            let mut line = self.line.lock();
+            result = line.driver.as_mut().map_or(Err(Error::NotReady), &mut add);
+            line.requests += usize::from(result.is_ok());
             result != Err(Error::QueueFull)
         });
         result.map_err(|error| DiskError(format!("disk request refused: {error}")))
@@ -171,8 +210,15 @@ impl<T: Transport> Disk<T> {
         token: u16,
         take: impl FnOnce(&mut Driver<T>) -> virtio_drivers::Result<()>,
     ) -> Result<(), DiskError> {
-        sched::block_until(|| self.driver.lock().peek_used() == Some(token));
-        let result = take(&mut self.driver.lock());
+        sched::block_until(|| {
+            let mut line = self.line.lock();
+            let driver = line.driver.as_mut();
+            driver.is_none_or(|driver| driver.peek_used() == Some(token))
+        });
+        let mut line = self.line.lock();
+        let result = line.driver.as_mut().map_or(Err(Error::NotReady), take);
+        line.requests = line.requests.saturating_sub(1);
+        drop(line);
         // The next completion may belong to a thread whose vCPU sleeps since before it came.
         sched::notify();
         result.map_err(|error| DiskError(format!("disk request failed: {error}")))

@@ -79,6 +79,11 @@ fn load<T: FromBytes>(address: u64) -> T {
     unsafe { with_exposed_provenance::<T>(crate::shared::usize_of(address)).read_unaligned() }
 }
 
+/// The bytes of a page of a queue.
+pub fn load_page(address: u64) -> Vec<u8> {
+    (address..).take(PAGE_SIZE).map(load).collect()
+}
+
 fn index_at(address: u64) -> &'static AtomicU16 {
     // SAFETY: as for `load`; a ring's index is aligned and both sides know it as an atomic.
     unsafe {
@@ -125,6 +130,12 @@ impl Fake {
     /// Features that the driver accepted.
     pub fn accepted(&self) -> u64 {
         self.state().accepted
+    }
+
+    /// Where a queue lies: its descriptors with what is offered, and what is given back.
+    pub fn pages(&self, queue: usize) -> [u64; 2] {
+        let queue = self.state().queues[queue];
+        [queue.table, queue.used]
     }
 
     /// How often a queue's doorbell rang.

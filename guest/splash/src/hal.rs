@@ -33,9 +33,13 @@ unsafe impl Hal for SplashHal {
     }
 
     // SAFETY: the caller gives back what `dma_alloc` answered, once, with the same number of pages:
-    // the very run that was taken from the page manager and forgotten there. Nothing is
-    // dereferenced.
+    // the very run that was taken from the page manager and forgotten there, which is mapped and
+    // nobody's else until it is given back below.
     unsafe fn dma_dealloc(paddr: PhysAddr, _vaddr: NonNull<u8>, pages: usize) -> i32 {
+        // What driver and device left there depends on which was faster; free pages shall not.
+        let start: *mut u8 = with_exposed_provenance_mut(usize_of(paddr));
+        // SAFETY: as above; whole pages from `paddr` on.
+        unsafe { start.write_bytes(0, pages * mirrorball_abi::layout::PAGE_SIZE) };
         crate::memory::give(usize_of(paddr), pages);
         0
     }

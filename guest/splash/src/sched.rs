@@ -189,6 +189,13 @@ impl JoinHandle {
     /// Blocks until the thread has ended.
     pub fn join(self) {
         block_until(|| self.is_done());
+        // Which calls left what there depends on whether a wait was one; free pages shall not. Pages
+        // that were never written stay so.
+        for word in self.stack.words() {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
         drop(self.stack);
     }
 

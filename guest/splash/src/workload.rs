@@ -15,6 +15,7 @@ mod touch;
 
 use crate::cache;
 use crate::console;
+use crate::disk;
 use crate::pattern::Mismatch;
 use crate::port;
 use crate::shared::{self, Message};
@@ -71,6 +72,7 @@ pub fn execute(command: u64) {
         }
     };
     shared::TICKS.set(port::ticks() - start);
+    disk::renew();
     shared::set_outcome(outcome);
     shared::set_phase(Phase::Done);
     port::phase_changed();

@@ -1,7 +1,7 @@
 //! A disk on the host, whose device is a vector of bytes.
 
 use super::*;
-use crate::fake::{Chain, Fake, INDIRECT_DESC, VERSION_1, store};
+use crate::fake::{Chain, Fake, INDIRECT_DESC, VERSION_1, load_page, store};
 use crate::memory::Region;
 use core::sync::atomic::Ordering;
 use std::thread;
@@ -202,6 +202,49 @@ fn requests_of_many_threads_are_told_apart_in_any_order() {
             assert!(guests.into_iter().all(|guest| guest.join().unwrap()));
         });
     }
+}
+
+/// What the pages of a queue hold.
+fn pages_of(fake: &Fake) -> Vec<u8> {
+    let [table, used] = fake.pages(0);
+    [load_page(table), load_page(used)].concat()
+}
+
+#[test]
+fn a_queue_at_rest_holds_nothing_of_its_requests() {
+    let fake = device(INDIRECT_DESC, 16);
+    let disk = up(&fake);
+    let new = pages_of(&fake);
+    let mut content = vec![0; usize_of(BLOCKS) * PAGE_SIZE];
+    let region = Region::new(1).unwrap();
+    thread::scope(|scope| {
+        let (first, second) = (Region::new(1).unwrap(), Region::new(1).unwrap());
+        let disk = &disk;
+        let one = scope.spawn(move || read(disk, 1, &first));
+        let chain = fake.wait(0);
+        let other = scope.spawn(move || read(disk, 2, &second));
+        let later = fake.wait(0);
+        disk.renew(|| panic!("two requests are under way"));
+        for chain in [later, chain] {
+            let written = serve(&chain, &mut content);
+            fake.finish(0, &chain, written);
+        }
+        assert!(one.join().unwrap().is_ok() && other.join().unwrap().is_ok());
+    });
+    assert!(pages_of(&fake) != new, "the requests left nothing to see");
+    disk.renew(|| Some(fake.clone()));
+    assert!(fake.is_live() && pages_of(&fake) == new);
+    thread::scope(|scope| {
+        let guest = scope.spawn(|| read(&disk, 3, &region));
+        let chain = fake.wait(0);
+        let written = serve(&chain, &mut content);
+        fake.finish(0, &chain, written);
+        assert_eq!(guest.join().unwrap(), Ok(()));
+    });
+    // What does not come up again is told, and keeps nobody waiting.
+    disk.renew(|| None);
+    let said = read(&disk, 3, &region).unwrap_err().0;
+    assert!(said.starts_with("disk request refused"), "{said}");
 }
 
 #[test]
