@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             disks: disks.clone(),
             networks: Vec::new(),
             console: true,
+            balloon: false,
             boot: Boot::Splash,
         };
         machine.create_vm(&config)?.start()?;

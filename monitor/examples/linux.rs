@@ -151,6 +151,7 @@ fn make(machine: &Machine, wanted: &Wanted, number: u32) -> Result<Arc<Vm>, Box<
         disks: wanted.disks.iter().map(disk).collect::<Result<_, _>>()?,
         networks: Vec::new(),
         console: false,
+        balloon: false,
         boot: Boot::Linux(boot),
     };
     Ok(machine.create_vm(&config)?)

@@ -33,8 +33,14 @@ pub struct Sample {
     pub zero_bytes: u64,
     /// Pages in guests' balloons.
     pub ballooned_bytes: Option<u64>,
-    /// Swapped pages; empty as long as nothing is swapped by the monitor.
+    /// Pages on swap.
     pub swapped_bytes: Option<u64>,
+    /// What a VM is entitled to by the memory policy.
+    pub target_bytes: Option<u64>,
+    /// What a VM is thought to use.
+    pub active_bytes: Option<u64>,
+    /// What the guest says it uses, where its workload knows.
+    pub working_set_bytes: Option<u64>,
     /// Shared pages, in ESX's sense.
     pub shared_bytes: Option<u64>,
     /// Shared less the frames that back them.

@@ -52,10 +52,38 @@ pub const METRICS: &[&str] = &[
     "sharing.broken_pages",
     "sharing.hold_p99_seconds",
     "sharing.scans",
+    "policy.overshoot",
+    "policy.least_free",
+    "policy.soft_seconds",
+    "policy.hard_seconds",
+    "policy.low_seconds",
+    "policy.held_seconds",
+    "policy.swapped_out_pages",
+    "policy.swapped_in_pages",
+    "policy.swap_in_p99_seconds",
+    "policy.active_error",
+    "policy.cpu_seconds",
     "start.seconds",
     "start.host_memory_per_guest",
     "stop.seconds",
 ];
+
+/// Figures of each group of guests, as `groups.<id>.<figure>`, in experiments with a memory policy.
+pub const GROUP_METRICS: &[&str] = &[
+    "allocated",
+    "target",
+    "active",
+    "ballooned",
+    "swapped",
+    "operations",
+];
+
+/// The group and the figure that a path of [`GROUP_METRICS`] names.
+#[must_use]
+pub fn group_metric(path: &str) -> Option<(&str, &str)> {
+    let (id, figure) = path.strip_prefix("groups.")?.split_once('.')?;
+    GROUP_METRICS.contains(&figure).then_some((id, figure))
+}
 
 /// The whole result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -299,6 +327,12 @@ pub struct Figures {
     pub disk: Disk,
     /// How sharing went.
     pub sharing: Sharing,
+    /// What the memory policy did; `null` without one.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Guests by their group, at the end of the workload; of experiments with a memory policy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Group>,
     /// Starting the guests.
     pub start: Start,
     /// Stopping them.
@@ -424,6 +458,51 @@ pub struct Sharing {
     pub hold_p99_seconds: Option<f64>,
     /// Passes of the scanner, or full scans of KSM.
     pub scans: Option<u64>,
+}
+
+/// What the memory policy did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The most by which memory in use was above the budget, as a part of it.
+    pub overshoot: Option<f64>,
+    /// The least that was free, as a part of the budget.
+    pub least_free: Option<f64>,
+    /// Time in the state `soft`.
+    pub soft_seconds: Option<f64>,
+    /// Time in the state `hard`.
+    pub hard_seconds: Option<f64>,
+    /// Time in the state `low`.
+    pub low_seconds: Option<f64>,
+    /// Time that guests were held, summed.
+    pub held_seconds: Option<f64>,
+    /// Pages written to swap.
+    pub swapped_out_pages: Option<u64>,
+    /// Pages read back.
+    pub swapped_in_pages: Option<u64>,
+    /// From a touch to the page's return, 99th percentile.
+    pub swap_in_p99_seconds: Option<f64>,
+    /// Mean distance of the estimates of active memory from what guests say, as a part of their
+    /// memory, while what they say stays the same.
+    pub active_error: Option<f64>,
+    /// CPU time of the policy's thread.
+    pub cpu_seconds: Option<f64>,
+}
+
+/// Guests of a group, each of them in the mean, at the end of the workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Machine memory of its own, bytes.
+    pub allocated: Option<u64>,
+    /// What it was entitled to, bytes.
+    pub target: Option<u64>,
+    /// What it was thought to use, bytes.
+    pub active: Option<u64>,
+    /// In its balloon, bytes.
+    pub ballooned: Option<u64>,
+    /// On swap, bytes.
+    pub swapped: Option<u64>,
+    /// Units of work of all of the group.
+    pub operations: Option<u64>,
 }
 
 /// Starting the guests.

@@ -15,6 +15,7 @@ mod kernel;
 mod linux;
 mod merge;
 mod oracle;
+mod policy;
 mod report;
 mod rig;
 mod scale;
@@ -148,6 +149,7 @@ pub const BENCHES: &[Bench] = &[
     breaks::BENCH,
     hashing::BENCH,
     scale::BENCH,
+    policy::BENCH,
     linux::BOOT,
     linux::BLOCK,
     linux::WORK,

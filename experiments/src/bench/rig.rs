@@ -76,6 +76,7 @@ impl Rig {
                 disks,
                 networks: Vec::new(),
                 console: false,
+                balloon: false,
                 boot: Boot::Splash,
             };
             let vm = rig.machine.create_vm(&config).map_err(failed)?;

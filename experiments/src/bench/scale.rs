@@ -143,6 +143,7 @@ fn create(machine: &Arc<Machine>) -> Result<Vec<Arc<Vm>>, BenchError> {
                 disks: Vec::new(),
                 networks: Vec::new(),
                 console: false,
+                balloon: false,
                 boot: Boot::Splash,
             })?;
             vm.start()?;

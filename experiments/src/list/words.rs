@@ -26,7 +26,7 @@ pub struct Word {
 pub const LISTS: [&str; 4] = ["metrics", "mechanisms", "workloads", "templates"];
 
 /// Columns of `samples.csv`.
-const COLUMNS: [(&str, &str); 28] = [
+const COLUMNS: [(&str, &str); 31] = [
     ("cell", "what ran"),
     ("run", "what ran"),
     ("time_seconds", "since the experiment began"),
@@ -41,7 +41,10 @@ const COLUMNS: [(&str, &str); 28] = [
     ("mapped_bytes", "pages that name a frame"),
     ("zero_bytes", "pages that are the zero page"),
     ("ballooned_bytes", "in guests' balloons"),
-    ("swapped_bytes", "empty: there is no swap"),
+    ("swapped_bytes", "on swap"),
+    ("target_bytes", "what the memory policy entitles it to"),
+    ("active_bytes", "what it is thought to use"),
+    ("working_set_bytes", "what the guest says it uses"),
     ("shared_bytes", "pages that share a frame, or are zero"),
     ("reclaimed_bytes", "shared less the frames behind it"),
     ("frames_bytes", "frames in use"),

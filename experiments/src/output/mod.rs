@@ -54,8 +54,7 @@ pub const README: &str = "\
 What is in this folder
 ----------------------
 summary.json      the figures of every cell (mechanism set): medians of its runs; bytes, seconds,
-                  counts; null = not measured. Written anew after every run. Network, balloon
-                  and swap do not exist yet, so their figures are null.
+                  counts; null = not measured. Written anew after every run.
 run.json          what was run, with what, on what: the resolved experiment, seed, commit, host,
                   every run with its own figures.
 experiment.yaml   the experiment file as it was given.

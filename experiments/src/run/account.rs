@@ -32,7 +32,7 @@ pub fn memory(totals: &Totals, reading: &Reading, reclaimable: u64) -> Memory {
         zero: bytes(totals.zero + reading.ksm.map_or(0, |ksm| ksm.ksm_zero_pages)),
         frames: bytes(totals.frames),
         ballooned: bytes(totals.ballooned),
-        swapped: None,
+        swapped: bytes(totals.swapped),
         oracle_reclaimable: bytes(reclaimable),
         machine_used: Some(used(totals, reading)),
         overhead: Some(totals.overhead_bytes + reading.ours.map_or(0, |stats| stats.index_bytes)),

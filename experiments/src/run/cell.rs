@@ -16,6 +16,7 @@ use mirrorball_debian::GuestImage;
 use super::events::Events;
 use super::fleet::{Fleet, Waited};
 use super::noise::Watch;
+use super::policy::Policy;
 use super::progress::Progress;
 use super::record::RunRecord;
 use super::sampler::{Sampler, Sink};
@@ -98,9 +99,10 @@ pub(super) struct Run<'a> {
     pub(super) scanning: Arc<Mutex<Scanning>>,
     pub(super) sampler: Arc<Sampler>,
     pub(super) fleet: Fleet<'a>,
+    pub(super) policy: Option<Arc<Mutex<Policy>>>,
     pub(super) events: Events,
     pub(super) figures: Figures,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// The scanners' last word.
     pub(super) reading: Reading,
     image_checked: Instant,
@@ -113,7 +115,9 @@ impl<'a> Run<'a> {
     fn new(context: &'a Context<'a>) -> Result<Self, RunError> {
         // Where nothing scans, writes are not tracked: the baselines pay for nothing they don't use.
         let pmap = PmapConfig {
-            tracking: context.set.scans() || switched_later(context.experiment),
+            tracking: context.set.scans()
+                || switched_later(context.experiment)
+                || context.experiment.policy.is_some(),
             ..PmapConfig::default()
         };
         let config = MachineConfig {
@@ -122,6 +126,8 @@ impl<'a> Run<'a> {
             ..MachineConfig::default()
         };
         let machine = Machine::new(&config)?;
+        let policy = Policy::start(context.experiment, &machine)?;
+        let policy = policy.map(|policy| Arc::new(Mutex::new(policy)));
         let scanning = Arc::new(Mutex::new(Scanning::None));
         context.stop.protect(scanning.clone());
         let watched = Watched::new(context, machine.clone(), scanning.clone());
@@ -131,6 +137,7 @@ impl<'a> Run<'a> {
             scanning.clone(),
             context.sink.clone(),
             (context.progress.clone(), watched),
+            policy.clone(),
         );
         let fleet = Fleet::new(context, machine.clone())?;
         Ok(Self {
@@ -139,6 +146,7 @@ impl<'a> Run<'a> {
             scanning,
             sampler,
             fleet,
+            policy,
             events: Events::start(),
             figures: Figures::default(),
             warnings: Vec::new(),
@@ -153,6 +161,11 @@ impl<'a> Run<'a> {
         let report = self.fleet.into_told().into_report();
         let mut figures = self.figures;
         figures.integrity = report.integrity;
+        for (group, operations) in report.operations {
+            if let Some(figures) = figures.groups.get_mut(&group) {
+                figures.operations = Some(operations);
+            }
+        }
         figures.workload = Workload {
             seconds: figures.workload.seconds,
             ..report.work
@@ -247,7 +260,11 @@ impl<'a> Run<'a> {
     ) -> Result<bool, RunError> {
         let (stop, sink) = (self.context.stop.clone(), self.context.sink.clone());
         let (machine, scanning) = (self.machine.clone(), self.scanning.clone());
-        let budget = self.context.experiment.machine.memory.0;
+        let budget = match self.policy {
+            // It keeps to the budget as well as can be, and tells how well that was.
+            Some(_) => u64::MAX,
+            None => self.context.experiment.machine.memory.0,
+        };
         let mut checked = self.image_checked;
         let waited = self
             .fleet
@@ -300,6 +317,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self) -> Result<bool, RunError> {
         let phases = &self.context.experiment.phases;
         self.phase("settle");
+        self.note_groups();
         self.fleet.rest();
         self.machine.map_copied_blocks();
         let converged = quiet::settle(&self.sampler, phases, &self.context.stop);
@@ -319,6 +337,7 @@ impl<'a> Run<'a> {
     fn stop(&mut self) {
         self.phase("stop");
         let began = Instant::now();
+        self.end_policy();
         let scanning = std::mem::replace(&mut *self.scanning.lock(), Scanning::None);
         self.fleet.stop_all();
         if let Err(cause) = scanning.stop() {

@@ -96,6 +96,15 @@ pub enum RunError {
         /// Bytes allowed.
         budget: u64,
     },
+    /// There is no swap for the memory policy.
+    #[error(
+        "there is no swap for the memory policy: {reason}\n  \
+         write `swap: off` in `policy`, or see `mirrorball doctor`"
+    )]
+    Swap {
+        /// What is missing.
+        reason: String,
+    },
     /// The user wanted an end before there was a run; with the exit code of the signal.
     #[error("stopped before the first run; nothing was written")]
     Stopped(u8),

@@ -172,6 +172,11 @@ impl<'a> Fleet<'a> {
                 .into_iter()
                 .collect(),
             console: true,
+            balloon: self
+                .experiment
+                .policy
+                .as_ref()
+                .is_some_and(|policy| policy.balloon.0),
             boot,
         };
         let made = match self.others.get(&spec.id) {

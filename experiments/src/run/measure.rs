@@ -1,5 +1,6 @@
 //! The figures of a run, taken when its guests are quiet and its scanner stands still.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mirrorball_dedup::oracle;
@@ -7,7 +8,7 @@ use mirrorball_pmap::PAGE_BYTES;
 
 use super::cell::Run;
 use super::{RunError, account};
-use crate::output::summary::{CpuSeconds, Ksm, Sharing};
+use crate::output::summary::{CpuSeconds, Group, Ksm, Sharing};
 
 /// The kernel's own figure of what KSM saves, from Linux 6.4.
 const KSM_PROFIT: &str = "/sys/kernel/mm/ksm/general_profit";
@@ -17,6 +18,7 @@ impl Run<'_> {
     pub(super) fn measure(&mut self) -> Result<(), RunError> {
         self.phase("measure");
         self.scanning.lock().hold();
+        self.end_policy();
         let pmap = self.machine.pmap();
         pmap.settle_all();
         let (totals, reading) = (pmap.totals(), self.sampler.reading());
@@ -53,6 +55,58 @@ impl Run<'_> {
         });
         self.account(account::used(&totals, &reading));
         Ok(())
+    }
+
+    /// Ends the memory policy, if there is one, and keeps what it did.
+    pub(super) fn end_policy(&mut self) {
+        if let Some(policy) = &self.policy {
+            let mut policy = policy.lock();
+            policy.end();
+            self.figures.policy = policy.figures();
+            self.warnings.extend(policy.warnings());
+            self.warnings.dedup();
+        }
+    }
+
+    /// Keeps what guests have at the end of the workload, under a memory policy.
+    pub(super) fn note_groups(&mut self) {
+        let Some(policy) = &self.policy else {
+            return;
+        };
+        self.machine.pmap().settle_all();
+        let mut sums = BTreeMap::<String, (u64, [u64; 5])>::new();
+        for vm in self.machine.vms() {
+            let Some(view) = policy.lock().view(vm.id()) else {
+                continue;
+            };
+            let totals = vm.space().totals();
+            let bytes = |pages: u64| pages * PAGE_BYTES;
+            let values = [
+                bytes(totals.private),
+                view.target,
+                view.active,
+                bytes(totals.ballooned),
+                bytes(totals.swapped),
+            ];
+            let (count, sum) = sums.entry(view.group).or_default();
+            *count += 1;
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum += value;
+            }
+        }
+        for (id, (count, sum)) in sums {
+            let [allocated, target, active, ballooned, swapped] =
+                sum.map(|sum| Some(sum / count.max(1)));
+            let group = Group {
+                allocated,
+                target,
+                active,
+                ballooned,
+                swapped,
+                operations: None,
+            };
+            self.figures.groups.insert(id, group);
+        }
     }
 
     /// Checks the pmap's account against the kernel's.

@@ -20,6 +20,7 @@ mod measure;
 mod networks;
 mod noise;
 mod overdue;
+mod policy;
 mod precision;
 mod prepare;
 mod progress;

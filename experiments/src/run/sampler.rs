@@ -15,6 +15,7 @@ use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::policy::Policy;
 use super::progress::Progress;
 use super::scanning::{Reading, Scanning};
 use super::watched::Watched;
@@ -104,6 +105,7 @@ pub struct Sampler {
     sink: Arc<Mutex<Sink>>,
     progress: Arc<Progress>,
     watched: Arc<Watched>,
+    policy: Option<Arc<Mutex<Policy>>>,
     end: AtomicBool,
     turn: Mutex<Turn>,
 }
@@ -147,6 +149,7 @@ impl Sampler {
         scanning: Arc<Mutex<Scanning>>,
         sink: Arc<Mutex<Sink>>,
         (progress, watched): (Arc<Progress>, Arc<Watched>),
+        policy: Option<Arc<Mutex<Policy>>>,
     ) -> Arc<Self> {
         let (cell, phase, end) = (cell.to_owned(), Mutex::new("start"), AtomicBool::new(false));
         Arc::new(Self {
@@ -158,6 +161,7 @@ impl Sampler {
             sink,
             progress,
             watched,
+            policy,
             end,
             turn: Mutex::default(),
         })
@@ -245,7 +249,7 @@ impl Sampler {
         };
         let mut rows = if whole {
             self.machine.pmap().settle_all();
-            vms.iter().map(|vm| vm_sample(vm, &base)).collect()
+            vms.iter().map(|vm| self.vm_sample(vm, &base)).collect()
         } else {
             self.some(&vms, &base)
         };
@@ -260,7 +264,7 @@ impl Sampler {
         self.progress.sample(&machine);
         if self.watched.is_due() {
             let of_vms = vms.into_iter().map(|vm| {
-                let sample = vm_sample(&vm, &base);
+                let sample = self.vm_sample(&vm, &base);
                 (vm, sample)
             });
             let of_vms: Vec<_> = of_vms.collect();
@@ -274,6 +278,21 @@ impl Sampler {
         }
     }
 
+    /// A sample of a VM, with what the memory policy thinks of it.
+    fn vm_sample(&self, vm: &Vm, base: &Sample) -> Sample {
+        let sample = vm_sample(vm, base);
+        let view = (self.policy.as_ref()).and_then(|policy| policy.lock().view(vm.id()));
+        match view {
+            Some(view) => Sample {
+                target_bytes: Some(view.target),
+                active_bytes: Some(view.active),
+                working_set_bytes: (view.working_set > 0).then_some(view.working_set),
+                ..sample
+            },
+            None => sample,
+        }
+    }
+
     /// Samples of the VMs whose turn it is, settled.
     fn some(&self, vms: &[Arc<Vm>], base: &Sample) -> Vec<Sample> {
         let mut rows = Vec::new();
@@ -281,7 +300,7 @@ impl Sampler {
         self.turn.lock().take(vms.len(), |position| {
             let vm = &vms[position];
             vm.space().settle();
-            rows.push(vm_sample(vm, base));
+            rows.push(self.vm_sample(vm, base));
             let now = own_seconds();
             now - std::mem::replace(&mut last, now)
         });
@@ -305,6 +324,7 @@ fn vm_sample(vm: &Vm, base: &Sample) -> Sample {
         mapped_bytes: totals.mapped * PAGE_BYTES,
         zero_bytes: totals.zero * PAGE_BYTES,
         ballooned_bytes: Some(totals.ballooned * PAGE_BYTES),
+        swapped_bytes: Some(totals.swapped * PAGE_BYTES),
         vmas: totals.vmas,
         broken_pages: totals.broken,
         vcpu_seconds: Some(vm.cpu_seconds()),
@@ -323,6 +343,7 @@ fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
         mapped_bytes: totals.mapped * PAGE_BYTES,
         zero_bytes: totals.zero * PAGE_BYTES,
         ballooned_bytes: Some(totals.ballooned * PAGE_BYTES),
+        swapped_bytes: Some(totals.swapped * PAGE_BYTES),
         shared_bytes: Some(totals.shared * PAGE_BYTES),
         reclaimed_bytes: Some(totals.reclaimed * PAGE_BYTES + reading.ksm_saved().unwrap_or(0)),
         frames_bytes: Some(totals.frames * PAGE_BYTES),

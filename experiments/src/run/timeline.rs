@@ -1,5 +1,7 @@
 //! What an experiment's timeline does to a run.
 
+use mirrorball_policy::IdleTax;
+
 use super::RunError;
 use super::cell::Run;
 use crate::spec::{Event, Switchable};
@@ -24,6 +26,11 @@ impl Run<'_> {
             }
             Event::Checkpoint { name } => self.sampler.checkpoint(name),
             Event::Mark { .. } => {}
+            Event::SetIdleTax { tax } => {
+                if let (Some(policy), Ok(tax)) = (&self.policy, IdleTax::new(tax.0 / 100.0)) {
+                    policy.lock().set_tax(tax);
+                }
+            }
             Event::SetBalloon { guests, target } => {
                 if let Some(group) = self.fleet.group(guests) {
                     self.fleet.set_balloon(group, target.0);

@@ -24,6 +24,7 @@ pub struct Told {
     folder: PathBuf,
     integrity: Integrity,
     work: Workload,
+    operations: BTreeMap<String, u64>,
     histograms: BTreeMap<&'static str, Histogram<u64>>,
     /// Results of the guests' own computations, by guest group.
     checksums: BTreeMap<String, BTreeSet<u64>>,
@@ -49,6 +50,8 @@ pub struct Report {
     pub integrity: Integrity,
     /// What they did.
     pub work: Workload,
+    /// Units of work of the thin guests, by guest group.
+    pub operations: BTreeMap<String, u64>,
     /// Latencies of all of them together.
     pub histograms: Histograms,
     /// What they computed, by guest group, where it is the same in all runs.
@@ -78,6 +81,7 @@ impl Told {
                 operations: Some(0),
                 bytes: Some(0),
             },
+            operations: BTreeMap::new(),
             histograms: BTreeMap::new(),
             checksums: BTreeMap::new(),
             linux: BTreeMap::new(),
@@ -127,6 +131,8 @@ impl Told {
             let results = self.checksums.entry(group.to_owned()).or_default();
             results.insert(status.checksum);
         }
+        let operations = self.operations.entry(group.to_owned()).or_default();
+        *operations = operations.saturating_add(status.operations);
         // A hostile guest's word counts for nothing: it may have written anything into its status.
         kind != WorkloadKind::Hostile && self.take_word(vm, &status, done)
     }
@@ -217,6 +223,7 @@ impl Told {
         Report {
             integrity: self.integrity,
             work: self.work,
+            operations: self.operations,
             histograms: self.histograms.into_iter().collect(),
             checksums,
             linux: self.linux,

@@ -14,8 +14,9 @@ pub use super::claims::*;
 use super::linux::LinuxSpec;
 pub use super::mechanisms::*;
 use super::networks::{GuestNetwork, NetworkSpec};
+use super::policy::PolicySpec;
 pub use super::sweep::Sweep;
-use super::units::{Size, Time};
+use super::units::{Percent, Size, Time};
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +36,9 @@ pub struct Experiment {
     pub estimate: Option<Estimate>,
     /// What the machine must have.
     pub machine: MachineSpec,
+    /// How guests are treated that want more memory than there is; nothing is done if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySpec>,
     /// Disk images by id.
     pub images: BTreeMap<String, ImageSource>,
     /// Virtual networks by id.
@@ -128,6 +132,15 @@ pub struct GuestGroup {
     pub vcpus: u32,
     /// Guest-physical memory of each.
     pub memory: Size,
+    /// Weight of each against the others; one for each MiB of memory if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares: Option<u32>,
+    /// What each is given whatever happens.
+    #[serde(skip_serializing_if = "is_no_size")]
+    pub min: Size,
+    /// What each gets at most; its memory if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Size>,
     /// Sharing group (security domain).
     pub group: u32,
     /// Disks, in order.
@@ -140,6 +153,19 @@ pub struct GuestGroup {
     /// What runs in them.
     #[serde(flatten)]
     pub system: System,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+const fn is_no_size(size: &Size) -> bool {
+    size.0 == 0
+}
+
+impl GuestGroup {
+    /// What each guest gets at most, bytes.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max.unwrap_or(self.memory).0
+    }
 }
 
 /// The operating system of a guest, and what it does.
@@ -275,7 +301,7 @@ pub struct Stable {
 }
 
 /// Something that happens at a time after the workload began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TimedEvent {
     /// When.
     pub at: Time,
@@ -284,7 +310,7 @@ pub struct TimedEvent {
 }
 
 /// Something that happens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A mechanism is switched.
@@ -314,6 +340,11 @@ pub enum Event {
         guests: String,
         /// Which.
         workload: Box<WorkloadSpec>,
+    },
+    /// The idle memory tax changes.
+    SetIdleTax {
+        /// In percent.
+        tax: Percent,
     },
     /// Nothing; it is written to the events.
     Mark {

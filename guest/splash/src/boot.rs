@@ -3,6 +3,7 @@
 //! Nothing a workload may need is set up here: devices, file system and heap come up when first
 //! used, because most of a thousand idle guests never use them.
 
+use crate::balloon;
 use crate::memory;
 use crate::port;
 use crate::sched::{self, JoinHandle};
@@ -17,7 +18,7 @@ use mirrorball_abi::{MAGIC, MAX_VCPUS, Phase};
 pub fn start(vcpu: u64) -> ! {
     let index = usize_of(vcpu).min(MAX_VCPUS - 1);
     if index != 0 {
-        sched::run(index, || {});
+        sched::run(index, || u64::MAX);
     }
     shared::set_phase(Phase::Booting);
     assert_eq!(
@@ -30,7 +31,10 @@ pub fn start(vcpu: u64) -> ! {
     port::phase_changed();
     let mut last = 0;
     let mut running: Option<JoinHandle> = None;
-    sched::run(0, move || poll(&mut last, &mut running));
+    sched::run(0, move || {
+        poll(&mut last, &mut running);
+        balloon::poll()
+    });
 }
 
 /// Starts a command's thread when there is a new one and the last has ended.

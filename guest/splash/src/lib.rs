@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod balloon;
 pub mod boot;
 mod cache;
 mod console;

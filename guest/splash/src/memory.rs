@@ -67,7 +67,7 @@ fn take_reclaiming(
             count();
             return Some(address);
         }
-        if !crate::cache::shrink(pages) {
+        if !crate::cache::shrink(pages) && !crate::balloon::release(pages) {
             return None;
         }
     }
@@ -91,6 +91,20 @@ pub fn take_lane() -> Option<usize> {
             .map(|at| memory.base + at * PAGE_SIZE)
     })??;
     Some(address)
+}
+
+/// Takes one lane for the balloon: free memory, or else the buffer cache's; `None` when neither can
+/// spare one.
+pub fn take_for_balloon() -> Option<usize> {
+    loop {
+        if let Some(lane) = take_lane() {
+            count();
+            return Some(lane);
+        }
+        if !crate::cache::shrink(LANE) {
+            return None;
+        }
+    }
 }
 
 fn count() {

@@ -269,20 +269,21 @@ extern "sysv64" fn thread_main() -> ! {
     unreachable!("a finished thread was resumed");
 }
 
-/// Runs the threads of a vCPU for ever. `poll` is called in every round, before sleeping.
-pub fn run(index: usize, mut poll: impl FnMut()) -> ! {
+/// Runs the threads of a vCPU for ever. `poll` is called in every round, before sleeping, and answers
+/// until when it is to be called again.
+pub fn run(index: usize, mut poll: impl FnMut() -> u64) -> ! {
     let vcpu = &VCPUS[index];
     let mut threads: *mut Thread = ptr::null_mut();
     let mut announced = false;
     loop {
-        poll();
+        let again = poll();
         adopt(vcpu, &mut threads);
         let (progress, deadline) = round(vcpu, &mut threads);
         if progress {
             announced = false;
             vcpu.sleeping.store(false, Ordering::Relaxed);
         } else if announced {
-            port::wait(microseconds_until(deadline));
+            port::wait(microseconds_until(deadline.min(again)));
             vcpu.sleeping.store(false, Ordering::Relaxed);
             announced = false;
         } else {

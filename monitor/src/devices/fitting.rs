@@ -59,12 +59,13 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
-    /// Makes the devices of a thin guest: what is given in its order, then the console.
+    /// Makes the devices of a thin guest: what is given in its order, then the console and
+    /// the balloon.
     pub(crate) fn thin(
         space: &Arc<AddressSpace>,
         control: &Arc<RunControl>,
         given: Given,
-        console: bool,
+        (console, balloon): (bool, bool),
     ) -> io::Result<Self> {
         let wake: Interrupt = {
             let control = control.clone();
@@ -75,7 +76,7 @@ impl Fitted {
             nets: given.nets.into_iter().map(Arc::new).collect(),
             console: console.then(|| Arc::new(Console::new(CONSOLE_TAIL))),
             control: None,
-            balloon: None,
+            balloon: balloon.then(|| Arc::new(Balloon::new(space))),
             rng: None,
             vsock: None,
         };
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(fitted.lines.len(), 2);
         let last = FIRST_INTERRUPT as usize + MOST_PC_DEVICES;
         assert!(last <= 24);
-        let thin = Fitted::thin(&space, &control, Given::default(), true).unwrap();
+        let thin = Fitted::thin(&space, &control, Given::default(), (true, false)).unwrap();
         assert!(thin.lines.is_empty());
     }
 }

@@ -38,7 +38,7 @@ impl Machine {
     ) -> Result<Arc<Vm>, MonitorError> {
         let control = Arc::new(RunControl::new(config.vcpus));
         let given = self.make_devices(config, space)?;
-        let fitted = Fitted::thin(space, &control, given, config.console)
+        let fitted = Fitted::thin(space, &control, given, (config.console, config.balloon))
             .map_err(MonitorError::os("make the VM's devices"))?;
         let key = Key {
             group: config.group,

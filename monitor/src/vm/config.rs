@@ -29,6 +29,8 @@ pub struct VmConfig {
     pub networks: Vec<VmNetwork>,
     /// Whether a thin guest has a console; Linux guests have their [`LinuxBoot::devices`].
     pub console: bool,
+    /// Whether a thin guest has a balloon; Linux guests have their [`LinuxBoot::devices`].
+    pub balloon: bool,
     /// What it boots.
     pub boot: Boot,
 }
@@ -60,7 +62,10 @@ impl VmConfig {
             memory: layout::MIN_MEMORY..=layout::MAX_MEMORY,
             vcpus: MAX_VCPUS,
             devices: MAX_DEVICES,
-            asked_devices: self.disks.len() + self.networks.len() + usize::from(self.console),
+            asked_devices: self.disks.len()
+                + self.networks.len()
+                + usize::from(self.console)
+                + usize::from(self.balloon),
         })
     }
 
@@ -137,6 +142,7 @@ mod tests {
             disks: Vec::new(),
             networks: Vec::new(),
             console: true,
+            balloon: true,
             boot: Boot::Splash,
         };
         assert!(good.check_thin().is_ok());
@@ -162,6 +168,7 @@ mod tests {
             disks: Vec::new(),
             networks: Vec::new(),
             console: false,
+            balloon: false,
             boot: Boot::Splash,
         };
         let boot = LinuxBoot::default();

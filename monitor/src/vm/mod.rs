@@ -151,6 +151,14 @@ impl Vm {
         }
     }
 
+    /// Ends the VM because the monitor can't serve it, with the reason. When this returns, no vCPU
+    /// runs the guest any more; its devices may see zeros where a page can't be had.
+    pub fn fail(&self, reason: String) {
+        self.control().stop(StopCause::Monitor(reason));
+        self.control().await_quiet();
+        self.space().abandon();
+    }
+
     /// Gives the guest its next command and returns the command's number.
     pub fn command(&self, workload: &Workload) -> u64 {
         let mut number = self.command.lock();

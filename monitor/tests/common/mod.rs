@@ -53,6 +53,7 @@ pub fn config(name: &str, vcpus: u32) -> VmConfig {
         disks: Vec::new(),
         networks: Vec::new(),
         console: false,
+        balloon: false,
         boot: Boot::Splash,
     }
 }

@@ -87,6 +87,7 @@ pub fn config(name: &str, vcpus: u32, boot: LinuxBoot) -> VmConfig {
         disks: Vec::new(),
         networks: Vec::new(),
         console: false,
+        balloon: false,
         boot: Boot::Linux(boot),
     }
 }

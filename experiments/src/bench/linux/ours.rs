@@ -61,6 +61,7 @@ impl Ours {
             disks: disks.collect::<Result<_, BenchError>>()?,
             networks: Vec::new(),
             console: false,
+            balloon: false,
             boot: Boot::Linux(boot(plan, self.log.clone())),
         };
         let vm = self.machine.create_vm(&config).map_err(failed)?;

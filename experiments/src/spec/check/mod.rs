@@ -3,6 +3,7 @@
 mod expect;
 mod guests;
 mod networks;
+mod policy;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,7 @@ pub fn check(
     checks.machine(host);
     checks.guests();
     checks.networks();
+    checks.policy();
     checks.images();
     checks.matrix();
     checks.timeline();
@@ -252,6 +254,10 @@ impl Checks<'_> {
                 Event::StartGuests { guests, .. } => ("start-guests", guests),
                 Event::SetBalloon { guests, .. } => ("set-balloon", guests),
                 Event::RunWorkload { guests, .. } => ("run-workload", guests),
+                Event::SetIdleTax { tax } => {
+                    self.idle_tax(&format!("{path}.set-idle-tax"), *tax);
+                    continue;
+                }
                 Event::Switch { .. } | Event::Checkpoint { .. } | Event::Mark { .. } => continue,
             };
             if !groups.is_empty() && !groups.contains(&guests.as_str()) {
@@ -276,7 +282,11 @@ impl Checks<'_> {
 
     /// Whether there is such a metric.
     fn metric(&mut self, path: &str, metric: &str) {
-        if !summary::METRICS.contains(&metric) {
+        let of_group = summary::group_metric(metric).is_some_and(|(id, _)| {
+            let groups = &self.experiment.guests;
+            groups.iter().any(|group| group.id == id)
+        });
+        if !summary::METRICS.contains(&metric) && !of_group {
             let problem = self
                 .problem(path, format!("there is no metric `{metric}`"))
                 .expected(format!("one of {}", metrics_like(metric)))

@@ -43,6 +43,21 @@ impl FromMap for GuestGroup {
                 "memory",
                 "guest-physical memory of each; 16 MiB (`linux`: 64 MiB) to 3 GiB, a multiple of 2 MiB",
             ),
+            Field::maybe::<Count>(
+                "shares",
+                "one for each MiB of `memory`",
+                "with `policy`: weight of each guest against the others",
+            ),
+            Field::or::<Size>(
+                "min",
+                "0 B",
+                "with `policy`: machine memory that each is given whatever happens; all together at most `machine.memory`",
+            ),
+            Field::maybe::<Size>(
+                "max",
+                "`memory`",
+                "with `policy`: machine memory that each gets at most, if memory is short",
+            ),
             Field::or::<u32>(
                 "group",
                 "0",
@@ -77,6 +92,8 @@ impl FromMap for GuestGroup {
         let (group, disks) = (fields.get("group"), fields.get("disks"));
         let start = fields.get::<Start>("start");
         let network = fields.get("network");
+        let shares = fields.get::<Count>("shares").map(|shares| shares.0);
+        let (min, max) = (fields.get("min"), fields.get("max"));
         let kind = fields.get::<Kind>("kind")?;
         let (workload, linux) = (fields.get("workload"), fields.get("linux"));
         let (wanted, other) = match kind {
@@ -102,6 +119,9 @@ impl FromMap for GuestGroup {
             count: count?.0,
             vcpus: vcpus?,
             memory: memory?,
+            shares,
+            min: min?,
+            max,
             group: group?,
             disks: disks?,
             network,

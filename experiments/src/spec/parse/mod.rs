@@ -16,6 +16,7 @@ use super::model::{
     MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
 };
 use super::networks::Networks;
+use super::policy::PolicySpec;
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::sweep::Sweep;
 use super::text::{Node, Value};
@@ -38,6 +39,11 @@ impl FromMap for Experiment {
                 "for readers; the time is shown when a run starts",
             ),
             Field::needed::<MachineSpec>("machine", "what the machine must have"),
+            Field::maybe::<PolicySpec>(
+                "policy",
+                "nothing is taken back, and a run that needs more than `machine.memory` fails",
+                "how guests are treated that want more memory than `machine.memory`",
+            ),
             Field::maybe::<Images>(
                 "images",
                 "no images",
@@ -104,6 +110,7 @@ impl FromMap for Experiment {
                 memory: Size(u64::MAX),
                 requires: Vec::new(),
             }),
+            policy: fields.get("policy"),
             images: fields.get::<Images>("images").unwrap_or_default().0,
             networks: fields.get::<Networks>("networks").unwrap_or_default().0,
             guests: fields.get("guests").unwrap_or_default(),
@@ -180,7 +187,7 @@ impl FromMap for MachineSpec {
         let fields = vec![
             Field::needed::<Size>(
                 "memory",
-                "budget of machine memory: private pages and frames of all guests by the books. Looked at twice a second while guests start and work; above it the run fails (class `memory`). More than the host has is a host error. What KSM saved is not subtracted here, and the monitor's own memory is not counted",
+                "budget of machine memory: private pages and frames of all guests by the books. Looked at twice a second while guests start and work; above it the run fails (class `memory`), unless there is a `policy` to keep to it. More than the host has is a host error. What KSM saved is not subtracted here, and the monitor's own memory is not counted",
             ),
             Field::or::<Vec<Capability>>(
                 "requires",

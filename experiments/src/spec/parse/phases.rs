@@ -4,7 +4,7 @@ use super::super::describe::{Absent, Field, Map, Shape};
 use super::super::model::{Event, Phases, Stable, Switchable, TimedEvent, WorkloadSpec};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::{Node, Value};
-use super::super::units::{Count, Size, Time};
+use super::super::units::{Count, Percent, Size, Time};
 use super::Name;
 
 from_map!(Until, Stable, TimedEvent, Selection, Target, Work);
@@ -215,6 +215,10 @@ impl FromMap for TimedEvent {
                 "run-workload",
                 "guests of that group are asked to end their workload and get another; `splash` only",
             )),
+            event(Field::needed::<Percent>(
+                "set-idle-tax",
+                "the idle memory tax changes; with `policy` only",
+            )),
             event(Field::needed::<Name>(
                 "mark",
                 "nothing but a line in the events of the run",
@@ -233,6 +237,7 @@ impl FromMap for TimedEvent {
             "stop-guests",
             "set-balloon",
             "run-workload",
+            "set-idle-tax",
             "mark",
             "checkpoint",
         ])
@@ -254,11 +259,13 @@ impl FromMap for TimedEvent {
         let mark = mark.map(|name| Event::Mark { name: name.0 });
         let balloon = fields.get::<Target>("set-balloon").map(|target| target.0);
         let work = fields.get::<Work>("run-workload").map(|work| work.0);
+        let tax = fields.get::<Percent>("set-idle-tax");
+        let tax = tax.map(|tax| Event::SetIdleTax { tax });
         let at = fields.get("at");
         let first = enable.or(disable).or(start).or(stop).or(checkpoint);
         Some(Self {
             at: at?,
-            event: first.or(mark).or(balloon).or(work)?,
+            event: first.or(mark).or(balloon).or(work).or(tax)?,
         })
     }
 }

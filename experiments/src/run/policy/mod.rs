@@ -1,0 +1,164 @@
+//! The memory policy at work: keeps the guests of a run within `machine.memory`.
+//!
+//! A thread looks at free memory every millisecond or two, by the kernel's count, which costs the
+//! same however large the guests are; and settles the books, estimates active memory and sets targets
+//! anew once a period, or at once when the reclamation state gets worse. What is to be done then,
+//! `mirrorball-policy` says; this only does it: balloons, swap in small portions with a look at free
+//! memory between them, and guests held in the low state.
+//!
+//! It holds no lock of a VM's memory but what the pmap takes for a portion, and takes VMs' life cycle
+//! locks one at a time.
+
+mod figures;
+mod guest;
+mod meter;
+mod work;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use mirrorball_monitor::Machine;
+use mirrorball_pmap::{Lost, PAGE_BYTES, Pager, SwapFile, VmId};
+use mirrorball_policy::IdleTax;
+use parking_lot::Mutex;
+
+use super::RunError;
+use crate::output::summary;
+use crate::spec::{Experiment, PolicySpec};
+use figures::Tally;
+pub use guest::View;
+use work::Work;
+
+/// The policy of a run; ends when dropped.
+#[derive(Debug)]
+pub struct Policy {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and the run have in common.
+#[derive(Debug)]
+struct Shared {
+    end: AtomicBool,
+    tax: Mutex<IdleTax>,
+    tally: Mutex<Tally>,
+    views: Mutex<BTreeMap<VmId, View>>,
+    pager: Option<Pager>,
+}
+
+impl Policy {
+    /// Begins, if the experiment has a policy.
+    ///
+    /// # Errors
+    /// There is no swap to be had though it is wanted, or no thread.
+    pub fn start(
+        experiment: &Experiment,
+        machine: &Arc<Machine>,
+    ) -> Result<Option<Self>, RunError> {
+        let Some(spec) = &experiment.policy else {
+            return Ok(None);
+        };
+        let pager = if spec.swap.0 {
+            Some(start_pager(experiment, spec, machine)?)
+        } else {
+            None
+        };
+        let shared = Arc::new(Shared {
+            end: AtomicBool::new(false),
+            tax: Mutex::new(spec.tax()),
+            tally: Mutex::default(),
+            views: Mutex::default(),
+            pager,
+        });
+        let mut work = Work::new(experiment, spec, machine, &shared);
+        let thread = std::thread::Builder::new()
+            .name("policy".to_owned())
+            .spawn(move || work.run())
+            .map_err(RunError::Thread)?;
+        Ok(Some(Self {
+            shared,
+            thread: Some(thread),
+        }))
+    }
+
+    /// The idle memory tax changes.
+    pub fn set_tax(&self, tax: IdleTax) {
+        *self.shared.tax.lock() = tax;
+    }
+
+    /// What the policy thinks of a VM.
+    #[must_use]
+    pub fn view(&self, vm: VmId) -> Option<View> {
+        self.shared.views.lock().get(&vm).cloned()
+    }
+
+    /// Ends it: nobody is held or watched any more. Pages on swap stay there.
+    pub fn end(&mut self) {
+        self.shared.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the memory policy's thread panicked");
+        }
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn figures(&self) -> summary::Policy {
+        let swap = self.shared.pager.as_ref().map(Pager::counts);
+        self.shared.tally.lock().figures(swap.as_ref())
+    }
+
+    /// What was noticed.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.tally.lock().warnings()
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Gives the machine swap. A VM whose page can't be read back is stopped with that as its cause.
+fn start_pager(
+    experiment: &Experiment,
+    spec: &PolicySpec,
+    machine: &Arc<Machine>,
+) -> Result<Pager, RunError> {
+    let folder = std::env::temp_dir();
+    let file = SwapFile::create(&folder).map_err(|error| RunError::Swap {
+        reason: format!("a file in {}: {error}", folder.display()),
+    })?;
+    let bytes = spec
+        .swap_size
+        .map_or(experiment.guest_physical(), |size| size.0);
+    let capacity = u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX);
+    let of_this_run: Weak<Machine> = Arc::downgrade(machine);
+    let lost = move |lost: Lost| stop(&of_this_run, lost);
+    Pager::start(machine.pmap(), Box::new(file), capacity, lost).map_err(|error| RunError::Swap {
+        reason: error.to_string(),
+    })
+}
+
+/// Stops the VM on a thread of its own: the pager must go on serving the others meanwhile.
+fn stop(machine: &Weak<Machine>, lost: Lost) {
+    let Some(machine) = machine.upgrade() else {
+        return;
+    };
+    let Some(vm) = machine.vms().into_iter().find(|vm| vm.id() == lost.vm) else {
+        return;
+    };
+    let failing = move || vm.fail(lost.reason);
+    let thread = std::thread::Builder::new().name("lost-page".to_owned());
+    let spawned: io::Result<JoinHandle<()>> = thread.spawn(failing);
+    if let Err(error) = spawned {
+        // The guest goes on waiting for its page: held, not wrong.
+        tracing::error!(%error, vm = ?lost.vm, "a VM whose page is lost can't be stopped");
+    }
+}

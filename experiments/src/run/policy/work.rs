@@ -1,0 +1,250 @@
+//! The policy's thread.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use mirrorball_monitor::{Machine, Vm};
+use mirrorball_pmap::{PAGE_BYTES, Undisturbed};
+use mirrorball_policy::Claim;
+use mirrorball_policy::active::Sampling;
+use mirrorball_policy::reclaim::orders;
+use mirrorball_policy::state::{State, Thresholds};
+use mirrorball_policy::targets::targets;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Shared;
+use super::guest::{Guest, float, part};
+use super::meter::Meter;
+use crate::spec::{Experiment, GuestGroup, PolicySpec};
+
+/// Pause between two looks at free memory: when it is short, and when it is not.
+const SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_millis(2);
+/// Pages that are swapped between two looks.
+const PORTION: u64 = 64;
+
+/// What the thread knows.
+#[derive(Debug)]
+pub struct Work {
+    spec: PolicySpec,
+    groups: Vec<GuestGroup>,
+    thresholds: Thresholds,
+    sampling: Sampling,
+    /// Pages of the machine.
+    budget: u64,
+    seed: u64,
+    machine: Weak<Machine>,
+    shared: Arc<Shared>,
+    guests: Vec<Guest>,
+    state: State,
+    /// When targets were set last.
+    set: Option<Instant>,
+}
+
+impl Work {
+    pub fn new(
+        experiment: &Experiment,
+        spec: &PolicySpec,
+        machine: &Arc<Machine>,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let pages = std::num::NonZeroU32::new(spec.sampling.pages.0);
+        Self {
+            spec: spec.clone(),
+            groups: experiment.guests.clone(),
+            thresholds: spec.thresholds.thresholds(),
+            sampling: Sampling {
+                pages: pages.unwrap_or(std::num::NonZeroU32::MIN),
+                ..Sampling::default()
+            },
+            budget: experiment.machine.memory.0 / PAGE_BYTES,
+            seed: experiment.seed,
+            machine: Arc::downgrade(machine),
+            shared: Arc::clone(shared),
+            guests: Vec::new(),
+            state: State::High,
+            set: None,
+        }
+    }
+
+    /// Until the end of the run.
+    pub fn run(&mut self) {
+        // Memory that guests take while this waits for a core is taken beyond the budget.
+        let _first = Undisturbed::begin();
+        let mut meter = match Meter::new() {
+            Ok(meter) => meter,
+            Err(error) => {
+                let text = format!("free memory can't be told: {error}");
+                return self.shared.tally.lock().warn(text);
+            }
+        };
+        let mut last = Instant::now();
+        while !self.shared.end.load(Ordering::Relaxed) {
+            let Some(machine) = self.machine.upgrade() else {
+                break;
+            };
+            if self.look(&machine, &mut meter).is_none() {
+                break;
+            }
+            drop(machine);
+            let busy = self.swap_portion();
+            let now = Instant::now();
+            let held = self.guests.iter().filter(|guest| guest.is_held()).count();
+            self.shared.tally.lock().spent(self.state, held, now - last);
+            last = now;
+            if !busy {
+                let calm = self.state == State::High;
+                std::thread::sleep(if calm { LONG } else { SHORT });
+            }
+        }
+        for guest in &mut self.guests {
+            guest.end_watch();
+            guest.hold(false);
+        }
+        let time = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+        self.shared.tally.lock().cpu(time);
+    }
+
+    /// Looks at free memory, and sets targets anew where that is due; `None` if nothing can be told.
+    fn look(&mut self, machine: &Machine, meter: &mut Meter) -> Option<()> {
+        let private = meter.private().ok()?;
+        let known = self.set.is_some();
+        let free = self.free(machine, private);
+        if known {
+            self.shared.tally.lock().free(free);
+        }
+        let state = self.thresholds.next(self.state, free);
+        let due = self
+            .set
+            .is_none_or(|set| set.elapsed() >= self.spec.period.0);
+        if due || state > self.state {
+            self.adopt(machine.vms());
+            let process = meter.process().ok()?;
+            let private = self.guests.iter_mut().map(Guest::settle).sum();
+            meter.set(process, private);
+            let free = self.free(machine, private);
+            self.state = self.thresholds.next(self.state, free);
+            if due {
+                self.sample();
+            }
+            self.decide(machine.pmap().frames().counts().frames);
+            self.set = Some(Instant::now());
+        } else if state < self.state {
+            // It got better: nobody is held and nothing taken for longer than it must be.
+            self.state = state;
+            for guest in &mut self.guests {
+                if state == State::High {
+                    guest.swap_left = 0;
+                }
+                guest.hold(state == State::Low && guest.order.hold);
+            }
+        }
+        Some(())
+    }
+
+    /// The part of the budget that is free; below 0 when more is used.
+    fn free(&self, machine: &Machine, private: u64) -> f64 {
+        let used = private + machine.pmap().frames().counts().frames;
+        1.0 - float(used) / float(self.budget.max(1))
+    }
+
+    /// Takes in VMs that have come, and leaves those that have gone.
+    fn adopt(&mut self, vms: Vec<Arc<Vm>>) {
+        let mut known: BTreeMap<_, _> = std::mem::take(&mut self.guests)
+            .into_iter()
+            .map(|guest| (guest.vm.id(), guest))
+            .collect();
+        for vm in vms {
+            let guest = known.remove(&vm.id()).or_else(|| self.guest(vm));
+            self.guests.extend(guest.filter(Guest::is_alive));
+        }
+        for (id, mut guest) in known {
+            guest.end_watch();
+            self.shared.views.lock().remove(&id);
+        }
+    }
+
+    fn guest(&self, vm: Arc<Vm>) -> Option<Guest> {
+        let (id, _) = vm.name().rsplit_once('-')?;
+        let id = id.to_owned();
+        let group = self.groups.iter().find(|group| group.id == id)?;
+        let shares = group.shares.map_or(group.memory.0 >> 20, u64::from);
+        let (min, max) = (group.min.0 / PAGE_BYTES, group.max() / PAGE_BYTES);
+        let claim = Claim::new(shares.max(1), min, max)
+            .inspect_err(|error| tracing::error!(%error, "a claim that was checked"))
+            .ok()?;
+        let balloon = if self.spec.balloon.0 {
+            self.spec.balloon_most.0 / 100.0
+        } else {
+            0.0
+        };
+        Some(Guest::new(vm, id, claim, balloon, self.sampling))
+    }
+
+    fn sample(&mut self) {
+        if self.shared.pager.is_none() {
+            return;
+        }
+        let (pages, period) = (self.spec.sampling.pages.0, self.spec.sampling.period.0);
+        for guest in &mut self.guests {
+            self.seed = self.seed.wrapping_add(1);
+            if let Some(error) = guest.sample(pages, period, self.seed) {
+                self.shared.tally.lock().error(error);
+            }
+        }
+    }
+
+    /// Targets and orders, carried out but for the swapping.
+    fn decide(&mut self, frames: u64) {
+        let tax = *self.shared.tax.lock();
+        let keep = self.thresholds.high + self.thresholds.margin;
+        let memory = part(self.budget, 1.0 - keep).saturating_sub(frames);
+        let wishes: Vec<_> = self.guests.iter().map(Guest::wish).collect();
+        let targets = targets(memory, &wishes, tax);
+        let holdings: Vec<_> = self
+            .guests
+            .iter_mut()
+            .zip(targets)
+            .map(|(guest, target)| guest.holding(target))
+            .collect();
+        let step = self.spec.balloon_rate.0 / PAGE_BYTES;
+        let step = part(step, self.spec.period.0.as_secs_f64()).max(1);
+        let swap = self.shared.pager.is_some();
+        for (guest, order) in self.guests.iter_mut().zip(orders(self.state, &holdings)) {
+            guest.order = order;
+            guest.swap_left = if swap { order.swap } else { 0 };
+            guest.set_balloon(step);
+            // Without swap nothing would ever let a held guest go.
+            guest.hold(order.hold && (swap || order.balloon > 0));
+            let view = guest.view();
+            self.shared.views.lock().insert(guest.vm.id(), view);
+        }
+    }
+
+    /// Swaps a portion of the guest that has most to give; whether there was anything to do.
+    fn swap_portion(&mut self) -> bool {
+        let Some(guest) = self.guests.iter_mut().max_by_key(|guest| guest.swap_left) else {
+            return false;
+        };
+        if guest.swap_left == 0 {
+            return false;
+        }
+        let pages = guest.swap_left.min(PORTION);
+        self.seed = self.seed.wrapping_add(1);
+        let result = (guest.vm.space()).swap_out(u32::try_from(pages).unwrap_or(1), self.seed);
+        match result {
+            Ok(outcome) if outcome.freed() > 0 => {
+                guest.swap_left = guest.swap_left.saturating_sub(outcome.freed());
+            }
+            Ok(_) => guest.swap_left = 0,
+            Err(error) => {
+                guest.swap_left = 0;
+                let text = format!("{}: {error}", guest.vm.name());
+                self.shared.tally.lock().warn(text);
+            }
+        }
+        true
+    }
+}
