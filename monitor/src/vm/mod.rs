@@ -131,6 +131,17 @@ impl Vm {
         }
     }
 
+    /// As [`Self::pause`], without waiting for the vCPUs to leave the guest: they do so at once, or in
+    /// the middle of a wait for a page. True if the VM ran.
+    pub fn pause_soon(&self) -> bool {
+        let _life_cycle = self.engine.lock();
+        let ran = self.control().advance(&VmState::Running, VmState::Paused);
+        if ran {
+            self.control().order(Order::Pause);
+        }
+        ran
+    }
+
     /// Lets a paused VM run on.
     pub fn resume(&self) {
         let _life_cycle = self.engine.lock();

@@ -38,8 +38,6 @@ pub struct Guest {
     totals: SpaceTotals,
     target: u64,
     pub order: Order,
-    /// Pages that are still to be swapped by the last order.
-    pub swap_left: u64,
     held: bool,
 }
 
@@ -59,7 +57,6 @@ impl Guest {
             totals: SpaceTotals::default(),
             target: claim.max,
             order: Order::default(),
-            swap_left: 0,
             held: false,
         }
     }
@@ -158,9 +155,9 @@ impl Guest {
 
     /// Holds it, or lets it go on.
     pub fn hold(&mut self, hold: bool) {
-        if hold && !self.held && self.vm.state() == VmState::Running {
-            self.vm.pause();
-            self.held = true;
+        if hold && !self.held {
+            // Who is told to hold still takes no more memory; nobody needs it to be quite still.
+            self.held = self.vm.pause_soon();
         } else if !hold && self.held {
             self.vm.resume();
             self.held = false;

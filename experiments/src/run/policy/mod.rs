@@ -1,10 +1,10 @@
 //! The memory policy at work: keeps the guests of a run within `machine.memory`.
 //!
-//! A thread looks at free memory every millisecond or two, by the kernel's count, which costs the
+//! A thread looks at free memory every millisecond or less, by the kernel's count, which costs the
 //! same however large the guests are; and settles the books, estimates active memory and sets targets
 //! anew once a period, or at once when the reclamation state gets worse. What is to be done then,
-//! `mirrorball-policy` says; this only does it: balloons, swap in small portions with a look at free
-//! memory between them, and guests held in the low state.
+//! `mirrorball-policy` says; this only does it: balloons, swap in small portions on a thread of its
+//! own, and guests held in the low state: all of them at first, until it is known who may go on.
 //!
 //! It holds no lock of a VM's memory but what the pmap takes for a portion, and takes VMs' life cycle
 //! locks one at a time.
@@ -12,6 +12,7 @@
 mod figures;
 mod guest;
 mod meter;
+mod swapping;
 mod work;
 
 use std::collections::BTreeMap;
@@ -30,22 +31,24 @@ use crate::output::summary;
 use crate::spec::{Experiment, PolicySpec};
 use figures::Tally;
 pub use guest::View;
+use swapping::Swapping;
 use work::Work;
 
 /// The policy of a run; ends when dropped.
 #[derive(Debug)]
 pub struct Policy {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// What the thread and the run have in common.
+/// What the threads and the run have in common.
 #[derive(Debug)]
 struct Shared {
     end: AtomicBool,
     tax: Mutex<IdleTax>,
     tally: Mutex<Tally>,
     views: Mutex<BTreeMap<VmId, View>>,
+    swapping: Swapping,
     pager: Option<Pager>,
 }
 
@@ -71,17 +74,27 @@ impl Policy {
             tax: Mutex::new(spec.tax()),
             tally: Mutex::default(),
             views: Mutex::default(),
+            swapping: Swapping::default(),
             pager,
         });
         let mut work = Work::new(experiment, spec, machine, &shared);
-        let thread = std::thread::Builder::new()
-            .name("policy".to_owned())
-            .spawn(move || work.run())
-            .map_err(RunError::Thread)?;
-        Ok(Some(Self {
-            shared,
-            thread: Some(thread),
-        }))
+        let mut policy = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+        };
+        policy.spawn("policy", move || work.run())?;
+        if shared.pager.is_some() {
+            let seed = experiment.seed;
+            policy.spawn("swap", move || swapping::run(&shared, seed))?;
+        }
+        Ok(Some(policy))
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        self.threads
+            .push(thread.spawn(work).map_err(RunError::Thread)?);
+        Ok(())
     }
 
     /// The idle memory tax changes.
@@ -98,10 +111,10 @@ impl Policy {
     /// Ends it: nobody is held or watched any more. Pages on swap stay there.
     pub fn end(&mut self) {
         self.shared.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the memory policy's thread panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the memory policy panicked");
+            }
         }
     }
 

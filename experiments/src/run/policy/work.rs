@@ -20,10 +20,8 @@ use super::meter::Meter;
 use crate::spec::{Experiment, GuestGroup, PolicySpec};
 
 /// Pause between two looks at free memory: when it is short, and when it is not.
-const SHORT: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_millis(2);
-/// Pages that are swapped between two looks.
-const PORTION: u64 = 64;
+const SHORT: Duration = Duration::from_micros(500);
+const LONG: Duration = Duration::from_millis(1);
 
 /// What the thread knows.
 #[derive(Debug)]
@@ -89,15 +87,12 @@ impl Work {
                 break;
             }
             drop(machine);
-            let busy = self.swap_portion();
             let now = Instant::now();
             let held = self.guests.iter().filter(|guest| guest.is_held()).count();
             self.shared.tally.lock().spent(self.state, held, now - last);
             last = now;
-            if !busy {
-                let calm = self.state == State::High;
-                std::thread::sleep(if calm { LONG } else { SHORT });
-            }
+            let calm = self.state == State::High;
+            std::thread::sleep(if calm { LONG } else { SHORT });
         }
         for guest in &mut self.guests {
             guest.end_watch();
@@ -119,6 +114,12 @@ impl Work {
         let due = self
             .set
             .is_none_or(|set| set.elapsed() >= self.spec.period.0);
+        if state == State::Low && state > self.state {
+            // First of all nobody takes more; who may go on is decided then.
+            for guest in &mut self.guests {
+                guest.hold(true);
+            }
+        }
         if due || state > self.state {
             self.adopt(machine.vms());
             let process = meter.process().ok()?;
@@ -134,10 +135,10 @@ impl Work {
         } else if state < self.state {
             // It got better: nobody is held and nothing taken for longer than it must be.
             self.state = state;
+            if state == State::High {
+                self.shared.swapping.replace(Vec::new());
+            }
             for guest in &mut self.guests {
-                if state == State::High {
-                    guest.swap_left = 0;
-                }
                 guest.hold(state == State::Low && guest.order.hold);
             }
         }
@@ -212,39 +213,18 @@ impl Work {
         let step = self.spec.balloon_rate.0 / PAGE_BYTES;
         let step = part(step, self.spec.period.0.as_secs_f64()).max(1);
         let swap = self.shared.pager.is_some();
+        let mut swapping = Vec::new();
         for (guest, order) in self.guests.iter_mut().zip(orders(self.state, &holdings)) {
             guest.order = order;
-            guest.swap_left = if swap { order.swap } else { 0 };
+            if swap && order.swap > 0 {
+                swapping.push((Arc::clone(&guest.vm), order.swap));
+            }
             guest.set_balloon(step);
             // Without swap nothing would ever let a held guest go.
             guest.hold(order.hold && (swap || order.balloon > 0));
             let view = guest.view();
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
-    }
-
-    /// Swaps a portion of the guest that has most to give; whether there was anything to do.
-    fn swap_portion(&mut self) -> bool {
-        let Some(guest) = self.guests.iter_mut().max_by_key(|guest| guest.swap_left) else {
-            return false;
-        };
-        if guest.swap_left == 0 {
-            return false;
-        }
-        let pages = guest.swap_left.min(PORTION);
-        self.seed = self.seed.wrapping_add(1);
-        let result = (guest.vm.space()).swap_out(u32::try_from(pages).unwrap_or(1), self.seed);
-        match result {
-            Ok(outcome) if outcome.freed() > 0 => {
-                guest.swap_left = guest.swap_left.saturating_sub(outcome.freed());
-            }
-            Ok(_) => guest.swap_left = 0,
-            Err(error) => {
-                guest.swap_left = 0;
-                let text = format!("{}: {error}", guest.vm.name());
-                self.shared.tally.lock().warn(text);
-            }
-        }
-        true
+        self.shared.swapping.replace(swapping);
     }
 }

@@ -73,9 +73,13 @@ impl Checks<'_> {
 
     fn claim(&mut self, index: usize, group: &GuestGroup) {
         let path = |field: &str| format!("guests[{index}].{field}");
-        let written = ["shares", "min", "max"].into_iter();
-        let written = written.filter(|field| self.marks.contains_key(&path(field)));
-        let first = written.map(path).next();
+        let asked = [
+            ("shares", group.shares.is_some()),
+            ("min", group.min.0 > 0),
+            ("max", group.max.is_some()),
+        ];
+        let first = asked.into_iter().find(|(_, asked)| *asked);
+        let first = first.map(|(field, _)| path(field));
         if let (Some(first), None) = (first, &self.experiment.policy) {
             let problem = self.problem(&first, "nothing acts on this without `policy`");
             self.add(problem.expected("`policy: {}`, or none of `shares`, `min` and `max`"));
