@@ -256,21 +256,15 @@ impl Vm {
     /// console otherwise; the guest may read it when it likes. A guest that has let 64 KiB lie unread
     /// gets no more, which is logged.
     pub fn control_write(&self, line: &str) {
-        let line = format!("{line}\n");
+        let line = format!("{line}\n").into_bytes();
         let Devices { control, vsock, .. } = &self.devices;
         let socket = vsock.as_ref().filter(|socket| socket.connected());
-        let unheard = match (socket, control) {
-            (Some(socket), _) => socket
-                .send(line.as_bytes())
-                .err()
-                .map(|error| error.to_string()),
-            (None, Some(console)) => console
-                .send(line.as_bytes())
-                .err()
-                .map(|error| error.to_string()),
-            (None, None) => None,
+        let sent = match (socket, control) {
+            (Some(socket), _) => socket.send(&line).map_err(|error| error.to_string()),
+            (None, Some(console)) => console.send(&line).map_err(|error| error.to_string()),
+            (None, None) => Ok(()),
         };
-        if let Some(error) = unheard {
+        if let Err(error) = sent {
             tracing::warn!(vm = self.name, error, "control channel");
         }
     }
