@@ -128,10 +128,6 @@ impl Checks<'_> {
 
     fn linux(&mut self, index: usize, linux: &LinuxSpec) {
         let path = |field: &str| format!("guests[{index}].linux.{field}");
-        if linux.kernel.is_empty() {
-            let problem = self.problem(&path("kernel"), "no kernel is named");
-            self.add(problem.expected("a series such as `6.12`, or the name of a kernel package"));
-        }
         let long = |command: &String| command.contains('\n') || command.len() > LONGEST_COMMAND;
         if let Some(number) = linux.run.iter().position(long) {
             let problem = self.problem(&path(&format!("run[{number}]")), "a command is one line");
