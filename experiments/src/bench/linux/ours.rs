@@ -15,6 +15,7 @@ use mirrorball_virtio::OverlayMode;
 use super::super::BenchError;
 use super::MEMORY;
 use super::guest::{Channel, PATIENCE, Plan, Talk};
+use crate::output::provenance;
 use crate::run::linux::panic;
 
 /// A machine with Linux guests; all gone when dropped.
@@ -109,6 +110,24 @@ impl OurChannel {
         self.0.exit_times().len()
     }
 
+    /// A guest that has said nothing for [`PATIENCE`], with what tells one that computes from one that
+    /// waits, and either from a host without memory.
+    fn silent(&self, ran_before: f64) -> BenchError {
+        let ran = self.0.cpu_seconds() - ran_before;
+        let left = provenance::memory("MemAvailable:").map_or_else(
+            || "unknown".to_owned(),
+            |bytes| format!("{} MiB", bytes >> 20),
+        );
+        let console = self.0.console_tail();
+        let last = console.lines().rfind(|line| !line.trim().is_empty());
+        BenchError(format!(
+            "the guest says nothing for {} s (its vCPU ran {ran:.0} s of them; memory left on the host: \
+             {left}; last on its console: {})",
+            PATIENCE.as_secs(),
+            last.unwrap_or("nothing").trim()
+        ))
+    }
+
     fn ended(&self, cause: &StopCause) -> BenchError {
         BenchError(match panic(&self.0.console_tail()) {
             Some(panic) => format!("the guest's kernel panicked: {panic}"),
@@ -119,9 +138,10 @@ impl OurChannel {
 
 impl Channel for OurChannel {
     fn hear(&mut self) -> Result<Vec<String>, BenchError> {
+        let ran_before = self.0.cpu_seconds();
         self.0.control_wait(PATIENCE).map_err(|error| match error {
             WaitError::Stopped(cause) => self.ended(&cause),
-            WaitError::TimedOut => BenchError("the guest says nothing".to_owned()),
+            WaitError::TimedOut => self.silent(ran_before),
         })
     }
 
