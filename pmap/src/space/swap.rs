@@ -16,6 +16,9 @@
 //! The table follows with the lag that it always has: a page that has come back is *swapped* in it
 //! until the next settling finds it.
 //!
+//! The file is written while no lock of the space is held: until then the content is a copy in the book,
+//! which serves who touches the page meanwhile.
+//!
 //! Nothing is lost when a write fails: the page goes back to where it was. A page that can't be read
 //! is never made up, see [`Pager`](crate::Pager).
 
@@ -46,6 +49,9 @@ pub(super) enum Place {
     Slot(u32),
     /// In the monitor's memory: it is watched, or could not be given back at once.
     Kept(Box<Buffer>),
+    /// In the monitor's memory, and on its way to the file. Only who holds the scratch memory makes and
+    /// ends such a place, so a page that is found in one is of the batch that is being written.
+    Writing(Box<Buffer>),
 }
 
 /// Which pages are not in guest memory; see the module's description.
@@ -214,25 +220,48 @@ impl AddressSpace {
         }
         area.count_zero(zero.len() as u64);
         outcome.zero += zero.len() as u64;
-        let written = write_out(area, &scratch, &full);
-        match &written {
-            Ok(slots) => {
-                for ((_, ppn), slot) in full.iter().zip(slots) {
-                    book.places.insert(**ppn, Place::Slot(*slot));
-                    table.set_swapped(**ppn);
-                }
-                outcome.swapped += full.len() as u64;
-            }
-            Err(_) => {
-                for (index, ppn) in &full {
-                    self.put_back(tracking, &mut book, **ppn, scratch.page(*index));
-                }
-            }
+        for (index, ppn) in &full {
+            let mut copy = Buffer::new();
+            copy.0 = *scratch.page(*index);
+            book.places.insert(**ppn, Place::Writing(copy));
+            table.set_swapped(**ppn);
         }
         drop(book);
         drop(table);
+        // The file may be slow: nobody waits for it but the next batch.
+        let written = write_out(area, &scratch, &full);
+        self.written(area, tracking, &full, &written);
         scratch.clear().map_err(SwapError::Move)?;
-        written.map(|_| ())
+        outcome.swapped += written?.len() as u64;
+        Ok(())
+    }
+
+    /// The pages have been written, or could not be. Those that were touched meanwhile, or have other
+    /// content by now, are no longer in the book: their slots are free again.
+    fn written(
+        &self,
+        area: &SwapArea,
+        tracking: &WriteTracking,
+        pages: &[(u32, &Ppn)],
+        written: &Result<Vec<u32>, SwapError>,
+    ) {
+        let mut book = self.swap.lock();
+        for (number, (_, ppn)) in pages.iter().enumerate() {
+            let slot = written.as_ref().ok().and_then(|slots| slots.get(number));
+            let waits = matches!(book.places.get(ppn), Some(Place::Writing(_)));
+            match (waits, slot) {
+                (true, Some(slot)) => {
+                    book.places.insert(**ppn, Place::Slot(*slot));
+                }
+                (true, None) => {
+                    if let Some(Place::Writing(copy)) = book.places.remove(ppn) {
+                        self.put_back(tracking, &mut book, **ppn, &copy.0);
+                    }
+                }
+                (false, Some(slot)) => area.free([*slot]),
+                (false, None) => {}
+            }
+        }
     }
 
     /// Has the next touch of a page that lies over no frame told, once it is missing.
@@ -300,8 +329,8 @@ impl AddressSpace {
                 self.put_back(tracking, &mut book, ppn, &buffer.0);
                 Served::Read
             }
-            Some(Place::Kept(_)) => {
-                if let Some(Place::Kept(kept)) = book.places.remove(&ppn) {
+            Some(Place::Kept(_) | Place::Writing(_)) => {
+                if let Some(Place::Kept(kept) | Place::Writing(kept)) = book.places.remove(&ppn) {
                     self.put_back(tracking, &mut book, ppn, &kept.0);
                     tracking.wake(address);
                 }

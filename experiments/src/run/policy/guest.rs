@@ -38,7 +38,6 @@ pub struct Guest {
     totals: SpaceTotals,
     target: u64,
     pub order: Order,
-    held: bool,
 }
 
 impl Guest {
@@ -57,7 +56,6 @@ impl Guest {
             totals: SpaceTotals::default(),
             target: claim.max,
             order: Order::default(),
-            held: false,
         }
     }
 
@@ -151,21 +149,6 @@ impl Guest {
             let size = self.order.balloon.min(self.totals.ballooned + step);
             balloon.set_target(u32::try_from(size).unwrap_or(u32::MAX));
         }
-    }
-
-    /// Holds it, or lets it go on.
-    pub fn hold(&mut self, hold: bool) {
-        if hold && !self.held {
-            // Who is told to hold still takes no more memory; nobody needs it to be quite still.
-            self.held = self.vm.pause_soon();
-        } else if !hold && self.held {
-            self.vm.resume();
-            self.held = false;
-        }
-    }
-
-    pub fn is_held(&self) -> bool {
-        self.held
     }
 
     pub fn view(&self) -> View {

@@ -7,25 +7,28 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages of the process's own memory, guests' included: resident less shared (`proc(5)`, `statm`).
 #[derive(Debug)]
 pub struct Meter {
     statm: File,
     /// Pages that are not guests'.
-    base: u64,
+    base: AtomicU64,
 }
 
 impl Meter {
-    /// A meter that counts all of the process as the guests' until it is [set](Self::set).
+    /// A meter of a process without guests.
     ///
     /// # Errors
     /// `/proc/self/statm` can't be read.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
+        let meter = Self {
             statm: File::open("/proc/self/statm")?,
-            base: 0,
-        })
+            base: AtomicU64::new(0),
+        };
+        meter.set(meter.process()?, 0);
+        Ok(meter)
     }
 
     /// Pages of the process's own memory.
@@ -45,13 +48,16 @@ impl Meter {
     /// When the process had `process` pages, guests had `private` of them. `process` is to be read
     /// before the books are settled: what guests take meanwhile is then counted twice for a while,
     /// and never not at all.
-    pub fn set(&mut self, process: u64, private: u64) {
-        self.base = process.saturating_sub(private);
+    pub fn set(&self, process: u64, private: u64) {
+        let base = process.saturating_sub(private);
+        self.base.store(base, Ordering::Relaxed);
     }
 
     /// Pages that are guests' own now.
     pub fn private(&self) -> io::Result<u64> {
-        Ok(self.process()?.saturating_sub(self.base))
+        Ok(self
+            .process()?
+            .saturating_sub(self.base.load(Ordering::Relaxed)))
     }
 }
 
@@ -61,7 +67,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_taken_is_counted() {
-        let mut meter = Meter::new().unwrap();
+        let meter = Meter::new().unwrap();
         let before = meter.process().unwrap();
         meter.set(before, 100);
         let taken = std::hint::black_box(vec![1_u8; 32 << 20]);

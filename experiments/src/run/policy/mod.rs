@@ -1,15 +1,16 @@
 //! The memory policy at work: keeps the guests of a run within `machine.memory`.
 //!
-//! A thread looks at free memory every millisecond or less, by the kernel's count, which costs the
-//! same however large the guests are; and settles the books, estimates active memory and sets targets
-//! anew once a period, or at once when the reclamation state gets worse. What is to be done then,
-//! `mirrorball-policy` says; this only does it: balloons, swap in small portions on a thread of its
-//! own, and guests held in the low state: all of them at first, until it is known who may go on.
+//! One thread looks at free memory every millisecond or less, by the kernel's count, which costs the
+//! same however large the guests are, and holds all guests when it is nearly gone (`guard`). Another
+//! settles the books, estimates active memory and sets targets anew once a period, or at once when the
+//! reclamation state gets worse (`work`): what is to be done then, `mirrorball-policy` says. The third
+//! swaps, in small portions (`swapping`).
 //!
 //! It holds no lock of a VM's memory but what the pmap takes for a portion, and takes VMs' life cycle
 //! locks one at a time.
 
 mod figures;
+mod guard;
 mod guest;
 mod meter;
 mod swapping;
@@ -24,13 +25,16 @@ use std::thread::JoinHandle;
 use mirrorball_monitor::Machine;
 use mirrorball_pmap::{Lost, PAGE_BYTES, Pager, SwapFile, VmId};
 use mirrorball_policy::IdleTax;
+use mirrorball_policy::state::State;
 use parking_lot::Mutex;
 
 use super::RunError;
 use crate::output::summary;
 use crate::spec::{Experiment, PolicySpec};
 use figures::Tally;
+use guard::Held;
 pub use guest::View;
+use meter::Meter;
 use swapping::Swapping;
 use work::Work;
 
@@ -48,6 +52,11 @@ struct Shared {
     tax: Mutex<IdleTax>,
     tally: Mutex<Tally>,
     views: Mutex<BTreeMap<VmId, View>>,
+    meter: Meter,
+    held: Held,
+    state: Mutex<State>,
+    /// The low state has begun, and nobody has decided yet what that means.
+    urgent: AtomicBool,
     swapping: Swapping,
     pager: Option<Pager>,
 }
@@ -74,6 +83,10 @@ impl Policy {
             tax: Mutex::new(spec.tax()),
             tally: Mutex::default(),
             views: Mutex::default(),
+            meter: Meter::new().map_err(RunError::Thread)?,
+            held: Held::default(),
+            state: Mutex::new(State::High),
+            urgent: AtomicBool::new(false),
             swapping: Swapping::default(),
             pager,
         });
@@ -83,6 +96,12 @@ impl Policy {
             threads: Vec::new(),
         };
         policy.spawn("policy", move || work.run())?;
+        let (guarded, of_this_run) = (Arc::clone(&shared), Arc::downgrade(machine));
+        let budget = experiment.machine.memory.0 / PAGE_BYTES;
+        let low = spec.thresholds.thresholds().low;
+        policy.spawn("guard", move || {
+            guard::run(&guarded, &of_this_run, budget, low)
+        })?;
         if shared.pager.is_some() {
             let seed = experiment.seed;
             policy.spawn("swap", move || swapping::run(&shared, seed))?;
@@ -116,6 +135,7 @@ impl Policy {
                 tracing::error!("a thread of the memory policy panicked");
             }
         }
+        self.shared.held.release();
     }
 
     /// What it did so far.

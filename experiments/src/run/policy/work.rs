@@ -14,14 +14,12 @@ use mirrorball_policy::state::{State, Thresholds};
 use mirrorball_policy::targets::targets;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Shared;
-use super::guest::{Guest, float, part};
-use super::meter::Meter;
+use super::guest::{Guest, part};
+use super::{Shared, guard};
 use crate::spec::{Experiment, GuestGroup, PolicySpec};
 
-/// Pause between two looks at free memory: when it is short, and when it is not.
-const SHORT: Duration = Duration::from_micros(500);
-const LONG: Duration = Duration::from_millis(1);
+/// Pause between two looks at free memory.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread knows.
 #[derive(Debug)]
@@ -69,86 +67,59 @@ impl Work {
 
     /// Until the end of the run.
     pub fn run(&mut self) {
-        // Memory that guests take while this waits for a core is taken beyond the budget.
         let _first = Undisturbed::begin();
-        let mut meter = match Meter::new() {
-            Ok(meter) => meter,
-            Err(error) => {
-                let text = format!("free memory can't be told: {error}");
-                return self.shared.tally.lock().warn(text);
-            }
-        };
-        let mut last = Instant::now();
         while !self.shared.end.load(Ordering::Relaxed) {
             let Some(machine) = self.machine.upgrade() else {
                 break;
             };
-            if self.look(&machine, &mut meter).is_none() {
+            if self.look(&machine).is_none() {
+                let text = "free memory can't be told".to_owned();
+                self.shared.tally.lock().warn(text);
                 break;
             }
             drop(machine);
-            let now = Instant::now();
-            let held = self.guests.iter().filter(|guest| guest.is_held()).count();
-            self.shared.tally.lock().spent(self.state, held, now - last);
-            last = now;
-            let calm = self.state == State::High;
-            std::thread::sleep(if calm { LONG } else { SHORT });
+            std::thread::sleep(PAUSE);
         }
         for guest in &mut self.guests {
             guest.end_watch();
-            guest.hold(false);
         }
         let time = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
         self.shared.tally.lock().cpu(time);
     }
 
     /// Looks at free memory, and sets targets anew where that is due; `None` if nothing can be told.
-    fn look(&mut self, machine: &Machine, meter: &mut Meter) -> Option<()> {
-        let private = meter.private().ok()?;
-        let known = self.set.is_some();
-        let free = self.free(machine, private);
-        if known {
-            self.shared.tally.lock().free(free);
-        }
+    fn look(&mut self, machine: &Machine) -> Option<()> {
+        let free = guard::free(&self.shared, machine, self.budget)?;
         let state = self.thresholds.next(self.state, free);
+        let urgent = self.shared.urgent.swap(false, Ordering::Relaxed);
         let due = self
             .set
             .is_none_or(|set| set.elapsed() >= self.spec.period.0);
-        if state == State::Low && state > self.state {
-            // First of all nobody takes more; who may go on is decided then.
-            for guest in &mut self.guests {
-                guest.hold(true);
-            }
-        }
-        if due || state > self.state {
+        if urgent || due || state > self.state {
             self.adopt(machine.vms());
-            let process = meter.process().ok()?;
+            let process = self.shared.meter.process().ok()?;
             let private = self.guests.iter_mut().map(Guest::settle).sum();
-            meter.set(process, private);
-            let free = self.free(machine, private);
+            self.shared.meter.set(process, private);
+            let free = guard::free(&self.shared, machine, self.budget)?;
             self.state = self.thresholds.next(self.state, free);
+            self.decide(machine.pmap().frames().counts().frames);
             if due {
                 self.sample();
+                self.set = Some(Instant::now());
             }
-            self.decide(machine.pmap().frames().counts().frames);
-            self.set = Some(Instant::now());
         } else if state < self.state {
             // It got better: nobody is held and nothing taken for longer than it must be.
             self.state = state;
             if state == State::High {
                 self.shared.swapping.replace(Vec::new());
             }
-            for guest in &mut self.guests {
-                guest.hold(state == State::Low && guest.order.hold);
+            for guest in &self.guests {
+                let hold = state == State::Low && guest.order.hold;
+                self.shared.held.set(&guest.vm, hold);
             }
         }
+        *self.shared.state.lock() = self.state;
         Some(())
-    }
-
-    /// The part of the budget that is free; below 0 when more is used.
-    fn free(&self, machine: &Machine, private: u64) -> f64 {
-        let used = private + machine.pmap().frames().counts().frames;
-        1.0 - float(used) / float(self.budget.max(1))
     }
 
     /// Takes in VMs that have come, and leaves those that have gone.
@@ -163,6 +134,7 @@ impl Work {
         }
         for (id, mut guest) in known {
             guest.end_watch();
+            self.shared.held.set(&guest.vm, false);
             self.shared.views.lock().remove(&id);
         }
     }
@@ -221,7 +193,8 @@ impl Work {
             }
             guest.set_balloon(step);
             // Without swap nothing would ever let a held guest go.
-            guest.hold(order.hold && (swap || order.balloon > 0));
+            let hold = order.hold && (swap || order.balloon > 0);
+            self.shared.held.set(&guest.vm, hold);
             let view = guest.view();
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
