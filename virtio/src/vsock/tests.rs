@@ -203,15 +203,20 @@ enum Step {
 
 /// Headers of which many make sense.
 fn header() -> impl Strategy<Value = Header> {
-    let usual = |right: u64| prop_oneof![9 => Just(right), 1 => any::<u64>()];
-    let port = |right: u32| prop_oneof![9 => Just(right), 1 => Just(right + 1)];
-    let len = prop_oneof![4 => Just(0), 4 => 0..5000_u32, 1 => any::<u32>()];
+    let usual = |right: u64| prop_oneof![30 => Just(right), 1 => any::<u64>()];
+    let port = |right: u32| prop_oneof![30 => Just(right), 1 => Just(right + 1)];
     let small = || prop_oneof![9 => 0..9000_u32, 1 => any::<u32>()];
     let ends = (usual(GUEST), port(5), usual(HOST), port(PORT));
-    let what = (len, prop_oneof![9 => Just(STREAM), 1 => any::<u16>()]);
-    let operation = prop_oneof![3 => Just(1), 9 => Just(5), 6 => 0..9_u16];
-    (ends, what, operation, any::<u32>(), (small(), small())).prop_map(
-        |((guest, from, host, to), (len, kind), operation, flags, (buffer, consumed))| Header {
+    let kind = prop_oneof![30 => Just(STREAM), 1 => any::<u16>()];
+    // Streams that last, for the most part: data, and credit without any.
+    let operation = prop_oneof![
+        9 => (Just(5), 0..5000_u32),
+        3 => (6..8_u16, Just(0)),
+        2 => (Just(1), Just(0)),
+        1 => (0..9_u16, any::<u32>()),
+    ];
+    (ends, kind, operation, any::<u32>(), (small(), small())).prop_map(
+        |((guest, from, host, to), kind, (operation, len), flags, (buffer, consumed))| Header {
             from: Address {
                 machine: guest,
                 port: from,
@@ -231,10 +236,10 @@ fn header() -> impl Strategy<Value = Header> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (header(), 0..6000_u64).prop_map(|(header, payload)| Step::Packet(header, payload)),
-        4 => (0..5000_usize).prop_map(Step::Next),
-        2 => (0..3000_usize).prop_map(Step::Send),
-        2 => Just(Step::Consume),
+        12 => (header(), 4900..6000_u64).prop_map(|(header, payload)| Step::Packet(header, payload)),
+        6 => (0..5000_usize).prop_map(Step::Next),
+        3 => (0..3000_usize).prop_map(Step::Send),
+        1 => Just(Step::Consume),
         1 => Just(Step::Reset),
     ]
 }
