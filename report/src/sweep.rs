@@ -203,6 +203,21 @@ fn follows(cells: &[(f64, &Cell)], field: &str) -> bool {
     })
 }
 
+/// The cell of these that stands where another one does: at the same point, or at a part of it, which is
+/// how a set stands that is swept over fewer fields. The nearest there is.
+#[must_use]
+pub fn beside<'a>(cells: impl IntoIterator<Item = &'a Cell>, of: &Cell) -> Option<&'a Cell> {
+    let cells = cells.into_iter().filter(|cell| is_part(cell, of));
+    cells.max_by_key(|cell| (cell.guests == of.guests, cell.point.len()))
+}
+
+/// Whether all that a cell changes is changed by another one in the same way.
+#[must_use]
+pub fn is_part(cell: &Cell, of: &Cell) -> bool {
+    let mut fields = cell.point.iter();
+    fields.all(|(field, value)| of.point.get(field) == Some(value))
+}
+
 /// What a cell changes, in words, of the fields that are wanted.
 #[must_use]
 pub fn text(cell: &Cell, wanted: impl Fn(&str) -> bool) -> String {
@@ -300,6 +315,21 @@ mod tests {
         assert_eq!(Axis::of(&two).unwrap().label, "a.memory (MiB)");
         let words = ["x", "y"].map(|word| with(1, json!({ "scanner.order": word })));
         assert_eq!(Axis::of(&words), None);
+    }
+
+    #[test]
+    fn a_set_that_is_swept_over_less_stands_at_a_part_of_the_point() {
+        let none = [1, 2].map(|count| cell("none", json!({ "guests.a.count": count })));
+        let all = cell(
+            "all",
+            json!({ "guests.a.count": 2, "scanner.interval": "1 s" }),
+        );
+        assert_eq!(beside(&none, &all).map(|cell| &cell.id), Some(&none[1].id));
+        assert!(beside([&all], &none[1]).is_none(), "it is swept over more");
+        let plain = cell("none", json!({}));
+        let nearest = beside([&plain, &none[1]], &all);
+        assert_eq!(nearest.map(|cell| &cell.id), Some(&none[1].id));
+        assert!(beside([&none[0]], &all).is_none());
     }
 
     #[test]

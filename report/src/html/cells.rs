@@ -1,13 +1,13 @@
 //! The tables: every figure of every cell, and sweeps as grids.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::text::Value;
 use crate::metrics::{Better, Metric, SHOWN, Unit, by_path, number};
 use crate::results::Results;
 use crate::stats::{Estimate, Outlier, Pattern, estimate, outliers, pattern};
 use crate::summary::Cell;
-use crate::sweep;
+use crate::sweep::{self, beside, is_part};
 
 /// What a sweep is shown of.
 const GRIDS: [&str; 5] = [
@@ -82,8 +82,11 @@ pub(super) fn grids(results: &Results) -> Vec<Grid> {
     let grid = |metric: &Metric| {
         let row = |(name, key): &(String, Key<'_>)| {
             let value = |set: &&str| {
-                let here = |cell: &&Cell| cell.set_name() == *set && Key::of(cell) == *key;
-                let cell = cells.iter().find(here);
+                let own = cells.iter().filter(|cell| cell.set_name() == *set);
+                let cell = match key {
+                    Key::Point(at) => beside(own, at),
+                    Key::Guests(_) => own.into_iter().find(|cell| Key::of(cell) == *key),
+                };
                 let known = cell.and_then(|cell| known(results, cell, metric.path));
                 Value::new(known.as_ref(), metric.unit)
             };
@@ -117,9 +120,10 @@ pub(super) fn grids(results: &Results) -> Vec<Grid> {
 
 /// What tells a point of a sweep from others. Older results do not tell what was swept; it was the
 /// number of guests.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Key<'a> {
-    Point(&'a BTreeMap<String, serde_json::Value>),
+    /// That of this cell.
+    Point(&'a Cell),
     Guests(u64),
 }
 
@@ -127,12 +131,23 @@ impl<'a> Key<'a> {
     fn of(cell: &'a Cell) -> Self {
         match cell.point.is_empty() && cell.set.is_empty() {
             true => Self::Guests(cell.guests),
-            false => Self::Point(&cell.point),
+            false => Self::Point(cell),
         }
     }
 }
 
-/// The points of a sweep, each with its name, and what they are of.
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Point(one), Self::Point(other)) => one.point == other.point,
+            (Self::Guests(one), Self::Guests(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// The points of a sweep, each with its name, and what they are of. A part of another point has no row
+/// of its own.
 fn points(cells: &[Cell]) -> (String, Vec<(String, Key<'_>)>) {
     let fields: BTreeSet<&str> = cells
         .iter()
@@ -141,13 +156,15 @@ fn points(cells: &[Cell]) -> (String, Vec<(String, Key<'_>)>) {
     let mut points: Vec<(String, Key<'_>)> = Vec::new();
     for cell in cells {
         let key = Key::of(cell);
-        if points.iter().any(|(_, known)| *known == key) {
+        let more = |other: &Cell| other.point.len() > cell.point.len() && is_part(cell, other);
+        let covered = matches!(key, Key::Point(_)) && cells.iter().any(more);
+        if covered || points.iter().any(|(_, known)| *known == key) {
             continue;
         }
         let name = match key {
             Key::Guests(guests) => guests.to_string(),
-            Key::Point(point) if point.is_empty() => "not swept".to_owned(),
-            Key::Point(point) => match point.values().next() {
+            Key::Point(at) if at.point.is_empty() => "not swept".to_owned(),
+            Key::Point(at) => match at.point.values().next() {
                 Some(value) if fields.len() == 1 => sweep::value_text(value),
                 _ => sweep::text(cell, |_| true),
             },

@@ -11,6 +11,8 @@ use crate::summary::{Cell, Outcome};
 pub(super) struct Expected {
     pub(super) claim: String,
     pub(super) cell: String,
+    /// The cells of a curve as they are claimed to stand, each with its sign; empty for other claims.
+    pub(super) curve: Vec<String>,
     pub(super) verdict: Judged,
     pub(super) found: Value,
     pub(super) bound: String,
@@ -33,6 +35,9 @@ pub(super) fn expectations(results: &Results) -> Vec<Expected> {
             }
         }
     }
+    // In the order of the file: what is one claim stays together.
+    let all = &results.run.experiment.expect;
+    groups.sort_by_key(|(outcome, _)| all.iter().position(|claim| claim.id == outcome.id));
     let rows = groups.iter();
     rows.map(|(outcome, cells)| expected(results, outcome, cells))
         .collect()
@@ -56,9 +61,8 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
     let everywhere = cells.len() > 1 && cells.len() == results.summary.cells.len();
     Expected {
         claim: claim(&expectation, &outcome.id),
-        cell: if let Some(order) = order(&expectation, outcome) {
-            order
-        } else if everywhere {
+        curve: curve(&expectation, outcome),
+        cell: if everywhere {
             format!("all {}", cells.len())
         } else {
             let ids = cells.iter().map(|cell| cell.id.as_str());
@@ -74,11 +78,15 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
     }
 }
 
-/// The cells of a curve as they are claimed to stand.
-fn order(expectation: &Expectation, outcome: &Outcome) -> Option<String> {
+fn curve(expectation: &Expectation, outcome: &Outcome) -> Vec<String> {
     let falls = expectation.bound.get("decreases-with").is_some();
-    let sign = if falls { " > " } else { " < " };
-    (!outcome.cells.is_empty()).then(|| outcome.cells.join(sign))
+    let sign = if falls { '>' } else { '<' };
+    let cells = outcome.cells.iter().enumerate();
+    let told = cells.map(|(place, cell)| match place {
+        0 => cell.clone(),
+        _ => format!("{sign} {cell}"),
+    });
+    told.collect()
 }
 
 fn worst_step(outcome: &Outcome, unit: Unit) -> Value {

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::metrics::value;
 use crate::results::{Expectation, Results};
 use crate::summary::{Cell, Outcome};
+use crate::sweep::beside;
 use shape::Shape;
 
 /// What a figure was in a cell.
@@ -72,12 +73,11 @@ pub fn is_named(wanted: &str, id: &str, set: &str) -> bool {
 }
 
 /// The cell that another one's figures are put in relation to: the cell named, or that of the named
-/// mechanism set at the same point.
+/// mechanism set at the same point, or at a part of it.
 #[must_use]
 pub fn counterpart<'a>(to: &str, of: &Cell, cells: &'a [Cell]) -> Option<&'a Cell> {
     let exact = cells.iter().find(|cell| cell.id == to);
-    let at_point = |cell: &&Cell| names(to, cell) && cell.point == of.point;
-    exact.or_else(|| cells.iter().find(at_point))
+    exact.or_else(|| beside(cells.iter().filter(|cell| names(to, cell)), of))
 }
 
 /// The cells of each curve that a claim about a shape is about, in the order that is claimed; none for

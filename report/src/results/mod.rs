@@ -20,6 +20,7 @@ use crate::metrics::value_of_run;
 use crate::samples::{MACHINE, Sample};
 use crate::stats::{Pair, pairs_of};
 use crate::summary::{Cell, SCHEMA_VERSION, Summary};
+use crate::sweep::beside;
 
 /// A folder that can't be read.
 #[derive(Debug, Error)]
@@ -176,14 +177,13 @@ impl Results {
             .collect()
     }
 
-    /// The cell that a cell is measured against: the one without mechanisms at the same point of the
-    /// sweep, or that is not swept and has as many guests; itself has none.
+    /// The cell that a cell is measured against: the one without mechanisms and with as many guests at
+    /// the same point of the sweep, or at a part of it; itself has none.
     #[must_use]
     pub fn baseline(&self, cell: &Cell) -> Option<&Cell> {
         let cells = self.summary.cells.iter();
         let bare = cells.filter(|other| other.mechanisms.is_empty() && other.guests == cell.guests);
-        let nearest = bare.filter(|other| other.point == cell.point || other.point.is_empty());
-        let nearest = nearest.max_by_key(|other| other.point == cell.point);
+        let nearest = beside(bare, cell);
         nearest.filter(|other| !cell.mechanisms.is_empty() && other.id != cell.id)
     }
 
