@@ -6,7 +6,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::metrics::by_path;
-use crate::summary::{METRICS, SCHEMA_VERSION};
+use crate::summary::{GROUP_METRICS, METRICS, SCHEMA_VERSION};
+
+/// Groups of figures that older results do not have.
+const LATER: [&str; 3] = ["disk", "policy", "groups"];
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
@@ -111,7 +114,7 @@ fn cell() -> Value {
     extend(&mut fields, own);
     object(
         Value::Object(fields),
-        &["set", "point", "retried", "stopped", "disk"],
+        &[&["set", "point", "retried", "stopped"], &LATER[..]].concat(),
     )
 }
 
@@ -140,6 +143,19 @@ fn figures() -> Map<String, Value> {
     );
     let none = json!({ "type": "null" });
     groups.insert("ksm".to_owned(), json!({ "anyOf": [ksm, none] }));
+    let of_group = GROUP_METRICS.iter();
+    let of_group = of_group.map(|name| {
+        (
+            (*name).to_owned(),
+            maybe("number", "of each guest, in the mean"),
+        )
+    });
+    let of_group = json!({
+        "description": "guests by their group, in experiments with a memory policy",
+        "type": "object",
+        "additionalProperties": { "type": "object", "properties": of_group.collect::<Map<_, _>>() },
+    });
+    groups.insert("groups".to_owned(), of_group);
     groups
 }
 
@@ -212,7 +228,7 @@ fn one_run() -> Value {
         "up_seconds": share("from the kernel's start until the guest was ready"),
         "commands": list(&object(command, &[])),
     });
-    let mut figures = object(Value::Object(figures()), &["disk"]);
+    let mut figures = object(Value::Object(figures()), &LATER);
     figures["description"] = "the run's own figures".into();
     object(
         json!({
