@@ -1,8 +1,11 @@
 //! Whole experiments with real guests. They need `/dev/kvm`; a host without it says so and counts.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+#![allow(clippy::expect_used, reason = "helpers of tests may panic")]
 
 mod common;
+#[path = "../../report/tests/valid/mod.rs"]
+mod valid;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,7 @@ use mirrorball_experiments::output::summary::{SCHEMA_VERSION, Summary, Verdict};
 use mirrorball_experiments::run::Finished;
 use mirrorball_experiments::spec::ImageSource;
 use mirrorball_experiments::{exit, image, list};
+use mirrorball_report::schema;
 
 fn run(text: String, output: &Path) -> Finished {
     common::run(&load(text, &[]), output)
@@ -107,6 +111,11 @@ fn cells_are_compared_and_every_output_can_be_read() {
     assert_eq!(run["experiment"]["seed"], 3);
     assert_eq!(run["runs"].as_array().unwrap().len(), 4);
     assert!(run["provenance"]["host"]["kernel"].is_string());
+    let summary = serde_json::from_str(&read(&finished.folder, "summary.json")).unwrap();
+    for (schema, result) in [(schema::summary(), &summary), (schema::run(), &run)] {
+        let faults = valid::faults(&schema, result);
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
     assert!(read(&finished.folder, "memory.svg").starts_with("<svg"));
     assert!(read(&finished.folder, "histograms/all-run2.hlog").contains("Tag=exit,"));
 }
