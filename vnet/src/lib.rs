@@ -6,13 +6,15 @@
 //! [`Network`] carries packets between [`Port`]s and never looks into a page; what becomes of the
 //! pieces in the receiver's memory is its device's affair.
 //!
-//! The crate knows no virtio, no KVM, no clock but the capture's, and no thread: senders do the
-//! work, receivers are woken by a closure of theirs.
+//! The crate knows no virtio, no KVM, no clock but the capture's and that of limits: senders do the
+//! work, receivers are woken by a closure of theirs. The one thread there can be delivers what ports
+//! with limits send late.
 #![forbid(unsafe_code)]
 
 mod addresses;
 mod capture;
 mod inbox;
+mod limits;
 mod mac;
 mod network;
 mod offload;
@@ -21,6 +23,7 @@ mod port;
 
 pub use capture::Capture;
 pub use inbox::Bounds;
+pub use limits::Limits;
 pub use mac::{Mac, MacError};
 pub use network::{AttachError, MOST_PORTS, Network, NetworkConfig};
 pub use packet::{

@@ -2,10 +2,11 @@
 
 use crate::addresses::Addresses;
 use crate::inbox::Bounds;
+use crate::limits::Line;
 use crate::port::{Station, count};
 use crate::{Capture, Mac, Packet, Port, PortConfig};
 use parking_lot::{Mutex, RwLock};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Most ports that a network can have.
 pub const MOST_PORTS: usize = 4096;
@@ -50,6 +51,9 @@ pub enum AttachError {
         /// Its ports.
         ports: usize,
     },
+    /// There is no thread for what is sent late.
+    #[error("no thread for packets that are sent late: {0}")]
+    NoThread(String),
 }
 
 /// One isolated network: what is sent here arrives here or nowhere.
@@ -77,6 +81,8 @@ pub struct Network {
     /// Held while a port comes or leaves; counts those that came.
     changes: Mutex<u64>,
     capture: OnceLock<Arc<Capture>>,
+    /// What is sent late; there since the first port with limits.
+    line: OnceLock<Arc<Line>>,
 }
 
 impl Network {
@@ -91,6 +97,7 @@ impl Network {
             addresses: Addresses::new(ports),
             changes: Mutex::new(0),
             capture: OnceLock::new(),
+            line: OnceLock::new(),
         })
     }
 
@@ -136,6 +143,9 @@ impl Network {
                 ports: self.slots.len(),
             });
         };
+        if config.limits.is_some() {
+            self.begin_late()?;
+        }
         *came += 1;
         let station = Arc::new(Station::new((number, *came), config, Box::new(wake)));
         *self.slots[free].write() = Some(Arc::clone(&station));
@@ -143,7 +153,26 @@ impl Network {
         Ok(Port::new(Arc::clone(self), station))
     }
 
+    /// Starts the thread that delivers what is sent late, unless it is there.
+    fn begin_late(self: &Arc<Self>) -> Result<(), AttachError> {
+        if self.line.get().is_some() {
+            return Ok(());
+        }
+        let line = Arc::new(Line::default());
+        let (late, network) = (Arc::clone(&line), Arc::downgrade(self));
+        std::thread::Builder::new()
+            .name(format!("late {}", self.name))
+            .spawn(move || Self::deliver_late(&late, &network))
+            .map_err(|error| AttachError::NoThread(error.to_string()))?;
+        // Comings are held apart by the caller: nobody was faster.
+        let _ = self.line.set(line);
+        Ok(())
+    }
+
     pub(crate) fn detach(&self, station: &Station) {
+        station
+            .up
+            .store(false, std::sync::atomic::Ordering::Relaxed);
         let _change = self.changes.lock();
         self.addresses.forget(station.number);
         if let Some(slot) = self.slots.get(usize::from(station.number)) {
@@ -151,8 +180,8 @@ impl Network {
         }
     }
 
-    /// Carries a packet from a port to those that it is for.
-    pub(crate) fn forward(&self, from: &Station, packet: Packet) {
+    /// Carries a packet from a port to those that it is for, now or when the port's limits say.
+    pub(crate) fn forward(&self, from: &Arc<Station>, packet: Packet) {
         use std::sync::atomic::Ordering::Relaxed;
         let counters = &from.counters;
         if !from.up.load(Relaxed) {
@@ -165,33 +194,65 @@ impl Network {
             }
             self.addresses.learn(source, from.number);
         }
+        let bytes = packet.bytes();
+        let late = self.line.get().filter(|_| from.config.limits.is_some());
+        if late.is_some() && from.late.load(Relaxed) + bytes > self.bounds.bytes {
+            return count(&counters.limited, 1);
+        }
         count(&counters.sent, 1);
-        count(&counters.sent_bytes, packet.bytes());
+        count(&counters.sent_bytes, bytes);
         for capture in [&self.capture, &from.capture] {
             if let Some(capture) = capture.get() {
                 capture.packet(&packet);
             }
         }
         let packet = Arc::new(packet);
+        match late.and_then(|line| Some((line, from.due(bytes)?))) {
+            Some((line, due)) => {
+                from.late.fetch_add(bytes, Relaxed);
+                line.push(due, Arc::clone(from), packet);
+            }
+            None => self.spread(from, &packet),
+        }
+    }
+
+    /// Delivers what is due, until the network ends.
+    fn deliver_late(line: &Line, network: &Weak<Self>) {
+        use std::sync::atomic::Ordering::Relaxed;
+        while let Some((from, packet)) = line.next() {
+            let Some(network) = network.upgrade() else {
+                return;
+            };
+            from.late.fetch_sub(packet.bytes(), Relaxed);
+            if from.up.load(Relaxed) {
+                network.spread(&from, &packet);
+            } else {
+                count(&from.counters.down, 1);
+            }
+        }
+    }
+
+    /// Puts a packet before those that it is for.
+    fn spread(&self, from: &Station, packet: &Arc<Packet>) {
         let to = packet.destination();
         let known = (!to.is_multicast()).then(|| self.addresses.find(to));
         let mut reached = false;
         match known {
-            Some(Some(number)) => reached = self.hand(from, number, &packet, |_| true),
+            Some(Some(number)) => reached = self.hand(from, number, packet, |_| true),
             // Behind a port that does not learn there is nobody but its own station.
             Some(None) => {
                 for number in self.numbers() {
-                    reached |= self.hand(from, number, &packet, |to| to.config.learns);
+                    reached |= self.hand(from, number, packet, |to| to.config.learns);
                 }
             }
             None => {
                 for number in self.numbers() {
-                    reached |= self.hand(from, number, &packet, |_| true);
+                    reached |= self.hand(from, number, packet, |_| true);
                 }
             }
         }
         if !reached {
-            count(&counters.nobody, 1);
+            count(&from.counters.nobody, 1);
         }
     }
 
@@ -217,5 +278,13 @@ impl Network {
 
     fn numbers(&self) -> impl Iterator<Item = u16> {
         (0..=u16::MAX).take(self.slots.len())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.get() {
+            line.end();
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! A place on a network: where a guest's device sends and receives.
 
 use crate::inbox::{Bounds, Inbox};
+use crate::limits::{Limits, Shaper};
 use crate::network::Network;
 use crate::{Capture, Mac, Packet};
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// What a port shall be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,20 @@ pub struct PortConfig {
     /// Whether it may send with other addresses than its own, which are learnt then: a bridge, an
     /// uplink. From all others such packets are dropped: no guest can pass for another.
     pub learns: bool,
+    /// How fast and how late what it sends gets onto the network; `None`: at once.
+    pub limits: Option<Limits>,
+}
+
+impl PortConfig {
+    /// A port of one station, without limits.
+    #[must_use]
+    pub const fn station(mac: Mac) -> Self {
+        Self {
+            mac,
+            learns: false,
+            limits: None,
+        }
+    }
 }
 
 /// What went through a port so far.
@@ -37,13 +53,15 @@ pub struct PortCounts {
     pub nobody: u64,
     /// Packets from or for it while its link was down.
     pub down: u64,
+    /// Packets from it for which its own limits left no room.
+    pub limited: u64,
 }
 
 impl PortCounts {
     /// Packets that were lost here, each counted at one port only.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
-        self.full + self.forged + self.nobody + self.down
+        self.full + self.forged + self.nobody + self.down + self.limited
     }
 }
 
@@ -57,6 +75,7 @@ pub(crate) struct Counters {
     pub(crate) forged: AtomicU64,
     pub(crate) nobody: AtomicU64,
     pub(crate) down: AtomicU64,
+    pub(crate) limited: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64, by: usize) {
@@ -73,6 +92,10 @@ pub(crate) struct Station {
     pub(crate) up: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) capture: OnceLock<Arc<Capture>>,
+    /// When what it sends is due, with its first moment; `None` without limits.
+    shaper: Option<(Instant, Mutex<Shaper>)>,
+    /// Bytes that it has sent and that are not due.
+    pub(crate) late: AtomicUsize,
     inbox: Mutex<Inbox>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -90,9 +113,18 @@ impl Station {
             up: AtomicBool::new(true),
             counters: Counters::default(),
             capture: OnceLock::new(),
+            shaper: (config.limits).map(|limits| (Instant::now(), Mutex::new(Shaper::new(limits)))),
+            late: AtomicUsize::new(0),
             inbox: Mutex::default(),
             wake,
         }
+    }
+
+    /// When a packet that it sends now is due; `None`: at once.
+    pub(crate) fn due(&self, bytes: usize) -> Option<Instant> {
+        let (began, shaper) = self.shaper.as_ref()?;
+        let due = shaper.lock().due(began.elapsed(), bytes);
+        began.checked_add(due)
     }
 
     /// Puts a packet of another port before this one.
@@ -200,6 +232,7 @@ impl Port {
             forged,
             nobody,
             down,
+            limited,
         } = &self.station.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PortCounts {
@@ -211,6 +244,7 @@ impl Port {
             forged: read(forged),
             nobody: read(nobody),
             down: read(down),
+            limited: read(limited),
         }
     }
 }

@@ -30,8 +30,8 @@ fn packet(to: Mac, from: Mac, payload: &[u8]) -> Packet {
 
 fn config(index: usize) -> PortConfig {
     PortConfig {
-        mac: station(index),
         learns: index < BRIDGES,
+        ..PortConfig::station(station(index))
     }
 }
 
@@ -237,7 +237,7 @@ fn a_forged_source_is_dropped_and_hijacks_nothing() {
 fn impossible_ports_are_refused_in_words() {
     let network = network(BOUND);
     let refused = |mac| {
-        let config = PortConfig { mac, learns: false };
+        let config = PortConfig::station(mac);
         network.attach(config, || {}).map(drop).unwrap_err()
     };
     assert_eq!(

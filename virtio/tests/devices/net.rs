@@ -40,7 +40,7 @@ impl Station {
     ) -> Self {
         let mac = Mac::numbered(vm);
         let config = NetConfig {
-            port: PortConfig { mac, learns: false },
+            port: PortConfig::station(mac),
             mtu: 9000,
             transfer,
         };
@@ -228,10 +228,7 @@ fn other_groups_get_copies() {
     let (machine, network) = (Machine::new(), network());
     let sender = Station::new(&machine, &network, 1, 0, Transfer::Always);
     let config = NetConfig {
-        port: PortConfig {
-            mac: Mac::numbered(2),
-            learns: false,
-        },
+        port: PortConfig::station(Mac::numbered(2)),
         mtu: 1500,
         transfer: Transfer::Always,
     };
@@ -479,10 +476,7 @@ fn blocks_are_mapped_at_once_for_a_guest_that_sends_them_on() {
     );
     // A second device of the same guest; its queues have the place of the disk's.
     let config = NetConfig {
-        port: PortConfig {
-            mac: Mac::numbered(1),
-            learns: false,
-        },
+        port: PortConfig::station(Mac::numbered(1)),
         mtu: 1500,
         transfer: Transfer::Always,
     };
