@@ -18,6 +18,7 @@ mod machine;
 mod platform;
 pub mod probe;
 mod sys;
+pub mod uplink;
 mod vcpu;
 mod vm;
 

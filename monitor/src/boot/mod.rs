@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mirrorball_abi::layout;
-use mirrorball_pmap::{Access, GroupId, Mechanism, PinnedFrames, Pmap, PmapError, Ppn};
+use mirrorball_pmap::{Access, GroupId, Mechanism, PinnedFrames, Pmap, PmapError, Ppn, PpnRun};
 use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
@@ -158,6 +158,24 @@ impl BootImage {
     pub(crate) const fn free_start(&self) -> u64 {
         self.free_start
     }
+}
+
+/// What a thin guest with this image never writes: code, constants and page tables, ascending.
+///
+/// # Errors
+/// The image can't be used.
+pub(crate) fn text(elf: &[u8]) -> Result<Vec<PpnRun>, BootError> {
+    let tables = ppn(layout::PAGE_TABLES);
+    let mut runs = vec![PpnRun::new(tables, ppn(layout::IMAGE_BASE).0 - tables.0)];
+    for (page, rights) in Elf::parse(elf)?.rights()? {
+        let at = ppn(page);
+        match runs.last_mut() {
+            _ if rights.write => {}
+            Some(last) if last.end() == at => last.pages += 1,
+            _ => runs.push(PpnRun::new(at, 1)),
+        }
+    }
+    Ok(runs)
 }
 
 fn build_tables(elf: &Elf<'_>, key: Key, stacks: u64, free: u64) -> Result<Tables, BootError> {

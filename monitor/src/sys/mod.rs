@@ -7,3 +7,4 @@ pub(crate) mod clock;
 pub(crate) mod kick;
 pub(crate) mod memory;
 pub(crate) mod schedule;
+pub(crate) mod tap;

@@ -16,11 +16,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use kvm_ioctls::VcpuFd;
 use mirrorball_abi::{Phase, Status, Workload};
-use mirrorball_pmap::{AddressSpace, VmId};
+use mirrorball_pmap::{AddressSpace, PpnRun, VmId};
 use mirrorball_virtio::{Balloon, BlockDevice, BlockStats, NetDevice};
 use parking_lot::Mutex;
 
 use crate::MonitorError;
+use crate::boot;
 use crate::devices::{Devices, Registration};
 use crate::sys::memory::GuestVm;
 use crate::vcpu::gate::Order;
@@ -335,6 +336,16 @@ impl Vm {
     #[must_use]
     pub fn nets(&self) -> &[Arc<NetDevice>] {
         &self.devices.nets
+    }
+
+    /// The pages of a thin guest that it never writes: code, constants and page tables; `None` of other
+    /// guests.
+    #[must_use]
+    pub fn text(&self) -> Option<Vec<PpnRun>> {
+        match &self.context.guest {
+            Guest::Thin(elf) => boot::text(elf).ok(),
+            Guest::Linux(_) => None,
+        }
     }
 
     /// How long sharing held its writers, in nanoseconds.
