@@ -148,6 +148,9 @@ pub struct Status {
     pub blocks_written: u64,
     /// Cache look-ups that found their block.
     pub cache_hits: u64,
+    /// Lowest guest-physical address that the buffer cache has had since the guest's start, packets
+    /// on their way into it included; all memory from there on is its. 0 if it never had any.
+    pub cache_start: u64,
     /// Ticks of first writes to pages: shared (break) or not.
     pub write_ticks: SampleBuckets,
     /// Length of `message` in bytes.

@@ -26,6 +26,10 @@ pub enum WorkloadKind {
     FileServer = 8,
     /// Reads a server's files into a buffer cache of its own and verifies every byte.
     FileClient = 9,
+    /// Integrity over the network: messages of any length between guests, written to on both sides.
+    Exchange = 10,
+    /// A stream of messages from one guest to another, for throughput.
+    Stream = 11,
 }
 
 impl WorkloadKind {
@@ -43,6 +47,8 @@ impl WorkloadKind {
             7 => Self::Probe,
             8 => Self::FileServer,
             9 => Self::FileClient,
+            10 => Self::Exchange,
+            11 => Self::Stream,
             _ => return None,
         })
     }
@@ -63,14 +69,16 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 ///
 /// | kind | params (default) |
 /// |---|---|
-/// | `Pmake` | 0 jobs: threads (two for each vCPU), 1 passes (1), 2 most files (all), 3 pause between files in microseconds (none) |
+/// | `Pmake` | 0 jobs: threads (two for each vCPU), 1 passes (1), 2 most files (all), 3 pause between files in microseconds (none), 4 where the sources are: 1 the disk, 2 the network (the disk) |
 /// | `Scan` | 0 passes (3), 1 most bytes of the table (all) |
 /// | `Splash` | 0 keys, u32 each (2^20, or what fits), 1 passes (1) |
 /// | `Touch` | 0 pages of the working set (1024; more than fit are refused), 1 period in ms (1000), 2 percent of pages moved each period (10), 3 percent of touches that write (50), 4 percent zero (0), 5 percent equal in all guests of one seed (0), 6 duration in ms (until stopped) |
 /// | `Torture` | 0 pages to verify in all (100,000), 1 pages of the anonymous region (a quarter of what is free), 2 blocks of disk in play (256), 3 percent of rewrites whose content is equal in all guests of one seed (50) |
-/// | `Hostile` | 0 attacks to make (200), 1 which, from 1 (all in turn), 2 only devices of this virtio id (block and console) |
-/// | `FileServer` | 0 clients to wait for (1), 1 most bytes of files to serve (all) |
+/// | `Hostile` | 0 attacks to make (200), 1 which, from 1 (all in turn), 2 only devices of this virtio id (network, block and console) |
+/// | `FileServer` | 0 clients to wait for (1), 1 most bytes of files to serve (all), 2 which of them: 1 all, 2 all but the table of `Scan` (all) |
 /// | `FileClient` | 0 passes (2), 1 most bytes of files to read (all), 2 requests under way at a time (8) |
+/// | `Exchange` | 0 pages to verify in all (100,000), 1 guests in all (2), 2 most bytes of a message (2^20), 3 percent of messages from memory that was not written before (50) |
+/// | `Stream` | 0 role: 1 sends, 2 receives (1), 1 bytes in all (2^30), 2 pages of a message (16), 3 percent of pages written before each message (0) |
 /// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite |
 ///
 /// `Probe` is given as two commands. The fill step takes the pages, which nobody has touched since

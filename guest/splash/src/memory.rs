@@ -85,10 +85,13 @@ pub fn take_lane() -> Option<usize> {
         if memory.map.free() < LANE + 2 * RESERVE {
             return None;
         }
-        memory
-            .map
-            .take_lane()
-            .map(|at| memory.base + at * PAGE_SIZE)
+        let address = memory.base + memory.map.take_lane()? * PAGE_SIZE;
+        // Under the lock: another lane can't get between.
+        let lowest = shared::CACHE_START.get();
+        if lowest == 0 || lowest > address as u64 {
+            shared::CACHE_START.set(address as u64);
+        }
+        Some(address)
     })??;
     Some(address)
 }

@@ -1,9 +1,9 @@
-//! The network device: packets whose payload is whole pages, in both directions.
+//! The network device: packets whose payload lies apart from their headers, in both directions.
 //!
 //! `virtio-drivers` sends and receives one stretch of memory at a time; here a packet is a header of
-//! a fixed length and up to [`MOST_PAGES`] pages wherever they are, so that a monitor which moves
-//! pages by mapping them (Disco, section 4.3) finds each page where a page of the receiver's is. The
-//! queues are the crate's; what is put into them is ours.
+//! a fixed length and then stretches of memory wherever they are. Where those are whole pages on both
+//! sides, a monitor which moves pages by mapping them (Disco, section 4.3) finds each page where a page
+//! of the receiver's is. The queues are the crate's; what is put into them is ours.
 //!
 //! One thread uses a [`Net`]; nobody else knows its buffers.
 
@@ -55,10 +55,27 @@ pub struct Received {
     pub from: Mac,
     /// What it says.
     pub message: [u8; MESSAGE],
-    /// The run of [`MOST_PAGES`] pages that its pages are in: the receiver's from now on.
+    /// Address of what was posted for it, where the rest of it is: the receiver's from now on.
     pub lane: usize,
-    /// How many of them came.
-    pub pages: usize,
+    /// Bytes that came there.
+    pub bytes: usize,
+}
+
+impl Received {
+    /// Whole pages that came.
+    pub fn pages(&self) -> usize {
+        self.bytes / PAGE_SIZE
+    }
+}
+
+/// Room that the device has for a packet: its header's place, and where the rest goes.
+#[derive(Clone, Copy, Debug)]
+struct Posted {
+    slot: usize,
+    address: usize,
+    bytes: usize,
+    /// Whether it is a lane of the buffer cache's.
+    lane: bool,
 }
 
 /// A packet that the device has to send: its header's place, and its pages as runs.
@@ -77,8 +94,8 @@ pub struct Net<T: Transport = MmioTransport<'static>> {
     /// A header's place for each packet that is posted or under way.
     headers: Region,
     free: Vec<usize>,
-    /// By token: the header's place and the lane.
-    posted: BTreeMap<u16, (usize, usize)>,
+    /// By token.
+    posted: BTreeMap<u16, Posted>,
     sending: BTreeMap<u16, Sending>,
 }
 
@@ -138,37 +155,65 @@ impl<T: Transport> Net<T> {
     /// # Safety
     /// The lane's pages belong to the caller, who leaves them alone until they come back.
     pub unsafe fn post(&mut self, lane: usize) -> Option<usize> {
+        // SAFETY: granted by the caller.
+        let posted = unsafe { self.post_room(lane, MOST_PAGES * PAGE_SIZE, true) };
+        (!posted).then_some(lane)
+    }
+
+    /// Gives the device memory of any length and alignment for what follows the next packet's header;
+    /// `false` when the queue is full.
+    ///
+    /// # Safety
+    /// The memory belongs to the caller, who leaves it alone until it comes back, and keeps it for
+    /// longer than this device.
+    pub unsafe fn post_bytes(&mut self, address: usize, bytes: usize) -> bool {
+        // SAFETY: granted by the caller.
+        unsafe { self.post_room(address, bytes, false) }
+    }
+
+    unsafe fn post_room(&mut self, address: usize, bytes: usize, lane: bool) -> bool {
         let Some(slot) = self.free.pop() else {
-            return Some(lane);
+            return false;
         };
-        // SAFETY: the header's place is this packet's alone, the lane was granted.
+        // SAFETY: the header's place is this packet's alone, the rest was granted.
         let added = unsafe {
             let header = bytes_mut(self.header(slot), HEADER);
-            let pages = bytes_mut(lane, MOST_PAGES * PAGE_SIZE);
-            self.receive.add(&[], &mut [header, pages])
+            let rest = bytes_mut(address, bytes);
+            self.receive.add(&[], &mut [header, rest])
         };
         let Ok(token) = added else {
             self.free.push(slot);
-            return Some(lane);
+            return false;
         };
-        self.posted.insert(token, (slot, lane));
+        let posted = Posted {
+            slot,
+            address,
+            bytes,
+            lane,
+        };
+        self.posted.insert(token, posted);
         if self.receive.should_notify() {
             self.transport.notify(RECEIVE);
         }
-        None
+        true
     }
 
-    /// Takes the next packet that has arrived; what is none of ours is left out, and its lane posted
+    /// Takes the next packet that has arrived; what is none of ours is left out, and its room posted
     /// again.
     pub fn take(&mut self) -> Option<Received> {
         loop {
             let token = self.receive.peek_used()?;
-            let (slot, lane) = self.posted.remove(&token)?;
+            let Posted {
+                slot,
+                address,
+                bytes: room,
+                lane,
+            } = self.posted.remove(&token)?;
             // SAFETY: the same buffers as added.
             let written = unsafe {
                 let header = bytes_mut(self.header(slot), HEADER);
-                let pages = bytes_mut(lane, MOST_PAGES * PAGE_SIZE);
-                self.receive.pop_used(token, &[], &mut [header, pages])
+                let rest = bytes_mut(address, room);
+                self.receive.pop_used(token, &[], &mut [header, rest])
             };
             let written = written.map_or(0, |bytes| bytes as usize);
             let mut header = [0; HEADER];
@@ -183,13 +228,13 @@ impl<T: Transport> Net<T> {
                 return Some(Received {
                     from,
                     message,
-                    lane,
-                    pages: (written - HEADER) / PAGE_SIZE,
+                    lane: address,
+                    bytes: written - HEADER,
                 });
             }
-            // SAFETY: the lane came back above, and nobody has seen it.
-            if let Some(lane) = unsafe { self.post(lane) } {
-                memory::give(lane, LANE);
+            // SAFETY: the room came back above, and nobody has seen it.
+            if !unsafe { self.post_room(address, room, lane) } && lane {
+                memory::give(address, LANE);
             }
         }
     }
@@ -200,6 +245,21 @@ impl<T: Transport> Net<T> {
     /// The pages, given by their addresses, are mapped and stay what they are until the packet is
     /// sent ([`Self::sent`]).
     pub unsafe fn send(&mut self, to: Mac, message: &[u8; MESSAGE], pages: &[usize]) -> bool {
+        // SAFETY: granted by the caller.
+        unsafe { self.send_runs(to, message, runs(pages)) }
+    }
+
+    /// Sends a message and what lies in these stretches of memory (address and bytes); `false` when
+    /// there is no room at the moment.
+    ///
+    /// # Safety
+    /// As for [`Self::send`].
+    pub unsafe fn send_runs(
+        &mut self,
+        to: Mac,
+        message: &[u8; MESSAGE],
+        runs: Vec<(usize, usize)>,
+    ) -> bool {
         let Some(slot) = self.free.pop() else {
             return false;
         };
@@ -208,7 +268,6 @@ impl<T: Transport> Net<T> {
         header[NET_HEADER + 6..NET_HEADER + 12].copy_from_slice(&self.mac);
         header[NET_HEADER + 12..NET_HEADER + ETHERNET].copy_from_slice(&ETHERTYPE);
         header[NET_HEADER + ETHERNET..].copy_from_slice(message);
-        let runs = runs(pages);
         // SAFETY: the header's place is this packet's alone; the pages were granted.
         let added = unsafe {
             bytes_mut(self.header(slot), HEADER).copy_from_slice(&header);
@@ -265,8 +324,10 @@ impl<T: Transport> Drop for Net<T> {
         self.transport.set_status(DeviceStatus::empty());
         self.transport.queue_unset(RECEIVE);
         self.transport.queue_unset(TRANSMIT);
-        for (_, lane) in core::mem::take(&mut self.posted).into_values() {
-            memory::give(lane, LANE);
+        for posted in core::mem::take(&mut self.posted).into_values() {
+            if posted.lane {
+                memory::give(posted.address, LANE);
+            }
         }
     }
 }
@@ -363,7 +424,7 @@ mod tests {
         store(ours.writable[0].0, &packet);
         fake.finish(0, &ours, HEADER + 2 * PAGE_SIZE);
         let received = net.take().unwrap();
-        assert_eq!((received.from, received.pages), ([8; 6], 2));
+        assert_eq!((received.from, received.pages()), ([8; 6], 2));
         assert_eq!(received.message, [3; MESSAGE]);
         assert_eq!(received.lane as u64, ours.writable[1].0);
         memory::give(received.lane, LANE);

@@ -130,6 +130,8 @@ pub const BLOCKS_READ: Counter = Counter(offset_of!(Status, blocks_read));
 pub const BLOCKS_WRITTEN: Counter = Counter(offset_of!(Status, blocks_written));
 /// Buffer cache hits.
 pub const CACHE_HITS: Counter = Counter(offset_of!(Status, cache_hits));
+/// Where the buffer cache's memory begins.
+pub const CACHE_START: Counter = Counter(offset_of!(Status, cache_start));
 const COMMAND: Counter = Counter(offset_of!(Status, command));
 const MESSAGE_LENGTH: Counter = Counter(offset_of!(Status, message_length));
 

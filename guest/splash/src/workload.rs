@@ -3,6 +3,7 @@
 //! Each workload verifies its own results and says so in the same few counters, so that the
 //! monitor can judge them all alike.
 
+mod exchange;
 mod files;
 mod hostile;
 mod idle;
@@ -10,6 +11,7 @@ mod pmake;
 mod probe;
 mod scan;
 mod sort;
+mod stream;
 mod torture;
 mod touch;
 
@@ -96,6 +98,8 @@ fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
         WorkloadKind::Probe => probe::run(job),
         WorkloadKind::FileServer => files::serve(job),
         WorkloadKind::FileClient => files::read(job),
+        WorkloadKind::Exchange => exchange::run(job),
+        WorkloadKind::Stream => stream::run(job),
     };
     result.map_err(|reason| (OUTCOME_FAILED, reason))
 }
@@ -123,22 +127,26 @@ fn say(text: fmt::Arguments<'_>) {
     message.finish();
 }
 
-/// Counts a page with a wrong byte; the first of a command is described in the status page, all on
-/// the console. `what` names the page.
-fn mismatch(what: fmt::Arguments<'_>, wrong: Mismatch) {
-    let Mismatch {
-        offset,
-        expected,
-        got,
-    } = wrong;
-    let text = alloc::format!(
-        "vm {}: {what}, offset {offset:#x}: expected {expected:#018x}, got {got:#018x}",
-        shared::vm()
-    );
+/// Counts something that is not what it should be; the first of a command is told in the status page,
+/// all on the console.
+fn wrong(what: fmt::Arguments<'_>) {
+    let text = alloc::format!("vm {}: {what}", shared::vm());
     if shared::MISMATCHES.increase(1) == 0 {
         say(format_args!("{text}"));
     }
     console::line(format_args!("{text}"));
+}
+
+/// Counts a page with a wrong byte. `what` names the page.
+fn mismatch(what: fmt::Arguments<'_>, found: Mismatch) {
+    let Mismatch {
+        offset,
+        expected,
+        got,
+    } = found;
+    wrong(format_args!(
+        "{what}, offset {offset:#x}: expected {expected:#018x}, got {got:#018x}"
+    ));
 }
 
 #[cfg(test)]

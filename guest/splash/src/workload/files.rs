@@ -9,9 +9,11 @@
 //! Requests are repeated until they are answered: packets may be lost.
 
 mod client;
+mod mount;
 mod server;
 
 pub(super) use client::run as read;
+pub(super) use mount::{Mount, RemoteFile};
 pub(super) use server::run as serve;
 
 use crate::net::MESSAGE;
@@ -31,7 +33,7 @@ enum Kind {
     Welcome,
     /// How long is `file`?
     Size,
-    /// The answer: `value` bytes.
+    /// The answer: `bytes`, and in `value` the checksum of its path.
     Sized,
     /// The pages of `cluster` of `file`.
     Read,

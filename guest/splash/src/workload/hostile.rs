@@ -4,6 +4,7 @@
 //! or stop this VM and name the cause; it and the other guests must go on. A guest that is still
 //! there at the end has made all its attacks, which is all this workload claims.
 
+mod packets;
 mod ring;
 
 use super::Job;
@@ -15,13 +16,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use ring::{Descriptor, INDIRECT, NEXT, QUEUE_SIZE, Registers, Ring, WRITE};
 
-/// virtio device ids that are attacked: block and console.
-const TARGETS: [u32; 2] = [2, 3];
+/// virtio device ids that are attacked: network, block and console.
+const TARGETS: [u32; 3] = [1, 2, 3];
 
 type Attack = fn(&Ring, Registers, &mut Random);
 
 /// All attacks; a command's `params[1]` counts from 1 in this order.
-const ATTACKS: [(&str, Attack); 17] = [
+const ATTACKS: [(&str, Attack); 21] = [
     ("address out of range", out_of_range),
     ("address that wraps", wrapping),
     ("chain that loops", looping),
@@ -39,6 +40,10 @@ const ATTACKS: [(&str, Attack); 17] = [
     ("reset with a request under way", reset_midway),
     ("wild doorbells", doorbells),
     ("register writes in any order and size", registers),
+    ("packets of any length", packets::lengths),
+    ("packets in others' names", packets::forged),
+    ("a flood of packets", packets::flood),
+    ("packets with wild headers", packets::offloads),
 ];
 
 pub(super) fn run(job: &Job) -> Result<(), String> {
@@ -52,6 +57,9 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
         .map(Registers)
         .collect();
     let mut random = Random::new(job.seed ^ u64::from(job.vm));
+    if devices.is_empty() {
+        return Err("there is no such device to attack".into());
+    }
     for (number, target) in (0..count).zip(devices.iter().cycle()) {
         if shared::stop_requested() {
             break;

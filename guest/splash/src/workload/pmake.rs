@@ -1,28 +1,28 @@
 //! Disco's parallel make: read a source tree, do real work on each file, write objects.
 //!
 //! Jobs are threads over all vCPUs that take files from one list. Each file is read through the
-//! buffer cache, tokenised, compressed, decompressed again and compared, and the object is written
-//! to the disk's scratch area; some objects are read back from there and compared.
+//! buffer cache, from the disk or from a file server, tokenised, compressed, decompressed again and
+//! compared, and the object is written to the disk's scratch area; some objects are read back from
+//! there and compared.
 
+mod sources;
 mod tokens;
 
 use super::Job;
 use crate::console;
-use crate::fs::{self, Entry};
 use crate::hash::{self, mix};
 use crate::lz::{self, Compressor};
 use crate::objects::{self, ObjectLog};
 use crate::sched;
 use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES};
 use crate::sync::Spin;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use ext4_view::Ext4;
 use mirrorball_abi::layout::PAGE_SIZE;
+use sources::{Reader, Source, Sources, View};
 
 const DISK: usize = 0;
 /// One object in this many is read back.
@@ -32,7 +32,8 @@ const PIECE: usize = 128 << 10;
 
 #[derive(Debug)]
 struct Make {
-    files: Vec<Entry>,
+    sources: Sources,
+    files: Vec<Source>,
     next: AtomicUsize,
     log: Option<ObjectLog>,
     pause: u64,
@@ -44,11 +45,11 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     let passes = job.param(1, 1);
     let most = job.count(2, usize::MAX);
     let pause = job.params[3].saturating_mul(shared::ticks_per_ms()) / 1000;
-    let mut files = fs::files(&fs::open(DISK)?)?;
-    files.retain(|file| fs::path_bytes(file) != fs::TABLE);
+    let (sources, mut files) = Sources::find(job.param(4, sources::ON_DISK), DISK, jobs)?;
     files.truncate(most);
     let log = objects::scratch(DISK)?.map(|area| ObjectLog::new(DISK, area));
     let make = Arc::new(Make {
+        sources,
         files,
         next: AtomicUsize::new(0),
         log,
@@ -70,6 +71,7 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
             return Err("no memory for all jobs".into());
         }
     }
+    make.sources.leave()?;
     console::line(format_args!(
         "pmake: {} files, {} bytes",
         OPERATIONS.get(),
@@ -88,7 +90,7 @@ struct Bench {
 
 impl Make {
     fn job(&self) -> Result<(), String> {
-        let view = fs::open(DISK)?;
+        let view = self.sources.view()?;
         let mut bench = Bench {
             compressor: Compressor::new(),
             source: vec![0; PIECE],
@@ -108,21 +110,11 @@ impl Make {
         Ok(())
     }
 
-    fn compile(&self, file: &Entry, view: &Ext4, bench: &mut Bench) -> Result<(), String> {
-        let failed = |error| format!("{}: {}", file.path.display(), fs::describe(&error));
-        let mut reader = view.open(&file.path).map_err(failed)?;
-        let mut name = hash::bytes(fs::path_bytes(file));
+    fn compile(&self, file: &Source, view: &View<'_>, bench: &mut Bench) -> Result<(), String> {
+        let mut reader = Reader::open(file, view)?;
+        let mut name = file.name();
         loop {
-            let mut length = 0;
-            while length < PIECE {
-                match reader
-                    .read_bytes(&mut bench.source[length..])
-                    .map_err(failed)?
-                {
-                    0 => break,
-                    more => length += more,
-                }
-            }
+            let length = reader.read(&mut bench.source)?;
             if length == 0 {
                 return Ok(());
             }
@@ -134,7 +126,7 @@ impl Make {
 
     fn compile_piece(
         &self,
-        file: &Entry,
+        file: &Source,
         name: u64,
         length: usize,
         bench: &mut Bench,
@@ -160,20 +152,18 @@ impl Make {
     }
 }
 
-fn verified(bytes: usize, good: bool, file: &Entry) {
+fn verified(bytes: usize, good: bool, file: &Source) {
     VERIFIED_PAGES.increase(bytes.div_ceil(PAGE_SIZE) as u64);
     if !good {
         if MISMATCHES.increase(1) == 0 {
             super::say(format_args!(
-                "vm {}: {} did not come back as it was",
-                shared::vm(),
-                file.path.display()
+                "vm {}: {file} did not come back as it was",
+                shared::vm()
             ));
         }
         console::line(format_args!(
-            "{} ({} bytes) did not come back as it was",
-            file.path.display(),
-            file.size
+            "{file} ({} bytes) did not come back as it was",
+            file.size()
         ));
     }
 }

@@ -4,12 +4,12 @@
 //! numbers. Each vCPU scans its part; the first pass notes a checksum for every chunk, and the
 //! later ones must find the same.
 
-use super::Job;
+use super::{Job, wrong};
 use crate::console;
 use crate::fs::{self, Entry};
 use crate::hash;
 use crate::sched;
-use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES, usize_of};
+use crate::shared::{self, BYTES, CHECKSUM, OPERATIONS, VERIFIED_PAGES, usize_of};
 use crate::sync::Spin;
 use alloc::format;
 use alloc::string::String;
@@ -236,13 +236,6 @@ fn read_exact(file: &mut File, mut to: &mut [u8]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn wrong(text: core::fmt::Arguments<'_>) {
-    if MISMATCHES.increase(1) == 0 {
-        super::say(format_args!("vm {}: {text}", shared::vm()));
-    }
-    console::line(text);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The client: reads all files into its own buffer cache, and verifies them again and again.
 
-use super::super::{Job, say};
+use super::super::{Job, wrong};
 use super::{CLUSTER_BYTES, Kind, Message};
 use crate::cache;
 use crate::console;
@@ -9,7 +9,7 @@ use crate::memory;
 use crate::net::{self, EVERYBODY, Mac, Net, Received};
 use crate::pages::LANE;
 use crate::port;
-use crate::shared::{self, BYTES, CHECKSUM, MISMATCHES, OPERATIONS, VERIFIED_PAGES, usize_of};
+use crate::shared::{self, BYTES, CHECKSUM, OPERATIONS, VERIFIED_PAGES, usize_of};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -26,11 +26,18 @@ const MOST_TRIES: u32 = 120;
 
 /// A cluster of a file.
 #[derive(Clone, Copy, Debug)]
-struct Cluster {
-    file: u32,
-    number: u32,
+pub(super) struct Cluster {
+    pub(super) file: u32,
+    pub(super) number: u32,
     /// Its place among all clusters.
-    place: usize,
+    pub(super) place: usize,
+}
+
+impl Cluster {
+    /// Its name in the cache.
+    pub(super) const fn key(self) -> (usize, u64) {
+        (NETWORK, self.place as u64)
+    }
 }
 
 /// A request that is not answered.
@@ -51,7 +58,9 @@ struct Known {
     sum: u64,
 }
 
-struct Client {
+/// One end of a conversation with a server.
+#[derive(Debug)]
+pub(super) struct Client {
     net: Net,
     server: Mac,
     next_request: u32,
@@ -62,18 +71,9 @@ struct Client {
 pub(in super::super) fn run(job: &Job) -> Result<(), String> {
     let (passes, most) = (job.param(0, 2), job.param(1, u64::MAX));
     let window = job.count(2, 8).clamp(1, 32);
-    let mut client = Client {
-        net: net::open()?,
-        server: EVERYBODY,
-        next_request: 0,
-        pending: BTreeMap::new(),
-        known: Vec::new(),
-    };
-    for _ in 0..window + 2 {
-        client.lend(memory::take_lane().ok_or("no memory for packets")?);
-    }
+    let mut client = Client::new(window + 2)?;
     let clusters = client.find(most)?;
-    client.known = alloc::vec![Known::default(); clusters.len()];
+    client.expect(clusters.len());
     for _ in 0..passes {
         if shared::stop_requested() {
             break;
@@ -83,9 +83,7 @@ pub(in super::super) fn run(job: &Job) -> Result<(), String> {
     let mut all = hash::Sum::new(0);
     client.known.iter().for_each(|known| all.word(known.sum));
     CHECKSUM.set(all.value());
-    if !shared::stop_requested() {
-        client.ask(Kind::Bye, 0)?;
-    }
+    client.leave()?;
     console::line(format_args!(
         "fileclient: {} clusters, {} bytes",
         clusters.len(),
@@ -95,6 +93,35 @@ pub(in super::super) fn run(job: &Job) -> Result<(), String> {
 }
 
 impl Client {
+    /// A client that knows no server, with so many lanes for what comes.
+    pub(super) fn new(lanes: usize) -> Result<Self, String> {
+        let mut client = Self {
+            net: net::open()?,
+            server: EVERYBODY,
+            next_request: 0,
+            pending: BTreeMap::new(),
+            known: Vec::new(),
+        };
+        for _ in 0..lanes {
+            client.lend(memory::take_lane().ok_or("no memory for packets")?);
+        }
+        Ok(client)
+    }
+
+    /// So many clusters will be read.
+    pub(super) fn expect(&mut self, clusters: usize) {
+        self.known = alloc::vec![Known::default(); clusters];
+    }
+
+    /// Tells the server that nothing more is needed, unless the guest is asked to stop: then the
+    /// server may have gone.
+    pub(super) fn leave(&mut self) -> Result<(), String> {
+        if !shared::stop_requested() {
+            self.ask(Kind::Bye, 0)?;
+        }
+        Ok(())
+    }
+
     /// Gives a lane to the device.
     fn lend(&mut self, lane: usize) {
         // SAFETY: the lane was taken for this, or has come back from the device or the cache; nobody
@@ -104,13 +131,23 @@ impl Client {
         }
     }
 
+    /// Finds the server, and of each of its files the number, the path's checksum and the size.
+    pub(super) fn files(&mut self) -> Result<Vec<(u32, u64, u64)>, String> {
+        let files = self.ask(Kind::Hello, 0)?.value;
+        let mut all = Vec::new();
+        for file in 0..u32::try_from(files).unwrap_or(u32::MAX) {
+            let sized = self.ask(Kind::Size, file)?;
+            all.push((file, sized.value, sized.bytes));
+        }
+        Ok(all)
+    }
+
     /// Finds the server and what it has: up to `most` bytes.
     fn find(&mut self, most: u64) -> Result<Vec<Cluster>, String> {
-        let files = self.ask(Kind::Hello, 0)?.value;
         let mut clusters = Vec::new();
         let mut left = most;
-        for file in 0..u32::try_from(files).unwrap_or(u32::MAX) {
-            let size = self.ask(Kind::Size, file)?.value.min(left);
+        for (file, _, size) in self.files()? {
+            let size = size.min(left);
             left -= size;
             for number in 0..size.div_ceil(CLUSTER_BYTES) {
                 clusters.push(Cluster {
@@ -188,21 +225,37 @@ impl Client {
             }
             self.net.wait(self.deadline());
             self.repeat()?;
-            while let Some(received) = self.net.take() {
-                self.data(&received)?;
-            }
+            let (clusters, bytes) = self.take_all()?;
+            OPERATIONS.increase(clusters);
+            BYTES.increase(bytes);
         }
     }
 
-    /// Takes a cluster that has come into the cache.
-    fn data(&mut self, received: &Received) -> Result<(), String> {
+    /// Takes all that has come into the cache; answers how many clusters and bytes that were.
+    pub(super) fn take_all(&mut self) -> Result<(u64, u64), String> {
+        let (mut clusters, mut bytes) = (0, 0);
+        while let Some(received) = self.net.take() {
+            let came = self.data(&received)?;
+            clusters += u64::from(came > 0);
+            bytes += came;
+        }
+        Ok((clusters, bytes))
+    }
+
+    /// Whether a request is not answered yet.
+    pub(super) fn waits_for(&self, request: u32) -> bool {
+        self.pending.contains_key(&request)
+    }
+
+    /// Takes a cluster that has come into the cache; answers its bytes.
+    fn data(&mut self, received: &Received) -> Result<u64, String> {
         let Some((answer, pending)) = self.answer(received) else {
             self.lend(received.lane);
-            return Ok(());
+            return Ok(0);
         };
         let bytes = usize_of(answer.bytes);
         let pages = bytes.div_ceil(PAGE_SIZE);
-        if answer.kind != Kind::Data || bytes == 0 || pages != received.pages || pages > LANE {
+        if answer.kind != Kind::Data || bytes == 0 || pages != received.pages() || pages > LANE {
             self.lend(received.lane);
             return Err("the server could not read its file".into());
         }
@@ -222,9 +275,7 @@ impl Client {
             memory::take_lane()
         });
         self.lend(next.ok_or("no memory for packets")?);
-        BYTES.increase(answer.bytes);
-        OPERATIONS.increase(1);
-        Ok(())
+        Ok(answer.bytes)
     }
 
     /// Verifies a cluster that is in the cache; `false` if it is not.
@@ -237,15 +288,16 @@ impl Client {
             return false;
         };
         let wanted = valid(known.bytes.div_ceil(PAGE_SIZE));
-        let key = (NETWORK, cluster.place as u64);
-        let Some(held) = cache::find(key, wanted) else {
+        let Some(held) = cache::find(cluster.key(), wanted) else {
             return false;
         };
         verify(held.address(0), *known, cluster.place);
         true
     }
 
-    fn request(&mut self, message: Message, place: usize) -> u32 {
+    /// Sends a request, to be repeated until it is answered; answers its number. `place`: of the cluster
+    /// that is asked for.
+    pub(super) fn request(&mut self, message: Message, place: usize) -> u32 {
         self.next_request = self.next_request.wrapping_add(1);
         let request = self.next_request;
         let pending = Pending {
@@ -266,13 +318,13 @@ impl Client {
     }
 
     /// When the next request is to be repeated.
-    fn deadline(&self) -> u64 {
+    pub(super) fn deadline(&self) -> u64 {
         let deadlines = self.pending.values().map(|pending| pending.deadline);
         deadlines.min().unwrap_or(0)
     }
 
     /// Repeats the requests that were answered too late or never.
-    fn repeat(&mut self) -> Result<(), String> {
+    pub(super) fn repeat(&mut self) -> Result<(), String> {
         while self.net.sent().is_some() {}
         let now = port::ticks();
         let late = self.pending.values_mut().filter(|p| p.deadline <= now);
@@ -293,7 +345,8 @@ impl Client {
     }
 }
 
-const fn valid(pages: usize) -> u16 {
+/// The first so many pages of a cluster, as the cache tells them.
+pub(super) const fn valid(pages: usize) -> u16 {
     if pages >= LANE {
         u16::MAX
     } else {
@@ -308,10 +361,6 @@ fn verify(address: usize, known: Known, place: usize) {
         unsafe { core::slice::from_raw_parts(with_exposed_provenance(address), known.bytes) };
     VERIFIED_PAGES.increase(known.bytes.div_ceil(PAGE_SIZE) as u64);
     if hash::bytes(data) != known.sum {
-        let text = format!("vm {}: cluster {place} differs", shared::vm());
-        if MISMATCHES.increase(1) == 0 {
-            say(format_args!("{text}"));
-        }
-        console::line(format_args!("{text}"));
+        wrong(format_args!("cluster {place} differs"));
     }
 }

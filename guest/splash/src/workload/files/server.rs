@@ -19,6 +19,8 @@ use alloc::vec::Vec;
 use mirrorball_abi::layout::PAGE_SIZE;
 
 const DISK: usize = 0;
+/// The parameter's value for all files; the other is for all but the table.
+const ALL: u64 = 1;
 /// Lanes that wait for requests.
 const LANES: usize = 8;
 /// Answers that are under way at a time.
@@ -30,6 +32,8 @@ const LINGER_MS: u64 = 300;
 #[derive(Debug)]
 struct File {
     size: u64,
+    /// Checksum of its path.
+    name: u64,
     /// The disk's block of each page of the file; `None` for holes.
     blocks: Vec<Option<u64>>,
     /// The checksum of each cluster.
@@ -57,7 +61,7 @@ pub(in super::super) fn run(job: &Job) -> Result<(), String> {
     let (clients, most) = (job.count(0, 1), job.param(1, u64::MAX));
     let mut server = Server {
         net: net::open()?,
-        files: catalogue(most)?,
+        files: catalogue(most, job.param(2, ALL) == ALL)?,
         zeros: zeros()?,
         answers: Vec::new(),
         came: BTreeSet::new(),
@@ -104,8 +108,8 @@ fn zeros() -> Result<Region, String> {
     Ok(region)
 }
 
-/// Finds the files, their blocks and their checksums: up to `most` bytes.
-fn catalogue(most: u64) -> Result<Vec<File>, String> {
+/// Finds the files, their blocks and their checksums: up to `most` bytes, with the table or without.
+fn catalogue(most: u64, table: bool) -> Result<Vec<File>, String> {
     let located = fs::open_located(DISK)?;
     let mut left = most;
     let mut files = Vec::new();
@@ -113,6 +117,7 @@ fn catalogue(most: u64) -> Result<Vec<File>, String> {
     let mut entries = fs::files(&located.view)?;
     // Stable: files of one size stay in the order of their paths.
     entries.sort_by_key(|entry| core::cmp::Reverse(entry.size));
+    entries.retain(|entry| table || fs::path_bytes(entry) != fs::TABLE);
     for entry in entries {
         // A file that is cut is cut between pages.
         let size = if entry.size <= left {
@@ -150,7 +155,12 @@ fn file(located: &fs::Located, entry: &fs::Entry, size: u64) -> Result<File, Str
         sums.push(hash::bytes(&cluster[..usize_of(bytes)]));
         done += bytes;
     }
-    Ok(File { size, blocks, sums })
+    Ok(File {
+        size,
+        name: hash::bytes(fs::path_bytes(entry)),
+        blocks,
+        sums,
+    })
 }
 
 impl Server {
@@ -181,7 +191,16 @@ impl Server {
                 self.came.insert(received.from);
                 Some((Kind::Welcome, self.files.len() as u64))
             }
-            (Kind::Size, Some(file)) => Some((Kind::Sized, file.size)),
+            (Kind::Size, Some(file)) => {
+                let sized = Message {
+                    kind: Kind::Sized,
+                    bytes: file.size,
+                    value: file.name,
+                    ..request
+                };
+                self.send(received.from, sized, &[]);
+                None
+            }
             (Kind::Read, Some(_)) => return self.answer_read(received.from, request),
             (Kind::Size | Kind::Read, None) => Some((Kind::Failed, 0)),
             (Kind::Bye, _) => {
