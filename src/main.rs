@@ -140,6 +140,9 @@ fn main() -> ExitCode {
     if cfg!(feature = "broken-share-protocol") {
         eprintln!("mirrorball: built with the broken share protocol: guests WILL lose writes");
     }
+    if cfg!(feature = "broken-lend-protocol") {
+        eprintln!("mirrorball: built with the broken lend protocol: guests WILL send old bytes");
+    }
     match dispatch(&cli) {
         Ok(code) => exit::code(code),
         Err(error) => {

@@ -41,6 +41,6 @@ fn main() -> Result<()> {
         Task::Test { fast } => steps::test(fast),
         Task::Emulated { words } => emulated::test(&words),
         Task::Layers => layers::check(),
-        Task::BrokenProtocol => steps::broken_protocol(),
+        Task::BrokenProtocol => steps::broken_protocols(),
     }
 }

@@ -6,6 +6,8 @@ use std::{process::Command, time::Instant};
 
 /// The short integrity run.
 const TORTURE: &str = "experiments/torture-short.yaml";
+/// The same for what goes over a network.
+const EXCHANGE: &str = "experiments/exchange-short.yaml";
 
 /// Exit codes of `mirrorball run`: a guest found a wrong byte, or an expectation was not met.
 const RUN_FAILED: i32 = 5;
@@ -32,9 +34,13 @@ pub(crate) fn test(fast: bool) -> Result<()> {
     cargo("tests", &["test", "--workspace", "--quiet"])?;
     if !fast {
         // The broken build first, so that what stays in the target folder is the right one.
-        broken_protocol()?;
-        let torture = ["run", "--release", "--quiet", "--", "run", TORTURE];
-        cargo("torture, short form", &torture)?;
+        broken_protocols()?;
+        for (name, file) in [
+            ("torture, short form", TORTURE),
+            ("exchange, short form", EXCHANGE),
+        ] {
+            cargo(name, &["run", "--release", "--quiet", "--", "run", file])?;
+        }
         let mut linux = vec!["test", "--release", "--quiet"];
         linux.extend(["--test", "linux_guests", "--test", "linux_timeouts"]);
         cargo("Linux guests on the emulated host", &linux)?;
@@ -45,23 +51,29 @@ pub(crate) fn test(fast: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds the monitor without the fence of the share protocol; the torture run must notice.
-pub(crate) fn broken_protocol() -> Result<()> {
-    heading("broken share protocol: torture must fail");
+/// Builds the monitor with a protocol broken, twice: without the fence around sharing, and lending pages
+/// as what they were before they were written. The runs that test the protocols must notice.
+pub(crate) fn broken_protocols() -> Result<()> {
+    broken_protocol("broken-share-protocol", TORTURE)?;
+    broken_protocol("broken-lend-protocol", EXCHANGE)
+}
+
+fn broken_protocol(feature: &str, file: &str) -> Result<()> {
+    heading(&format!("{feature}: {file} must fail"));
     let output = tempfile_name();
     let status = Command::new(env!("CARGO"))
         .args(["run", "--release", "--quiet"])
-        .args(["--features", "broken-share-protocol", "--"])
-        .args(["run", TORTURE, "--output", &output])
+        .args(["--features", feature, "--"])
+        .args(["run", file, "--output", &output])
         .status()
         .context("cargo run")?;
     let _ = std::fs::remove_dir_all(&output);
     match status.code() {
         Some(RUN_FAILED | NOT_MET) => {}
-        Some(0) => bail!("torture passed although writes were lost: it no longer tests anything"),
-        _ => bail!("torture with the broken share protocol could not be judged: {status}"),
+        Some(0) => bail!("{file} passed with {feature}: it no longer tests anything"),
+        _ => bail!("{file} with {feature} could not be judged: {status}"),
     }
-    println!("torture found the broken protocol ({status}), as it must");
+    println!("{file} found {feature} ({status}), as it must");
     Ok(())
 }
 

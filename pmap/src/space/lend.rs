@@ -120,15 +120,11 @@ impl AddressSpace {
             return Vec::new();
         }
         let overlaid = |ppn| matches!(table.state(ppn), PageState::Mapped(..));
-        let mut broken = Vec::new();
-        // The books see a break late; the kernel knows of it now.
-        if run.iter().any(overlaid)
-            && let Err(error) =
-                (self.common.pagemap).private_runs(self.region.address(), run, &mut broken)
-        {
-            tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
-            broken = vec![run];
-        }
+        let broken = if run.iter().any(overlaid) {
+            self.broken_now(run)
+        } else {
+            Vec::new()
+        };
         let is_broken = |ppn: Ppn| {
             let inside = |part: &PpnRun| part.start <= ppn && ppn < part.end();
             broken.iter().any(inside)
@@ -152,6 +148,25 @@ impl AddressSpace {
                 Some((part, frames))
             })
             .collect()
+    }
+
+    /// The pages that were written since they were mapped, and more where that is not known. The
+    /// books see a break late; the kernel knows of it now.
+    #[cfg(not(feature = "broken-lend-protocol"))]
+    fn broken_now(&self, run: PpnRun) -> Vec<PpnRun> {
+        let mut broken = Vec::new();
+        let asked = (self.common.pagemap).private_runs(self.region.address(), run, &mut broken);
+        if let Err(error) = asked {
+            tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
+            return vec![run];
+        }
+        broken
+    }
+
+    /// What the books know.
+    #[cfg(feature = "broken-lend-protocol")]
+    fn broken_now(&self, _run: PpnRun) -> Vec<PpnRun> {
+        Vec::new()
     }
 
     /// Hands pages on that name no frame: as their twins, or as copies.
