@@ -111,7 +111,7 @@ const fn metric(path: &'static str, name: &'static str, unit: Unit, better: Bett
 }
 
 /// What is shown of every cell, in this order.
-pub const SHOWN: [Metric; 34] = {
+pub const SHOWN: [Metric; 40] = {
     use Better::{Higher, Lower, Neither};
     use Unit::{Bytes, Count, Micros, Part, Seconds};
     [
@@ -145,6 +145,32 @@ pub const SHOWN: [Metric; 34] = {
             "if all shares broke",
             Bytes,
             Neither,
+        ),
+        metric("by_category.text.touched", "guests' text", Bytes, Neither),
+        metric(
+            "by_category.text.machine",
+            "… in the machine, text",
+            Bytes,
+            Lower,
+        ),
+        metric("by_category.data.touched", "guests' data", Bytes, Neither),
+        metric(
+            "by_category.data.machine",
+            "… in the machine, data",
+            Bytes,
+            Lower,
+        ),
+        metric(
+            "by_category.cache.touched",
+            "guests' buffer caches",
+            Bytes,
+            Neither,
+        ),
+        metric(
+            "by_category.cache.machine",
+            "… in the machine, buffer caches",
+            Bytes,
+            Lower,
         ),
         metric("memory.ballooned", "in balloons", Bytes, Neither),
         metric("memory.swapped", "swapped", Bytes, Lower),

@@ -30,6 +30,13 @@ pub const METRICS: &[&str] = &[
     "by_mechanism.content",
     "by_mechanism.zero",
     "by_mechanism.ksm",
+    "by_category.text.touched",
+    "by_category.text.machine",
+    "by_category.data.touched",
+    "by_category.data.machine",
+    "by_category.cache.touched",
+    "by_category.cache.machine",
+    "by_category.kept",
     "accounting.pmap",
     "accounting.kernel",
     "accounting.gap",
@@ -314,6 +321,9 @@ pub struct Figures {
     pub memory: Memory,
     /// Reclaimed bytes.
     pub by_mechanism: ByMechanism,
+    /// What guests' memory is used for.
+    #[serde(default)]
+    pub by_category: ByCategory,
     /// The pmap's account against the kernel's.
     pub accounting: Accounting,
     /// CPU time.
@@ -383,6 +393,30 @@ pub struct ByMechanism {
     pub zero: Option<u64>,
     /// KSM, its zero pages included; the pmap's mechanisms are blind to it.
     pub ksm: Option<u64>,
+}
+
+/// What thin guests use memory for (Disco, figure 6), bytes; `null` with Linux guests, whose pages
+/// nobody can tell apart, and with KSM, which merges below the books.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ByCategory {
+    /// The guests' code, constants and page tables.
+    pub text: Footprint,
+    /// Their stacks, heaps and all else.
+    pub data: Footprint,
+    /// Their buffer caches, what comes over the network included.
+    pub cache: Footprint,
+    /// Frames that no guest maps at the moment: boot images' data that all have changed.
+    pub kept: Option<u64>,
+}
+
+/// One kind of memory from both sides, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// As guests see it: what it would take if nothing were shared (the paper's V).
+    pub touched: Option<u64>,
+    /// What the machine needs for it (the paper's M). A frame that is used for several things counts
+    /// for the first of text, data and cache.
+    pub machine: Option<u64>,
 }
 
 /// The pmap's account of machine memory against the kernel's, bytes.

@@ -5,6 +5,7 @@
 //! white; the page's style sheet turns that over for dark screens.
 
 mod bars;
+mod footprint;
 mod latency;
 mod memory;
 mod published;
@@ -14,6 +15,7 @@ mod svg;
 mod tex;
 
 pub use bars::{costs, mechanisms};
+pub use footprint::{PublishedFootprint, footprint};
 pub use latency::latencies;
 pub use memory::{memory, memory_svg};
 pub use published::{Published, Residual, published, residuals, sweep_svg};
@@ -104,6 +106,7 @@ pub fn all(results: &Results) -> Vec<Figure> {
     let mut figures = Vec::new();
     figures.extend(published(results));
     figures.extend(savings(results));
+    figures.extend(footprint(results));
     figures.extend(mechanisms(results));
     figures.extend(memory(results));
     figures.extend(costs(results));

@@ -8,6 +8,7 @@ use kuva::render::plots::Plot;
 
 use serde::{Deserialize, Serialize};
 
+use super::footprint::PublishedFootprint;
 use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
 use crate::results::Results;
@@ -31,6 +32,9 @@ pub struct Published {
     /// How far off the values may be that were read off a graph, in percent of the memory in use;
     /// `None` for values that were printed.
     pub reading_error: Option<f64>,
+    /// Memory by what it is used for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub footprint: Option<PublishedFootprint>,
 }
 
 /// One line of the figure.
@@ -345,6 +349,7 @@ mod tests {
             reclaimed: vec![12.6, 36.4],
             zero: Vec::new(),
             reading_error: Some(0.5),
+            footprint: None,
         };
         let svg = sweep_svg("n guests", &[cell(1), cell(2)], Some(&published)).unwrap();
         for text in [
