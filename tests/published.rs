@@ -78,3 +78,37 @@ fn the_points_of_disco_figure_6() {
         assert!(((v - m) / v * 100.0 - saved).abs() < 0.6, "{v} {m} {saved}");
     }
 }
+
+#[test]
+fn the_bars_of_disco_figure_6() {
+    let published = published("experiments/disco/fig6-sharing.yaml");
+    let (known, _) = reference("disco-figure-6.csv", "reclaimed");
+    assert_eq!(told(&published, &published.reclaimed), known);
+    let text = fs::read_to_string("experiments/reference/disco-figure-6.csv").unwrap();
+    // The last bar, with a file server, has series of its own.
+    let series = |name: &str| -> Vec<f64> {
+        let of = |series: String| {
+            let lines = text
+                .lines()
+                .filter(move |line| line.split(',').nth(2) == Some(&series));
+            let value = |line: &str| line.split(',').nth(4).unwrap().parse::<f64>().unwrap();
+            lines.map(value).collect::<Vec<_>>()
+        };
+        [of(name.to_owned()), of(format!("{name} served"))].concat()
+    };
+    let footprint = published.footprint.unwrap();
+    assert_eq!(footprint.bars.len(), 5);
+    let parts = ["text", "data", "cache"].into_iter().enumerate();
+    for (part, name) in parts {
+        assert_eq!(
+            footprint.touched[part],
+            series(&format!("{name} V")),
+            "{name}"
+        );
+        assert_eq!(
+            footprint.machine[part],
+            series(&format!("{name} M")),
+            "{name}"
+        );
+    }
+}

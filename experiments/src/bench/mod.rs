@@ -21,6 +21,7 @@ mod rig;
 mod scale;
 mod slowdown;
 mod stats;
+mod stream;
 
 pub use report::{Line, Report, Verdict};
 pub use stats::Spread;
@@ -150,6 +151,7 @@ pub const BENCHES: &[Bench] = &[
     hashing::BENCH,
     scale::BENCH,
     policy::BENCH,
+    stream::BENCH,
     linux::BOOT,
     linux::BLOCK,
     linux::WORK,

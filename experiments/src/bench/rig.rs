@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use mirrorball_abi::{Phase, Status, Workload, WorkloadKind};
 use mirrorball_dedup::{Scanner, ScannerConfig};
-use mirrorball_monitor::{Boot, DiskConfig, Machine, MachineConfig, Vm, VmConfig};
+use mirrorball_monitor::{
+    Boot, DiskConfig, Machine, MachineConfig, MonitorError, Vm, VmConfig, VmNetwork,
+};
 use mirrorball_pmap::{GroupId, Pmap, PmapConfig};
 use mirrorball_virtio::OverlayMode;
 
@@ -53,7 +55,6 @@ impl Rig {
             disk_sharing: guests.disk_sharing,
             ..MachineConfig::default()
         };
-        let failed = |error: mirrorball_monitor::MonitorError| BenchError(error.to_string());
         let mut rig = Self {
             machine: Machine::new(&config).map_err(failed)?,
             vms: Vec::new(),
@@ -79,14 +80,45 @@ impl Rig {
                 balloon: false,
                 boot: Boot::Splash,
             };
-            let vm = rig.machine.create_vm(&config).map_err(failed)?;
-            vm.start().map_err(failed)?;
-            rig.vms.push(vm);
+            rig.add(&config)?;
         }
-        for vm in &rig.vms {
-            wait(vm, Phase::Ready, 0)?;
-        }
+        rig.await_all()?;
         Ok(rig)
+    }
+
+    /// Starts guests on networks, one for each place, without disks, and waits until they are up.
+    pub fn on_networks(places: Vec<VmNetwork>, memory: u64) -> Result<Self, BenchError> {
+        let mut rig = Self {
+            machine: Machine::new(&MachineConfig::default()).map_err(failed)?,
+            vms: Vec::new(),
+        };
+        for (number, place) in places.into_iter().enumerate() {
+            rig.add(&VmConfig {
+                name: format!("guest-{number}"),
+                group: GroupId(0),
+                memory,
+                vcpus: 1,
+                disks: Vec::new(),
+                networks: vec![place],
+                balloon: false,
+                console: false,
+                boot: Boot::Splash,
+            })?;
+        }
+        rig.await_all()?;
+        Ok(rig)
+    }
+
+    fn add(&mut self, config: &VmConfig) -> Result<(), BenchError> {
+        let vm = self.machine.create_vm(config).map_err(failed)?;
+        vm.start().map_err(failed)?;
+        self.vms.push(vm);
+        Ok(())
+    }
+
+    fn await_all(&self) -> Result<(), BenchError> {
+        let mut vms = self.vms.iter();
+        vms.try_for_each(|vm| wait(vm, Phase::Ready, 0))
     }
 
     /// The machine.
@@ -150,8 +182,12 @@ impl Drop for Rig {
     }
 }
 
+fn failed(error: MonitorError) -> BenchError {
+    BenchError(error.to_string())
+}
+
 /// Waits until a command is done, and checks that it did all it should.
-fn done(vm: &Vm, command: u64) -> Result<Status, BenchError> {
+pub fn done(vm: &Vm, command: u64) -> Result<Status, BenchError> {
     wait(vm, Phase::Done, command)?;
     let status = vm.status();
     if status.outcome != 0 || status.mismatches > 0 {

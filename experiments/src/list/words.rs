@@ -113,6 +113,7 @@ fn unit(name: &str) -> &'static str {
     let bytes = [
         "memory.",
         "by_mechanism.",
+        "by_category.",
         "accounting.pmap",
         "accounting.kernel",
     ];

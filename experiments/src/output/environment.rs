@@ -143,11 +143,7 @@ pub fn environment() -> Environment {
         ksm: files("/sys/kernel/mm/ksm", &KSM),
         rustc: option_env!("MIRRORBALL_RUSTC"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        features: if cfg!(feature = "broken-share-protocol") {
-            vec!["broken-share-protocol"]
-        } else {
-            Vec::new()
-        },
+        features: features(),
         lock_digest: digest(LOCK),
     }
 }
@@ -229,6 +225,22 @@ fn machine() -> Option<String> {
 
 fn digest(bytes: impl AsRef<[u8]>) -> String {
     crate::image::hex(&sha2::Sha256::digest(bytes))
+}
+
+/// Features that the binary was built with.
+fn features() -> Vec<&'static str> {
+    let all = [
+        (
+            "broken-share-protocol",
+            cfg!(feature = "broken-share-protocol"),
+        ),
+        (
+            "broken-lend-protocol",
+            cfg!(feature = "broken-lend-protocol"),
+        ),
+    ];
+    let on = all.into_iter().filter(|(_, on)| *on);
+    on.map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use mirrorball_debian::DebianError;
 use mirrorball_dedup::ksm::KsmUnavailable;
+use mirrorball_monitor::uplink::UplinkError;
 use mirrorball_monitor::{LinuxError, MonitorError};
 
 use super::resume::ResumeError;
@@ -82,6 +83,9 @@ pub enum RunError {
     /// A capture's file can't be made.
     #[error("a capture could not be begun: {0}")]
     Capture(std::io::Error),
+    /// A network can't be connected to the host's.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// There is no place for persistent disks or consoles.
     #[error("the folder of the guests' disks or consoles could not be made: {0}")]
     DiskFolder(std::io::Error),

@@ -7,7 +7,7 @@ use mirrorball_dedup::oracle;
 use mirrorball_pmap::PAGE_BYTES;
 
 use super::cell::Run;
-use super::{RunError, account};
+use super::{RunError, account, categories};
 use crate::output::summary::{CpuSeconds, Group, Ksm, Sharing};
 
 /// The kernel's own figure of what KSM saves, from Linux 6.4.
@@ -37,6 +37,9 @@ impl Run<'_> {
             ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
         };
         let vms = self.machine.vms();
+        if reading.ksm.is_none() {
+            self.figures.by_category = categories::count(&vms, totals.used());
+        }
         self.figures.disk = account::disk(vms.iter().flat_map(|vm| vm.block_stats()));
         self.figures.sharing = Sharing {
             oracle_share: account::fraction(reclaimed, oracle.reclaimable * PAGE_BYTES),

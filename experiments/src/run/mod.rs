@@ -4,6 +4,7 @@ mod account;
 pub(crate) mod agent;
 mod attempts;
 mod budget;
+mod categories;
 mod cell;
 mod changes;
 mod dry;

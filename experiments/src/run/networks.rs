@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mirrorball_monitor::VmNetwork;
+use mirrorball_monitor::uplink::Uplink;
 use mirrorball_virtio::{NetConfig, NetStats};
 use mirrorball_vnet::{Capture, MOST_PORTS, Mac, Network, NetworkConfig, PortConfig};
 
@@ -20,7 +21,9 @@ const CAPTURED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Networks {
     networks: BTreeMap<String, (Arc<Network>, NetworkSpec)>,
+    uplinks: Vec<Uplink>,
     captures: Vec<Arc<Capture>>,
+    seed: u64,
     given: u32,
 }
 
@@ -28,7 +31,7 @@ impl Networks {
     /// The networks of an experiment, without guests; captures go to a folder of the results'.
     ///
     /// # Errors
-    /// A capture's file can't be made.
+    /// A capture's file can't be made, or an uplink's TAP device not be had.
     pub(super) fn new(
         experiment: &Experiment,
         folder: &Path,
@@ -36,7 +39,9 @@ impl Networks {
     ) -> Result<Self, RunError> {
         let mut made = Self {
             networks: BTreeMap::new(),
+            uplinks: Vec::new(),
             captures: Vec::new(),
+            seed: experiment.seed,
             given: 0,
         };
         for (id, spec) in &experiment.networks {
@@ -50,7 +55,13 @@ impl Networks {
                 network.set_capture(Arc::clone(&capture));
                 made.captures.push(capture);
             }
-            made.networks.insert(id.clone(), (network, *spec));
+            if let Some(tap) = &spec.uplink {
+                // Guests' addresses count up from 1, those of uplinks down.
+                let number = u32::try_from(made.uplinks.len()).unwrap_or(0);
+                let mac = Mac::numbered(u32::MAX - number);
+                made.uplinks.push(Uplink::start(&network, tap, mac)?);
+            }
+            made.networks.insert(id.clone(), (network, spec.clone()));
         }
         Ok(made)
     }
@@ -73,7 +84,10 @@ impl Networks {
             .mac
             .map_or(Mac::numbered(self.given), |address| address.0);
         let config = NetConfig {
-            port: PortConfig { mac, learns: false },
+            port: PortConfig {
+                limits: place.limits(self.seed, self.given),
+                ..PortConfig::station(mac)
+            },
             mtu: spec.mtu,
             transfer: spec.transfer,
         };
@@ -86,6 +100,7 @@ impl Networks {
 
 impl Drop for Networks {
     fn drop(&mut self) {
+        self.uplinks.clear();
         for capture in &self.captures {
             if capture.flush().is_err() || capture.failed() {
                 tracing::warn!("a capture is not complete");
@@ -102,6 +117,7 @@ pub(super) fn lost(guest: &str, stats: &NetStats) -> Option<String> {
         ("with a forged address", port.forged),
         ("to nobody", port.nobody),
         ("while the link was down", port.down),
+        ("for its own limits", port.limited),
         ("too large for its buffers", stats.unfit),
         ("malformed", stats.malformed),
     ];

@@ -1,15 +1,17 @@
 //! Virtual networks, and the guests' places on them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
+use mirrorball_monitor::uplink::LONGEST_NAME;
 use mirrorball_virtio::Transfer;
-use mirrorball_vnet::{Bounds, Mac};
+use mirrorball_vnet::{Bounds, Limits, Mac};
 use serde::{Serialize, Serializer};
 
 use super::describe::{Field, Map, Shape};
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::text::{Key, Node};
-use super::units::{Count, Size, Switch};
+use super::units::{Bandwidth, Count, Size, Switch, Time};
 
 from_map!(NetworkSpec, GuestNetwork);
 
@@ -17,7 +19,7 @@ from_map!(NetworkSpec, GuestNetwork);
 const LEAST_MTU: u32 = 68;
 
 /// A virtual network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NetworkSpec {
     /// How whole pages get from guest to guest.
@@ -29,6 +31,9 @@ pub struct NetworkSpec {
     pub queue: Size,
     /// Whether all packets are written to a file.
     pub capture: Switch,
+    /// Name of the host's TAP device that it is connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
 }
 
 impl NetworkSpec {
@@ -55,6 +60,28 @@ pub struct GuestNetwork {
     /// The guest's address, if it is not to be one of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Address>,
+    /// Bytes that each guest sends in a second at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Bandwidth>,
+    /// Time that its packets take.
+    pub delay: Time,
+    /// Most that is added to that by chance.
+    pub jitter: Time,
+}
+
+impl GuestNetwork {
+    /// The limits of the place of the `number`th guest.
+    #[must_use]
+    pub fn limits(&self, seed: u64, number: u32) -> Option<Limits> {
+        let limits = Limits {
+            rate: self.rate.and_then(|rate| NonZeroU64::new(rate.0)),
+            delay: self.delay.0,
+            jitter: self.jitter.0,
+            seed: seed ^ u64::from(number) << 32,
+        };
+        let limited = limits.rate.is_some() || !(limits.delay + limits.jitter).is_zero();
+        limited.then_some(limits)
+    }
 }
 
 /// An Ethernet address as a file has it.
@@ -121,6 +148,11 @@ impl FromMap for NetworkSpec {
                 "16 MiB",
                 "most that waits from one guest for another; what comes beyond is dropped and counted",
             ),
+            Field::maybe::<String>(
+                "uplink",
+                "none",
+                "name of a TAP device of the host's that the network is connected to; it is made if it is not there, which needs root. What the host does with it is the host's business",
+            ),
             Field::or::<Switch>(
                 "capture",
                 "off",
@@ -146,8 +178,23 @@ impl FromMap for NetworkSpec {
             mtu: told?,
             queue: queue?,
             capture: capture?,
+            uplink: uplink(fields),
         })
     }
+}
+
+/// The name of a TAP device.
+fn uplink(fields: &Fields<'_>) -> Option<String> {
+    let name = fields.get::<String>("uplink")?;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+        let (at, _) = fields.node("uplink")?;
+        let problem = at.problem(format!("`{name}` is no name of an interface"));
+        return at.report(problem.expected(format!(
+            "1 to {LONGEST_NAME} letters, digits, `-`, `_`, `.`, such as `tap0`"
+        )));
+    }
+    Some(name)
 }
 
 impl FromMap for GuestNetwork {
@@ -159,13 +206,39 @@ impl FromMap for GuestNetwork {
                 "one of ours",
                 "the guest's Ethernet address; for a single guest only. Those of others begin with `02:4d`",
             ),
+            Field::maybe::<Bandwidth>(
+                "rate",
+                "no limit",
+                "most that each guest of the group sends in a second",
+            ),
+            Field::or::<Time>(
+                "delay",
+                "0 s",
+                "time that what it sends takes; what is on its way is bound by the network's `queue`",
+            ),
+            Field::or::<Time>(
+                "jitter",
+                "0 s",
+                "most that is added to the delay by chance, by the experiment's seed; packets stay in order",
+            ),
         ];
         Map::new("guest network", "A guest's place on a network", fields)
     }
 
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
         let (name, mac) = (fields.get("name"), fields.get("mac"));
-        Some(Self { name: name?, mac })
+        let (rate, delay, jitter) = (
+            fields.get("rate"),
+            fields.get("delay"),
+            fields.get("jitter"),
+        );
+        Some(Self {
+            name: name?,
+            mac,
+            rate,
+            delay: delay?,
+            jitter: jitter?,
+        })
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Percent(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Count(pub u32);
 
+/// Bytes each second, such as `10 MiB/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bandwidth(pub u64);
+
 /// How far threads give way to others: 0 to 19, as of nice(1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Niceness(pub u8);
@@ -229,6 +233,29 @@ impl FromNode for PagesPerSecond {
             return Some(Self(pages));
         }
         at.report(at.problem("this is not a rate").expected(EXPECTED))
+    }
+}
+
+impl FromNode for Bandwidth {
+    fn shape() -> Shape {
+        Shape::Text {
+            name: "bandwidth",
+            pattern: r"^ *[0-9.]+ *(B|KiB|MiB|GiB) */s *$",
+        }
+    }
+
+    fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
+        const EXPECTED: &str = "bytes each second, such as `10 MiB/s`";
+        if let Value::Text(text) = &node.value
+            && let Some((number, unit)) = split(text)
+            && let Some(unit) = unit.strip_suffix("/s").map(str::trim_end)
+            && let Some((_, bytes)) = SIZES.iter().find(|(name, _)| *name == unit)
+            && let Some(bytes) = whole(number, *bytes)
+            && bytes > 0
+        {
+            return Some(Self(bytes));
+        }
+        at.report(at.problem("this is not a bandwidth").expected(EXPECTED))
     }
 }
 

@@ -6,7 +6,7 @@ use mirrorball_abi::WorkloadKind;
 
 use super::describe::{Field, Map, Shape};
 use super::model::WorkloadSpec;
-use super::reader::{At, Fields, FromNode};
+use super::reader::{At, Fields, FromNode, Word};
 use super::text::Node;
 use super::units::{Percent, Size, Time};
 
@@ -25,6 +25,58 @@ enum Unit {
     Millis,
     /// A percentage, in whole percent.
     Percent,
+    /// Where files are.
+    Place,
+    /// Which files.
+    Files,
+    /// Which end of a stream.
+    Role,
+}
+
+/// Where a workload's files are; the number is the guest's for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Disk = 1,
+    Network = 2,
+}
+
+impl Word for Place {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("disk", Self::Disk, "on the guest's first disk"),
+        (
+            "network",
+            Self::Network,
+            "at a guest with `fileserver` on the same network",
+        ),
+    ];
+}
+
+/// Which of a disk's files are served; the number is the guest's for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    All = 1,
+    Sources = 2,
+}
+
+impl Word for Files {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("all", Self::All, "all, the largest first"),
+        ("sources", Self::Sources, "all but the table of `scan`"),
+    ];
+}
+
+/// The ends of a stream; the number is the guest's for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Send = 1,
+    Receive = 2,
+}
+
+impl Word for Role {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("send", Self::Send, "it sends"),
+        ("receive", Self::Receive, "it receives"),
+    ];
 }
 
 /// A parameter: name, unit, default in words, purpose.
@@ -54,6 +106,12 @@ const WORKLOADS: &[Workload] = &[
             ("passes", Unit::Number, "1", "builds of everything"),
             ("files", Unit::Number, "all", "files to build"),
             ("pause", Unit::Micros, "none", "time between files"),
+            (
+                "source",
+                Unit::Place,
+                "disk",
+                "where the sources are; objects are written to the disk",
+            ),
         ],
     ),
     (
@@ -151,6 +209,7 @@ const WORKLOADS: &[Workload] = &[
                 "clients that it waits for at least",
             ),
             ("most", Unit::Bytes, "all", "bytes of files to serve"),
+            ("files", Unit::Files, "all", "which of the disk's files"),
         ],
     ),
     (
@@ -174,6 +233,48 @@ const WORKLOADS: &[Workload] = &[
         ],
     ),
     (
+        "exchange",
+        WorkloadKind::Exchange,
+        "Messages of any length and alignment between guests, written to on both sides, and every byte verified; it needs a network",
+        &[
+            ("pages", Unit::Number, "100,000", "pages to verify"),
+            (
+                "guests",
+                Unit::Number,
+                "2",
+                "guests that exchange messages, this one included",
+            ),
+            ("most", Unit::Bytes, "1 MiB", "longest message"),
+            (
+                "unchanged",
+                Unit::Percent,
+                "50 %",
+                "messages from memory that was not written since the last",
+            ),
+        ],
+    ),
+    (
+        "stream",
+        WorkloadKind::Stream,
+        "Messages from a sender to a receiver, as fast as they go; it needs a network with one of each",
+        &[
+            ("role", Unit::Role, "send", "which end this is"),
+            ("bytes", Unit::Bytes, "1 GiB", "bytes to send"),
+            (
+                "pages",
+                Unit::Number,
+                "16",
+                "pages of a message; at most 16",
+            ),
+            (
+                "written",
+                Unit::Percent,
+                "0 %",
+                "pages that are written before each message",
+            ),
+        ],
+    ),
+    (
         "hostile",
         WorkloadKind::Hostile,
         "Attacks its devices",
@@ -188,8 +289,8 @@ const WORKLOADS: &[Workload] = &[
             (
                 "device",
                 Unit::Number,
-                "both",
-                "only this device, by its virtio id: 2 block, 3 console",
+                "all",
+                "only this device, by its virtio id: 1 network, 2 block, 3 console",
             ),
         ],
     ),
@@ -237,8 +338,19 @@ fn map((name, _, about, params): &Workload) -> Map {
             Unit::Bytes | Unit::Pages => Field::maybe::<Size>(name, default, about),
             Unit::Micros | Unit::Millis => Field::maybe::<Time>(name, default, about),
             Unit::Percent => Field::maybe::<Percent>(name, default, about),
+            Unit::Place => Field::maybe::<Place>(name, default, about),
+            Unit::Files => Field::maybe::<Files>(name, default, about),
+            Unit::Role => Field::maybe::<Role>(name, default, about),
         });
     Map::new(name, about, common.into_iter().chain(params).collect())
+}
+
+impl WorkloadSpec {
+    /// Whether its files are at a server on the network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.named.get("source") == Some(&(Place::Network as u64))
+    }
 }
 
 impl FromNode for WorkloadSpec {
@@ -290,6 +402,9 @@ fn read(fields: &Fields<'_>, name: &'static str, unit: Unit) -> Option<u64> {
         Unit::Pages => fields.get::<Size>(name)?.0 / 4096,
         Unit::Micros => time(1_000)?,
         Unit::Millis => time(1_000_000)?,
+        Unit::Place => fields.get::<Place>(name)? as u64,
+        Unit::Files => fields.get::<Files>(name)? as u64,
+        Unit::Role => fields.get::<Role>(name)? as u64,
         Unit::Percent => {
             #[allow(
                 clippy::cast_possible_truncation,

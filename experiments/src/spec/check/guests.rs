@@ -58,6 +58,10 @@ impl Checks<'_> {
                     .expected(format!("at most {MAX_GUESTS} in all")),
             );
         }
+        if all == 0 && !groups.is_empty() {
+            let problem = self.problem("guests", "no guest is there at the start");
+            self.add(problem.expected("a group with a `count` over 0"));
+        }
         for (index, group) in groups.iter().enumerate() {
             if groups[..index].iter().any(|earlier| earlier.id == group.id) {
                 let path = format!("guests[{index}].id");
@@ -172,7 +176,7 @@ impl Checks<'_> {
     }
 
     fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
-        use WorkloadKind::{FileClient, FileServer, Idle, Pmake, Scan, Torture};
+        use WorkloadKind::{Exchange, FileClient, FileServer, Idle, Pmake, Scan, Stream, Torture};
         let kind = workload.kind;
         if matches!(kind, Pmake | Scan | Torture | FileServer) && group.disks.is_empty() {
             let problem = self.problem(
@@ -181,7 +185,9 @@ impl Checks<'_> {
             );
             self.add(problem.expected("a guest with `disks`"));
         }
-        if matches!(kind, FileServer | FileClient) && group.network.is_none() {
+        let remote = kind == Pmake && workload.is_remote();
+        let talks = matches!(kind, FileServer | FileClient | Exchange | Stream);
+        if (talks || remote) && group.network.is_none() {
             let text = format!("`{}` is for guests on a network", workload.name);
             self.add(self.problem(path, text).expected("a guest with `network`"));
         }

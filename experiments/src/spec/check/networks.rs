@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mirrorball_vnet::{MOST_PORTS, Mac};
 
-use super::super::model::GuestGroup;
+use super::super::model::{Event, GuestGroup};
 use super::super::networks::GuestNetwork;
 use super::{Checks, list};
 
@@ -34,11 +34,12 @@ impl Checks<'_> {
                 self.add(problem.nearest(&network.name, known));
             }
             self.address(&path, group, network, &mut taken);
+            self.started(group, network);
         }
         for (name, spec) in networks {
             let asked = ports.get(name.as_str()).copied().unwrap_or(0);
             let path = format!("networks.{name}");
-            if asked == 0 && !groups.is_empty() {
+            if !ports.contains_key(name.as_str()) && !groups.is_empty() {
                 let problem = self.problem(&path, "no guest is on this network");
                 self.add(problem.expected("a guest with `network`, or no such network"));
             } else if asked > MOST_PORTS as u64 {
@@ -48,6 +49,33 @@ impl Checks<'_> {
             if spec.queue.0 == 0 {
                 let problem = self.problem(&format!("{path}.queue"), "nothing could wait");
                 self.add(problem.expected("a size over 0"));
+            }
+        }
+    }
+
+    /// Whether the timeline starts a second guest with a first one's address.
+    fn started(&mut self, group: &GuestGroup, network: &GuestNetwork) {
+        if network.mac.is_none() {
+            return;
+        }
+        let mut events: Vec<_> = self.experiment.timeline.iter().enumerate().collect();
+        events.sort_by_key(|(_, timed)| timed.at);
+        let mut there = group.count;
+        for (index, timed) in events {
+            match &timed.event {
+                Event::StopGuests { guests, count } if *guests == group.id => {
+                    there = there.saturating_sub(*count);
+                }
+                Event::StartGuests { guests, count } if *guests == group.id => {
+                    there = there.saturating_add(*count);
+                    if there > 1 {
+                        let path = format!("timeline[{index}].start-guests");
+                        let text = format!("then {there} guests have the one `mac` of `{guests}`");
+                        let problem = self.problem(&path, text);
+                        self.add(problem.expected("a group without `mac`, or one guest at a time"));
+                    }
+                }
+                _ => {}
             }
         }
     }

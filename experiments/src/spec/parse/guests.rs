@@ -37,7 +37,10 @@ impl FromMap for GuestGroup {
         let fields = vec![
             Field::needed::<Name>("id", "used in results and events; must be unique"),
             Field::or::<Kind>("kind", "splash", "the operating system"),
-            Field::needed::<Count>("count", "guests at the start"),
+            Field::needed::<u32>(
+                "count",
+                "guests at the start; 0 for a group of which the timeline or a point of the sweep starts some",
+            ),
             Field::or::<u32>("vcpus", "1", "1 to 16; 1 to 8 for `linux`"),
             Field::needed::<Size>(
                 "memory",
@@ -87,7 +90,7 @@ impl FromMap for GuestGroup {
     }
 
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let (id, count) = (fields.get::<Name>("id"), fields.get::<Count>("count"));
+        let (id, count) = (fields.get::<Name>("id"), fields.get::<u32>("count"));
         let (vcpus, memory) = (fields.get("vcpus"), fields.get::<Size>("memory"));
         let (group, disks) = (fields.get("group"), fields.get("disks"));
         let start = fields.get::<Start>("start");
@@ -116,7 +119,7 @@ impl FromMap for GuestGroup {
         };
         Some(Self {
             id: id?.0,
-            count: count?.0,
+            count: count?,
             vcpus: vcpus?,
             memory: memory?,
             shares,

@@ -16,11 +16,11 @@ use super::reader::{At, Fields, FromMap, FromNode, from_map};
 use super::setting::Setting;
 use super::text::{Node, Value};
 use super::units::{Count, Percent};
-use mirrorball_report::figure::Published;
+use mirrorball_report::figure::{Published, PublishedFootprint};
 
 pub(super) use expand::{Given, expand};
 
-from_map!(Block, Published);
+from_map!(Block, Published, PublishedFootprint);
 
 /// How fields change from cell to cell.
 #[derive(Clone, Debug, Serialize)]
@@ -171,6 +171,11 @@ impl FromMap for Published {
                 "none",
                 "how far off values are at most that were read off a graph",
             ),
+            Field::maybe::<PublishedFootprint>(
+                "footprint",
+                "none",
+                "memory by what it is used for, beside ours in `footprint.svg`",
+            ),
         ];
         let about = "Published values of a sweep, in percent of the memory in use";
         Map::new("published", about, fields)
@@ -188,11 +193,53 @@ impl FromMap for Published {
             reclaimed: percentages("reclaimed"),
             zero: percentages("zero"),
             reading_error: fields.get::<Percent>("reading-error").map(|error| error.0),
+            footprint: fields.get("footprint"),
             source: source?,
             count: count?.into_iter().map(|count| count.0).collect(),
         })
     }
 }
+
+impl FromMap for PublishedFootprint {
+    fn map() -> Map {
+        let mut fields = vec![Field::needed::<Vec<String>>("bars", "what each bar is of")];
+        for (name, about) in FOOTPRINTS {
+            fields.push(Field::or::<Vec<f64>>(name, "[]", about));
+        }
+        let about = "Published memory by what it is used for, in MB, a value for each bar: as guests \
+                     see it (`touched`) and in the machine";
+        Map::new("footprint", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let bars = fields.get::<Vec<String>>("bars")?;
+        let mut parts = FOOTPRINTS.map(|(name, _)| {
+            let values = fields.get::<Vec<f64>>(name).unwrap_or_default();
+            if let (true, Some((at, _))) = (values.len() != bars.len(), fields.node(name)) {
+                let problem = at.problem(format!("{} values", values.len()));
+                at.report::<()>(problem.expected(format!("{}, one for each bar", bars.len())));
+            }
+            values
+        });
+        let [text, text_machine, data, data_machine, cache, cache_machine] =
+            std::array::from_fn(|index| std::mem::take(&mut parts[index]));
+        Some(Self {
+            bars,
+            touched: [text, data, cache],
+            machine: [text_machine, data_machine, cache_machine],
+        })
+    }
+}
+
+/// Fields of a published footprint.
+const FOOTPRINTS: [(&str, &str); 6] = [
+    ("text-touched", "guests' code"),
+    ("text-machine", "the same in the machine"),
+    ("data-touched", "guests' data"),
+    ("data-machine", "the same in the machine"),
+    ("cache-touched", "guests' buffer caches"),
+    ("cache-machine", "the same in the machine"),
+];
 
 #[cfg(test)]
 mod tests;

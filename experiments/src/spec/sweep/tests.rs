@@ -158,10 +158,10 @@ fn a_setting_changes_the_file_before_the_sweep_does() {
 fn a_setting_that_is_wrong_is_shown_as_it_was_given() {
     let refused = |setting: &str| load("", &[setting]).unwrap_err().to_string();
     assert_eq!(
-        refused("guests.web.count=0"),
-        "--set:18: error: `guests[0].count`: 0 is out of range\n      \
-         | guests.web.count=0\n      |                  ^\n      \
-         = expected: a whole number from 1 to 4294967295\n"
+        refused("guests.web.count=-1"),
+        "--set:18: error: `guests[0].count`: -1 is out of range\n      \
+         | guests.web.count=-1\n      |                  ^^\n      \
+         = expected: a whole number from 0 to 4294967295\n"
     );
     let typo = refused("guests.web.memry=1");
     assert!(typo.contains("did you mean `memory`?"), "{typo}");
@@ -170,9 +170,9 @@ fn a_setting_that_is_wrong_is_shown_as_it_was_given() {
 #[test]
 fn every_swept_value_that_is_wrong_is_shown_once_where_it_stands() {
     let sweep =
-        "sweep: { matrix: { guests.web.count: [1, 0], guests.web.memory: [16 MiB, 3 MB] } }\n";
+        "sweep: { matrix: { guests.web.count: [1, -1], guests.web.memory: [16 MiB, 3 MB] } }\n";
     let error = load(sweep, &[]).unwrap_err().to_string();
-    assert_eq!(error.matches("0 is out of range").count(), 1, "{error}");
+    assert_eq!(error.matches("-1 is out of range").count(), 1, "{error}");
     assert_eq!(error.matches("`MB` is refused").count(), 1, "{error}");
     assert!(
         error.contains("x.yaml:8:42: error: `guests[0].count`"),
