@@ -27,6 +27,8 @@ pub fn start(vcpu: u64) -> ! {
         "the control page is of another interface"
     );
     memory::init(shared::free_start(), shared::memory());
+    // Before a command may come: what the balloon takes must not depend on which is first.
+    balloon::poll();
     shared::set_phase(Phase::Ready);
     port::phase_changed();
     let mut last = 0;
