@@ -190,16 +190,17 @@ impl Sender {
         for _ in 0..MOST_WAITS {
             // SAFETY: there are no pages.
             let _ = unsafe { self.net.send(to, &encode(kind, u64::MAX), &[]) };
-            self.net.wait(patience());
-            while self.net.sent().is_some() {}
-            while let Some(received) = self.net.take() {
-                lend(&mut self.net, received.lane);
-                if decode(&received.message) == Some((Kind::Ack, u64::MAX)) {
-                    return Ok(received.from);
+            let until = patience();
+            // What was sent ends a wait, too.
+            while port::ticks() < until && !shared::stop_requested() {
+                self.net.wait(until);
+                while self.net.sent().is_some() {}
+                while let Some(received) = self.net.take() {
+                    lend(&mut self.net, received.lane);
+                    if decode(&received.message) == Some((Kind::Ack, u64::MAX)) {
+                        return Ok(received.from);
+                    }
                 }
-            }
-            if shared::stop_requested() {
-                break;
             }
         }
         Err("nobody receives".into())
