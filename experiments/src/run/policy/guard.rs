@@ -2,7 +2,8 @@
 //!
 //! Whatever else goes on (books that are settled, pages that are written to a disk that others use
 //! too), this looks at free memory every millisecond or less, and in the low state holds all guests at
-//! once; who may go on is decided a little later by who knows their targets.
+//! once; who may go on is decided a little later by who knows their targets. While next to nothing is
+//! free nobody goes on: guests below their targets would take what others are still to give.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,9 @@ const SHORT: Duration = Duration::from_micros(500);
 const LONG: Duration = Duration::from_millis(1);
 /// Above this part of free memory it is not short.
 const ENOUGH: f64 = 0.2;
+
+/// Below this part of the low state's threshold nobody goes on.
+const FULL: f64 = 0.5;
 
 /// Guests that are held.
 #[derive(Debug, Default)]
@@ -67,10 +71,16 @@ pub fn run(shared: &Shared, machine: &Weak<Machine>, budget: u64, low: f64) {
             return;
         };
         let is_low = free < low;
-        if is_low && !was_low {
+        // Guests below their targets may go on in the low state, but not into memory that is not there.
+        // Without swap only running guests can give any.
+        let is_full = free < low * FULL && shared.pager.is_some();
+        let was_full = shared.full.swap(is_full, Ordering::Relaxed);
+        if is_full || is_low && !was_low {
             for vm in machine.vms() {
                 shared.held.set(&vm, true);
             }
+        }
+        if is_low != was_low || was_full && !is_full {
             shared.urgent.store(true, Ordering::Relaxed);
         }
         was_low = is_low;

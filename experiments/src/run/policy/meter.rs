@@ -27,7 +27,8 @@ impl Meter {
             statm: File::open("/proc/self/statm")?,
             base: AtomicU64::new(0),
         };
-        meter.set(meter.process()?, 0);
+        let process = meter.process()?;
+        meter.set((process, process), 0);
         Ok(meter)
     }
 
@@ -45,11 +46,13 @@ impl Meter {
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// When the process had `process` pages, guests had `private` of them. `process` is to be read
-    /// before the books are settled: what guests take meanwhile is then counted twice for a while,
-    /// and never not at all.
-    pub fn set(&self, process: u64, private: u64) {
-        let base = process.saturating_sub(private);
+    /// Guests had `private` pages at some moment between two in which the process had `before` and
+    /// `after`: settling the books takes time, and guests go on meanwhile. What is not guests' changes
+    /// little, so it stays what it was thought to be as far as that agrees with this.
+    pub fn set(&self, (before, after): (u64, u64), private: u64) {
+        let (least, most) = (before.min(after), before.max(after));
+        let base = self.base.load(Ordering::Relaxed);
+        let base = base.clamp(least.saturating_sub(private), most.saturating_sub(private));
         self.base.store(base, Ordering::Relaxed);
     }
 
@@ -69,7 +72,7 @@ mod tests {
     fn memory_that_is_taken_is_counted() {
         let meter = Meter::new().unwrap();
         let before = meter.process().unwrap();
-        meter.set(before, 100);
+        meter.set((before, before), 100);
         let taken = std::hint::black_box(vec![1_u8; 32 << 20]);
         let after = meter.private().unwrap();
         assert!((8_000..12_000).contains(&after), "{after} pages");

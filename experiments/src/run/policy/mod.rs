@@ -57,6 +57,8 @@ struct Shared {
     state: Mutex<State>,
     /// The low state has begun, and nobody has decided yet what that means.
     urgent: AtomicBool,
+    /// Next to nothing is free: nobody goes on.
+    full: AtomicBool,
     swapping: Swapping,
     pager: Option<Pager>,
 }
@@ -87,6 +89,7 @@ impl Policy {
             held: Held::default(),
             state: Mutex::new(State::High),
             urgent: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             swapping: Swapping::default(),
             pager,
         });

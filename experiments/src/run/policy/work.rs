@@ -97,9 +97,10 @@ impl Work {
             .is_none_or(|set| set.elapsed() >= self.spec.period.0);
         if urgent || due || state > self.state {
             self.adopt(machine.vms());
-            let process = self.shared.meter.process().ok()?;
+            let before = self.shared.meter.process().ok()?;
             let private = self.guests.iter_mut().map(Guest::settle).sum();
-            self.shared.meter.set(process, private);
+            let after = self.shared.meter.process().ok()?;
+            self.shared.meter.set((before, after), private);
             let free = guard::free(&self.shared, machine, self.budget)?;
             self.state = self.thresholds.next(self.state, free);
             self.decide(machine.pmap().frames().counts().frames);
@@ -114,8 +115,7 @@ impl Work {
                 self.shared.swapping.replace(Vec::new());
             }
             for guest in &self.guests {
-                let hold = state == State::Low && guest.order.hold;
-                self.shared.held.set(&guest.vm, hold);
+                self.hold(guest, state == State::Low && guest.order.hold);
             }
         }
         *self.shared.state.lock() = self.state;
@@ -156,6 +156,11 @@ impl Work {
         Some(Guest::new(vm, id, claim, balloon, self.sampling))
     }
 
+    fn hold(&self, guest: &Guest, hold: bool) {
+        let full = self.shared.full.load(Ordering::Relaxed);
+        self.shared.held.set(&guest.vm, hold || full);
+    }
+
     fn sample(&mut self) {
         if self.shared.pager.is_none() {
             return;
@@ -194,7 +199,8 @@ impl Work {
             guest.set_balloon(step);
             // Without swap nothing would ever let a held guest go.
             let hold = order.hold && (swap || order.balloon > 0);
-            self.shared.held.set(&guest.vm, hold);
+            let full = self.shared.full.load(Ordering::Relaxed);
+            self.shared.held.set(&guest.vm, hold || full);
             let view = guest.view();
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
