@@ -9,7 +9,7 @@ use crate::metrics::by_path;
 use crate::summary::{GROUP_METRICS, METRICS, SCHEMA_VERSION};
 
 /// Groups of figures that older results do not have.
-const LATER: [&str; 3] = ["disk", "policy", "groups"];
+const LATER: [&str; 4] = ["disk", "by_category", "policy", "groups"];
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
@@ -122,15 +122,23 @@ fn cell() -> Value {
 fn figures() -> Map<String, Value> {
     let mut groups: Map<String, Value> = Map::new();
     for path in METRICS {
-        let Some((group, name)) = path.split_once('.') else {
+        let Some((names, name)) = path.rsplit_once('.') else {
             continue;
         };
-        let group = groups
-            .entry(group)
-            .or_insert_with(|| json!({ "type": "object", "properties": {} }));
+        let group = || json!({ "type": "object", "properties": {} });
+        let mut names = names.split('.');
+        let first = names.next().unwrap_or_default();
+        let mut group_of = groups.entry(first).or_insert_with(group);
+        for name in names {
+            let inner = &mut group_of["properties"][name];
+            if inner.is_null() {
+                *inner = group();
+            }
+            group_of = inner;
+        }
         let words = path.replace(['.', '_'], " ");
         let about = by_path(path).map_or(words.as_str(), |metric| metric.name);
-        group["properties"][name] = maybe("number", about.trim_start_matches("… "));
+        group_of["properties"][name] = maybe("number", about.trim_start_matches("… "));
     }
     let ksm = object(
         json!({
