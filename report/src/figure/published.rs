@@ -92,7 +92,10 @@ fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
         .iter()
         .filter(|cell| cell.set_name() == drawn && share(&cell.figures, CURVES[0].ours).is_some());
     let mut lines = lines(cells, |cell| Some(count(cell.guests)));
-    let line = lines.pop().filter(|_| lines.is_empty())?;
+    let mut line = lines.pop().filter(|_| lines.is_empty())?;
+    // Of several cells with as many guests the later ones differ in something else, too.
+    line.cells
+        .dedup_by(|(guests, _), (before, _)| guests == before);
     let (first, _) = line.cells.first()?;
     let several = line.cells.iter().any(|(guests, _)| guests != first);
     several.then(|| line.cells.into_iter().map(|(_, cell)| cell).collect())
@@ -370,5 +373,18 @@ mod tests {
         let golden = std::fs::read_to_string(golden).unwrap();
         assert!(svg == golden, "the figure is another:\n{svg}");
         assert!(sweep_svg("one point", &[cell(1)], None).is_none());
+    }
+
+    #[test]
+    fn a_curve_has_one_point_for_a_number_of_guests() {
+        let named = |id: &str, guests| Cell {
+            id: id.to_owned(),
+            set: "all".to_owned(),
+            ..cell(guests)
+        };
+        let cells = [named("all-1", 1), named("all-2", 2), named("all-copied", 2)];
+        let drawn = last_set(&cells).unwrap();
+        let ids: Vec<_> = drawn.iter().map(|cell| &*cell.id).collect();
+        assert_eq!(ids, ["all-1", "all-2"]);
     }
 }
