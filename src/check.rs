@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use mirrorball_experiments::exit;
 use mirrorball_experiments::run::claims;
-use mirrorball_report::judge::{Judged, judge_all};
-use mirrorball_report::metrics::{Unit, by_path};
+use mirrorball_report::judge::{Judged, judge_all, words};
+use mirrorball_report::metrics::Unit;
 use mirrorball_report::results::{Expectation, Results};
 use mirrorball_report::summary::{Severity, Verdict};
 
@@ -77,6 +77,7 @@ fn told(judged: &[Judged<'_>], expect: &[Expectation]) -> String {
         };
         let id = &outcome.id;
         let claim = judged.claim.unwrap_or(id);
+        let of = expect.iter().find(|expectation| expectation.id == *id);
         let _ = writeln!(
             text,
             "{:<13} {}: {claim}{severity}\n{:14}{id}: {} {}; wanted: {}",
@@ -84,23 +85,17 @@ fn told(judged: &[Judged<'_>], expect: &[Expectation]) -> String {
             judged.cell,
             "",
             judged.metric,
-            found(judged, expect),
-            wanted(judged.bound),
+            found(judged, of),
+            of.map_or_else(String::new, words::bound),
         );
     }
     text
 }
 
-fn found(judged: &Judged<'_>, expect: &[Expectation]) -> String {
+fn found(judged: &Judged<'_>, of: Option<&Expectation>) -> String {
     let outcome = &judged.outcome;
-    let of = expect
-        .iter()
-        .find(|expectation| expectation.id == outcome.id);
     let ratio = of.and_then(|of| of.ratio_to.as_deref());
-    let unit = match ratio {
-        Some(_) => Unit::Count,
-        None => by_path(judged.metric).map_or(Unit::Count, |metric| metric.unit),
-    };
+    let unit = of.map_or(Unit::Count, words::unit);
     let shown = |value: f64| unit.text(value);
     let Some(value) = outcome.value else {
         return "was not measured".to_owned();
@@ -116,26 +111,6 @@ fn found(judged: &Judged<'_>, expect: &[Expectation]) -> String {
         let _ = write!(text, " [{} to {}]", shown(low), shown(high));
     }
     text.trim_end().to_owned()
-}
-
-/// A bound in its base units: bytes, seconds, parts of 1.
-fn wanted(bound: &serde_json::Value) -> String {
-    let Some((kind, value)) = bound.as_object().and_then(|map| map.iter().next()) else {
-        return bound.to_string();
-    };
-    if let Some(path) = value.as_str() {
-        return format!("{} {path}", kind.replace('-', " "));
-    }
-    if value.is_array() {
-        return "each more than the one before".to_owned();
-    }
-    let number = |name: &str| value[name].as_f64().unwrap_or(f64::NAN);
-    match kind.as_str() {
-        "between" => format!("{} to {}", number("low"), number("high")),
-        "within" => format!("{} ± {} %", number("of"), number("part") * 100.0),
-        "around" => format!("{} ± {}", number("of"), number("by")),
-        kind => format!("{} {value}", kind.replace('-', " ")),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use super::footprint::PublishedFootprint;
 use super::tex::{Chart, Point, Series, Shape, pgfplots};
@@ -91,14 +92,25 @@ fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
     let cells = cells
         .iter()
         .filter(|cell| cell.set_name() == drawn && share(&cell.figures, CURVES[0].ours).is_some());
+    let cells = without_asides(cells.collect());
     let mut lines = lines(cells, |cell| Some(count(cell.guests)));
-    let mut line = lines.pop().filter(|_| lines.is_empty())?;
-    // Of several cells with as many guests the later ones differ in something else, too.
-    line.cells
-        .dedup_by(|(guests, _), (before, _)| guests == before);
+    let line = lines.pop().filter(|_| lines.is_empty())?;
     let (first, _) = line.cells.first()?;
     let several = line.cells.iter().any(|(guests, _)| guests != first);
     several.then(|| line.cells.into_iter().map(|(_, cell)| cell).collect())
+}
+
+/// Without cells that stand beside a curve: the first of each number of guests, where some number has
+/// one cell alone. Where each has several, something else is swept, too, and all stay.
+fn without_asides(mut cells: Vec<&Cell>) -> Vec<&Cell> {
+    let mut seen = BTreeMap::<u64, usize>::new();
+    for cell in &cells {
+        *seen.entry(cell.guests).or_default() += 1;
+    }
+    if seen.values().any(|cells| *cells == 1) {
+        cells.retain(|cell| seen.remove(&cell.guests).is_some());
+    }
+    cells
 }
 
 fn drawn(form: Form<'_>, cells: &[&Cell], published: Option<&Published>) -> String {

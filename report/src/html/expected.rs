@@ -2,7 +2,8 @@
 
 use super::cells::known;
 use super::text::{Judged, NOT_MEASURED, Value};
-use crate::metrics::{Unit, by_path, number};
+use crate::judge::words;
+use crate::metrics::Unit;
 use crate::results::{Expectation, Results};
 use crate::stats::estimate;
 use crate::summary::{Cell, Outcome};
@@ -48,9 +49,11 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
     let declared = all.iter().find(|expectation| expectation.id == outcome.id);
     let expectation = declared.cloned().unwrap_or_default();
     let path = &expectation.metric;
-    let unit = by_path(path).map_or(Unit::Count, |metric| metric.unit);
+    let unit = words::unit(&expectation);
     let found = match cells {
-        _ if !outcome.cells.is_empty() => worst_step(outcome, unit),
+        _ if !outcome.cells.is_empty() => judged(outcome, "least step ", unit),
+        // The figure alone would be another thing.
+        [_] if expectation.ratio_to.is_some() => judged(outcome, "", unit),
         [cell] => {
             let known = known(results, cell, path).or_else(|| estimate(&[outcome.value?]));
             Value::new(known.as_ref(), unit)
@@ -70,11 +73,11 @@ fn expected(results: &Results, outcome: &Outcome, cells: &[&Cell]) -> Expected {
         },
         verdict: outcome.verdict.into(),
         found: with_unit(found, unit),
-        bound: bound(&expectation, unit),
-        published: outcome.published.map_or_else(String::new, |value| {
-            format!("{} {}", unit.text(value), unit.name())
-        }),
-        metric: path.clone(),
+        bound: words::bound(&expectation),
+        published: outcome
+            .published
+            .map_or_else(String::new, |value| words::amount(value, unit)),
+        metric: words::metric(&expectation),
     }
 }
 
@@ -89,7 +92,8 @@ fn curve(expectation: &Expectation, outcome: &Outcome) -> Vec<String> {
     told.collect()
 }
 
-fn worst_step(outcome: &Outcome, unit: Unit) -> Value {
+/// The value that was judged, which is not the figure itself.
+fn judged(outcome: &Outcome, what: &str, unit: Unit) -> Value {
     let Some(value) = outcome.value else {
         return Value::none();
     };
@@ -97,7 +101,7 @@ fn worst_step(outcome: &Outcome, unit: Unit) -> Value {
         format!("[{}, {}]", unit.text(low), unit.text(high))
     });
     Value {
-        middle: format!("least step {}", unit.text(value)),
+        middle: format!("{what}{}", unit.text(value)),
         range,
     }
 }
@@ -129,34 +133,6 @@ fn claim(expectation: &Expectation, id: &str) -> String {
         Some(source) => format!("{claim} ({source})"),
         None => claim.to_owned(),
     }
-}
-
-/// The bound of an expectation in words.
-pub(crate) fn bound(expectation: &Expectation, unit: Unit) -> String {
-    let amount = |value: f64| {
-        let text = format!("{}\u{a0}{}", unit.text(value), unit.name());
-        text.trim_end().to_owned()
-    };
-    let Some(bounds) = expectation.bound.as_object() else {
-        return String::new();
-    };
-    let words = bounds.iter().map(|(kind, value)| {
-        let kind = kind.replace('-', " ");
-        if let Some(path) = value.as_str() {
-            return format!("{kind} {path}");
-        }
-        if value.is_array() {
-            return "each more than the one before".to_owned();
-        }
-        match (value.as_f64(), value["part"].as_f64(), value["of"].as_f64()) {
-            (Some(value), ..) => format!("{kind} {}", amount(value)),
-            (_, Some(part), Some(of)) => {
-                format!("{kind} {} % of {}", number(part * 100.0), amount(of))
-            }
-            _ => format!("{kind} {value}"),
-        }
-    });
-    words.collect::<Vec<_>>().join(", ")
 }
 
 fn with_unit(value: Value, unit: Unit) -> Value {

@@ -15,7 +15,6 @@ mod section;
 mod text;
 mod write;
 
-pub(crate) use expected::bound as bound_text;
 pub use text::Value;
 pub use write::{Placing, ReportError, Written, write};
 

