@@ -28,8 +28,13 @@ pub enum ClaimError {
         max: u64,
     },
     /// At a rate of 1 an idle page would cost infinitely much.
-    #[error("the idle memory tax is {0}: it must be at least 0 and below 1")]
+    #[error("the idle memory tax is {} %: it must be at least 0 % and below 100 %", percent(*.0))]
     TaxOutOfRange(f64),
+}
+
+/// A rate in percent, as it would be written: without the noise of binary fractions.
+fn percent(rate: f64) -> f64 {
+    (rate * 1e6).round() / 1e4
 }
 
 impl Claim {
@@ -106,6 +111,8 @@ mod tests {
         for rate in [-0.1, 1.0, 1.5, f64::NAN, f64::INFINITY] {
             assert!(IdleTax::new(rate).is_err(), "{rate}");
         }
+        let told = IdleTax::new(1.07).unwrap_err().to_string();
+        assert!(told.starts_with("the idle memory tax is 107 %:"), "{told}");
         assert!((IdleTax::default().idle_price() - 4.0).abs() < 1e-12);
         assert!((IdleTax::NONE.idle_price() - 1.0).abs() < 1e-12);
     }

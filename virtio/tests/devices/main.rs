@@ -17,5 +17,6 @@ mod resting;
 mod rng;
 mod sectors;
 mod sharing;
+mod station;
 mod transport;
 mod vsock;
