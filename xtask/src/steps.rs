@@ -32,6 +32,19 @@ pub(crate) fn test(fast: bool) -> Result<()> {
         ],
     )?;
     cargo("tests", &["test", "--workspace", "--quiet"])?;
+    cargo(
+        "Parquet tables",
+        &[
+            "test",
+            "--quiet",
+            "--package",
+            "mirrorball-report",
+            "--features",
+            "parquet",
+            "--lib",
+            "parquet",
+        ],
+    )?;
     if !fast {
         // The broken build first, so that what stays in the target folder is the right one.
         broken_protocols()?;

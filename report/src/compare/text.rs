@@ -159,16 +159,22 @@ fn meaning(cell: &CellComparison) -> String {
     text
 }
 
-/// A figure's name, with its change in percent.
+/// A figure's name, with its change: in its own unit first, a part of something says nothing alone.
 fn named(figure: &Compared, full: bool) -> String {
     let name = by_path(figure.metric).map_or(figure.metric, |metric| metric.name);
     let name = name.trim_start_matches("… ");
+    if !full {
+        return name.to_owned();
+    }
+    let unit = by_path(figure.metric).map_or(Unit::Count, |metric| metric.unit);
+    let size = format!("{} {}", signed(unit, figure.change.difference), unit.name());
+    let size = size.trim_end();
     match figure.change.ratio {
-        Some(ratio) if full => {
+        Some(ratio) => {
             let percent = (ratio - 1.0) * 100.0;
             let sign = if percent > 0.0 { "+" } else { "" };
-            format!("{name} ({sign}{} %)", number(percent))
+            format!("{name} ({size}, {sign}{} %)", number(percent))
         }
-        _ => name.to_owned(),
+        None => format!("{name} ({size})"),
     }
 }

@@ -7,7 +7,7 @@ use kuva::render::plots::Plot;
 use super::tex::{self, Chart, Series, Shape, pgfplots};
 use super::{COLORS, Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
 use crate::results::Results;
-use crate::stats::{Estimate, estimate, pairs_of};
+use crate::stats::{Estimate, Ratios, estimate, pairs_of};
 use crate::summary::Cell;
 use crate::sweep::{Axis, lines};
 
@@ -95,10 +95,8 @@ fn points(results: &Results, cells: &[(f64, &Cell)]) -> Vec<Point> {
             &results.values(cell, "memory.touched"),
             &results.values(cell, "memory.reclaimed"),
         );
-        let shares: Vec<f64> = pairs
-            .iter()
-            .map(|pair| pair.value / pair.base * 100.0)
-            .collect();
+        let shares = Ratios::of(&pairs)?;
+        let shares: Vec<f64> = shares.each().iter().map(|share| share * 100.0).collect();
         Some(Point {
             at: *at,
             saved: estimate(&shares)?,

@@ -10,12 +10,14 @@ mod change;
 mod order;
 mod outliers;
 mod random;
+mod ratios;
 mod student;
 
 pub use bootstrap::{interval, interval_of_two};
 pub use change::{Change, Finding, between, within};
 pub use order::{Pattern, pattern};
 pub use outliers::{Outlier, outliers};
+pub use ratios::Ratios;
 
 use serde::Serialize;
 
@@ -185,14 +187,13 @@ pub struct Paired {
 pub fn paired(pairs: &[Pair]) -> Option<Paired> {
     let differences: Vec<f64> = pairs.iter().map(|pair| pair.value - pair.base).collect();
     let difference = estimate(&differences)?;
-    let ratios: Vec<f64> = pairs.iter().map(|pair| pair.value / pair.base).collect();
-    let ratio = estimate(&ratios);
+    let ratios = Ratios::of(pairs);
     Some(Paired {
         runs: pairs.len(),
         difference: difference.median,
         difference_interval: difference.interval,
-        ratio: ratio.as_ref().map(|ratio| ratio.median),
-        ratio_interval: ratio.and_then(|ratio| ratio.interval),
+        ratio: ratios.as_ref().map(Ratios::median),
+        ratio_interval: ratios.as_ref().and_then(Ratios::interval),
     })
 }
 

@@ -3,9 +3,13 @@
 //! CSV holds base units and all digits, one row for each figure; Markdown and LaTeX hold what the
 //! report shows, cells side by side.
 
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plain;
 mod shown;
 
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetError, parquet};
 pub use plain::{cells_csv, runs_csv};
 pub use shown::{cells_latex, cells_markdown};
 

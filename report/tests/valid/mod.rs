@@ -1,4 +1,5 @@
-//! Whether a value is as a JSON Schema says: the part of draft 7 that Mirrorball's schemas use.
+//! Whether a value is as a JSON Schema says: the part of draft 7 that Mirrorball's schemas use, but for
+//! the patterns of texts, which only the reader tells.
 //!
 //! It is stricter in one thing: what a schema does not describe is a fault, unless it says that
 //! there may be more.
@@ -19,14 +20,28 @@ fn look(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec
         assert!(defined.is_object(), "{name} is not defined");
         return look(root, defined, value, path, found);
     }
-    if let Some(any) = schema["anyOf"].as_array() {
-        let fits = |schema: &Value| {
-            let mut inner = Vec::new();
-            look(root, schema, value, path, &mut inner);
-            inner.is_empty()
-        };
-        if !any.iter().any(fits) {
-            found.push(format!("{path}: none of the forms fits {value}"));
+    let fits = |schema: &&Value| {
+        let mut inner = Vec::new();
+        look(root, schema, value, path, &mut inner);
+        inner.is_empty()
+    };
+    for schema in schema["allOf"].as_array().into_iter().flatten() {
+        look(root, schema, value, path, found);
+    }
+    // Forms that are told apart by what is required say nothing else; the rest stands beside them.
+    let forms = schema["anyOf"].as_array().or(schema["oneOf"].as_array());
+    if let Some(forms) =
+        forms.filter(|forms| forms.iter().all(|form| form.get("required").is_none()))
+    {
+        let fitting = forms.iter().filter(fits).count();
+        if fitting == 0 || (fitting > 1 && schema["oneOf"].is_array()) {
+            found.push(format!("{path}: {fitting} of the forms fit {value}"));
+        }
+        return;
+    }
+    if let Some(constant) = schema.get("const") {
+        if constant != value {
+            found.push(format!("{path}: {value} is not {constant}"));
         }
         return;
     }
@@ -39,6 +54,8 @@ fn look(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec
     let kinds: Vec<&str> = match &schema["type"] {
         Value::String(kind) => vec![kind],
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        // What refers elsewhere, or takes anything.
+        Value::Null => return,
         other => panic!("{path}: a schema without a type: {other}"),
     };
     if !kinds.iter().any(|kind| is(kind, value)) {
@@ -66,6 +83,13 @@ fn fields(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut V
     let Some(fields) = value.as_object() else {
         return;
     };
+    let one_of = schema["oneOf"].as_array().into_iter().flatten();
+    let one_of = one_of.filter_map(|form| form["required"][0].as_str());
+    let one_of: Vec<&str> = one_of.collect();
+    let given = one_of.iter().filter(|name| fields.contains_key(**name));
+    if !one_of.is_empty() && given.count() != 1 {
+        found.push(format!("{path}: exactly one of {one_of:?} is needed"));
+    }
     for needed in schema["required"].as_array().into_iter().flatten() {
         let needed = needed.as_str().expect("a name");
         if !fields.contains_key(needed) {
