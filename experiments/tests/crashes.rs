@@ -14,7 +14,7 @@ use std::sync::Arc;
 use mirrorball_experiments::exit;
 use mirrorball_experiments::output::samples::Sample;
 use mirrorball_experiments::output::summary::{Summary, Verdict};
-use mirrorball_experiments::run::{self, Finished, Options};
+use mirrorball_experiments::run::{self, Finished, OnFailure, Options};
 
 /// One guest of each of the groups `victim` and `other`, where `victim` boots this ELF; `None`, and
 /// told, where no guest can run.
@@ -133,6 +133,38 @@ fn a_guest_of_the_timeline_that_crashes_at_boot_fails_its_run_only() {
                 if first.starts_with("victim-1: ") && second.starts_with("victim-2: ")),
             "{causes:?}"
         );
+    }
+}
+
+#[test]
+fn what_a_failure_means_for_the_runs_that_are_left_is_the_users_choice() {
+    let test = "what_a_failure_means_for_the_runs_that_are_left_is_the_users_choice";
+    if !common::guests_can_run(test) {
+        return;
+    }
+    let text = "version: 1\nname: crash\nmachine: { memory: 1 GiB }\nguests:\n  \
+                - { id: victim, count: 1, memory: 32 MiB, workload: { name: touch } }\n\
+                matrix: [none, disk, zero]\n";
+    let loaded = common::load(text.to_owned(), &[]);
+    let victim = assembled::guest("crashes", &[assembled::PANIC]);
+    for (policy, runs) in [
+        (OnFailure::GoOn, 3),
+        (OnFailure::KeepGoing, 3),
+        (OnFailure::End, 1),
+        (OnFailure::EndAfter(2), 2),
+    ] {
+        let output = tempfile::tempdir().unwrap();
+        let options = Options {
+            guests: BTreeMap::from([("victim".to_owned(), victim.clone())]),
+            on_failure: policy,
+            ..common::quiet(output.path())
+        };
+        let finished = run::run(&loaded, &options).unwrap();
+        let causes = &finished.summary.causes;
+        assert_eq!(finished.exit_code, exit::RUN_FAILED, "{causes:?}");
+        let text = std::fs::read(finished.folder.join("run.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(record["runs"].as_array().unwrap().len(), runs, "{policy:?}");
     }
 }
 

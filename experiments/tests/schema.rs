@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+#[path = "../../report/tests/valid/mod.rs"]
+#[allow(clippy::expect_used, reason = "helpers of tests may panic")]
+mod valid;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,5 +54,78 @@ fn every_experiment_names_the_schema_for_editors() {
             schema.canonicalize().unwrap(),
             folder.join("schema.json").canonicalize().unwrap()
         );
+    }
+}
+
+/// What an editor makes of a file: `on` is a word in YAML 1.2.
+fn document(text: &str) -> serde_json::Value {
+    let options = serde_yaml::options! { strict_booleans: true };
+    serde_yaml::from_str_with_options(text, options).unwrap()
+}
+
+#[test]
+fn every_experiment_is_as_the_schema_says_and_none_is_with_an_unknown_key() {
+    let (schema, folder) = (spec::schema(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut files = 0;
+    for entry in list::experiments(folder).unwrap() {
+        let name = entry.file.display();
+        let mut document = document(&fs::read_to_string(&entry.file).unwrap());
+        assert_eq!(
+            valid::faults(&schema, &document),
+            Vec::<String>::new(),
+            "{name}"
+        );
+        for place in ["", "/machine", "/guests/0"] {
+            let map = document
+                .pointer_mut(place)
+                .unwrap()
+                .as_object_mut()
+                .unwrap();
+            map.insert("colour".to_owned(), "red".into());
+            assert!(
+                !valid::faults(&schema, &document).is_empty(),
+                "{name}: {place}.colour"
+            );
+            let map = document
+                .pointer_mut(place)
+                .unwrap()
+                .as_object_mut()
+                .unwrap();
+            map.remove("colour");
+        }
+        files += 1;
+    }
+    assert!(files > 15, "{files}");
+}
+
+#[test]
+fn what_the_schema_refuses_the_reader_refuses() {
+    let schema = spec::schema();
+    let good = "version: 1\nname: x\nmachine: { memory: 1 GiB }\nguests:\n  \
+                - { id: a, count: 1, memory: 32 MiB, workload: { name: touch } }\n";
+    assert_eq!(
+        valid::faults(&schema, &document(good)),
+        Vec::<String>::new()
+    );
+    for (from, to) in [
+        ("version: 1", "version: one"),
+        ("count: 1", "count: -1"),
+        ("name: touch", "name: tuoch"),
+        ("memory: 32 MiB, ", ""),
+        ("count: 1", "count: 1, shares: 0"),
+        ("guests:", "timeline: [{ at: 1 s }]\nguests:"),
+        (
+            "guests:",
+            "timeline: [{ at: 1 s, mark: a, enable: zero }]\nguests:",
+        ),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert!(!valid::faults(&schema, &document(&bad)).is_empty(), "{bad}");
+        let host = spec::HostFacts {
+            memory: 1 << 40,
+            results: None,
+        };
+        let read = spec::check_text("x.yaml", bad.clone(), Path::new("."), &host);
+        assert!(read.is_err(), "{bad}");
     }
 }

@@ -8,6 +8,16 @@ use common::{guests_can_run, load, run};
 use mirrorball_experiments::exit;
 use serde_json::Value;
 
+const CHANGED: &str = "\
+version: 1
+name: test
+machine: { memory: 1 GiB }
+guests:
+  - { id: a, count: 2, memory: 16 MiB, workload: { name: touch, working-set: 4 MiB, period: 20 ms } }
+matrix: [none]
+phases: [{ id: workload, for: 1500 ms }]
+";
+
 const FILE: &str = "\
 version: 1
 name: test
@@ -62,4 +72,34 @@ fn guests_change_their_workload_and_everything_is_written_down() {
         .iter()
         .filter_map(|event| event["time_seconds"].as_f64());
     assert!(times.collect::<Vec<_>>().is_sorted());
+}
+
+#[test]
+fn memory_targets_change_while_guests_work() {
+    if !guests_can_run("memory_targets_change_while_guests_work") {
+        return;
+    }
+    let output = tempfile::tempdir().unwrap();
+    let run = |rest: &str| {
+        let finished = run(&load(format!("{CHANGED}{rest}"), &[]), output.path());
+        let causes = &finished.summary.causes;
+        assert_eq!(finished.exit_code, exit::OK, "{causes:?}");
+        finished.summary.cells.into_iter().next().unwrap().figures
+    };
+    // Two guests give 4 MiB each.
+    let balloon = "timeline: [{ at: 50 ms, set-balloon: { guests: a, target: 4 MiB } }]\n";
+    let figures = run(balloon);
+    assert_eq!(figures.memory.ballooned, Some(8 << 20));
+    assert_eq!(figures.integrity.mismatches, Some(0));
+
+    // Equal guests in less than they are promised: who gets ten times the shares gets more.
+    let claim = "policy: { swap: off, balloon: off, period: 50 ms }\n\
+                 timeline: [{ at: 200 ms, set-claim: { guests: b, shares: 160 } }]\n";
+    let like = "  - { id: b, count: 2, memory: 16 MiB, workload: { name: touch, working-set: 4 MiB, period: 20 ms } }\n";
+    let file = CHANGED.replace("1 GiB", "40 MiB");
+    let file = file.replace("matrix", &format!("{like}matrix"));
+    let finished = common::run(&load(format!("{file}{claim}"), &[]), output.path());
+    let groups = &finished.summary.cells[0].figures.groups;
+    let target = |id: &str| groups[id].target.unwrap();
+    assert!(target("b") > target("a"), "{groups:?}");
 }

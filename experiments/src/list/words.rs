@@ -23,7 +23,63 @@ pub struct Word {
 }
 
 /// The lists there are.
-pub const LISTS: [&str; 4] = ["metrics", "mechanisms", "workloads", "templates"];
+pub const LISTS: [&str; 6] = [
+    "metrics",
+    "mechanisms",
+    "workloads",
+    "templates",
+    "papers",
+    "figures",
+];
+
+/// What is built after, and where in the papers.
+const PAPERS: [(&str, &str); 4] = [
+    (
+        "disco",
+        "Bugnion, Devine, Rosenblum: Disco, SOSP 1997: copy-on-write disks, the virtual network, \
+         the thin guest (sections 4 and 5)",
+    ),
+    (
+        "esx",
+        "Waldspurger: Memory Resource Management in VMware ESX Server, OSDI 2002: ballooning, \
+         content-based sharing, idle memory tax (sections 3 to 6)",
+    ),
+    (
+        "ksm",
+        "Arcangeli, Eidus, Wright: Increasing memory density by using KSM, Linux Symposium 2009: \
+         the baseline",
+    ),
+    (
+        "crimes",
+        "Heiser: Systems Benchmarking Crimes: what reports must not do",
+    ),
+];
+
+/// Figures of papers that experiments make again.
+const FIGURES: [(&str, &str); 5] = [
+    (
+        "disco-figure-6",
+        "memory of a parallel make in 1, 2, 4 and 8 guests: experiments/disco/fig6-sharing.yaml, \
+         experiments/linux/pmake.yaml; docs/figures/disco-figure-6.md",
+    ),
+    (
+        "esx-figure-4",
+        "pages shared and reclaimed among 1 to 10 identical guests: \
+         experiments/esx/fig4-identical-vms.yaml; docs/figures/esx-figure-4.md",
+    ),
+    (
+        "esx-figure-6",
+        "active memory against its estimate: experiments/esx/fig6-active-sampling.yaml",
+    ),
+    (
+        "esx-figure-7",
+        "memory of an idle and an active guest under the tax: experiments/esx/fig7-idle-tax.yaml",
+    ),
+    (
+        "esx-figure-8",
+        "memory of guests that come, go and change: experiments/esx/fig8-dynamic-reallocation.yaml",
+    ),
+];
 
 /// Columns of `samples.csv`.
 const COLUMNS: [(&str, &str); 31] = [
@@ -75,6 +131,8 @@ pub fn words(list: &str) -> Option<Vec<Word>> {
             all.map(|template| plain((template.name, template.purpose)))
                 .collect()
         }
+        "papers" => PAPERS.into_iter().map(plain).collect(),
+        "figures" => FIGURES.into_iter().map(plain).collect(),
         _ => return None,
     })
 }
@@ -179,6 +237,17 @@ mod tests {
             assert!(words.len() > 3 && words.iter().all(|word| !word.about.is_empty()));
             assert!(super::text(&words).lines().count() == words.len());
         }
-        assert_eq!(words("papers"), None);
+        assert_eq!(words("paper"), None);
+    }
+
+    #[test]
+    fn every_figure_names_experiments_and_pages_that_are_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for figure in words("figures").unwrap() {
+            let words = figure.about.split([' ', ',', ';', ':']);
+            let mut files = words.filter(|word| word.ends_with(".yaml") || word.ends_with(".md"));
+            let all = files.by_ref().all(|file| root.join(file).exists());
+            assert!(all && figure.about.contains(".yaml"), "{}", figure.about);
+        }
     }
 }

@@ -108,8 +108,15 @@ impl<'a> Fleet<'a> {
     /// # Errors
     /// The host can't give what a guest needs.
     pub fn start_all(&mut self, go_on: impl Fn() -> bool) -> Result<(), RunError> {
-        for (index, group) in self.experiment.guests.iter().enumerate() {
+        let began = Instant::now();
+        let mut groups: Vec<_> = self.experiment.guests.iter().enumerate().collect();
+        groups.sort_by_key(|(_, group)| group.start_at);
+        for (index, group) in groups {
             for _ in 0..group.count {
+                let left = || group.start_at.0.saturating_sub(began.elapsed());
+                while go_on() && !left().is_zero() {
+                    std::thread::sleep(SLICE.min(left()));
+                }
                 if !go_on() {
                     return Ok(());
                 }
@@ -172,11 +179,7 @@ impl<'a> Fleet<'a> {
                 .into_iter()
                 .collect(),
             console: true,
-            balloon: self
-                .experiment
-                .policy
-                .as_ref()
-                .is_some_and(|policy| policy.balloon.0),
+            balloon: self.experiment.has_balloon(&spec.id),
             boot,
         };
         let made = match self.others.get(&spec.id) {

@@ -7,7 +7,7 @@ use mirrorball_dedup::oracle;
 use mirrorball_pmap::PAGE_BYTES;
 
 use super::cell::Run;
-use super::{RunError, account, categories};
+use super::{RunError, account, backing, categories};
 use crate::output::summary::{CpuSeconds, Group, Ksm, Sharing};
 
 /// The kernel's own figure of what KSM saves, from Linux 6.4.
@@ -37,6 +37,8 @@ impl Run<'_> {
             ksmd: reading.ksm.map(|ksm| ksm.cpu_seconds),
         };
         let vms = self.machine.vms();
+        let unfit = backing::warnings(vms.iter().map(AsRef::as_ref));
+        self.warnings.extend(unfit);
         if reading.ksm.is_none() {
             self.figures.by_category = categories::count(&vms, totals.used());
         }

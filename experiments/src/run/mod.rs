@@ -3,10 +3,12 @@
 mod account;
 pub(crate) mod agent;
 mod attempts;
+mod backing;
 mod budget;
 mod categories;
 mod cell;
 mod changes;
+mod cpus;
 mod dry;
 mod error;
 mod events;
@@ -61,6 +63,7 @@ use crate::output::samples::Sample;
 use crate::output::summary::Failure;
 use crate::spec::{Experiment, Loaded, Runs};
 use cell::Context;
+use cpus::Pinned;
 use prepare::{Disks, adapted, check_consoles, check_host};
 use progress::Progress;
 use record::RunRecord;
@@ -146,9 +149,15 @@ fn start(
     let experiment = adapted(&loaded.experiment, options)?;
     check_consoles(&experiment, &options.console)?;
     let kvm = check_host(&experiment)?;
+    let _pinned = Pinned::to(&experiment.machine)?;
     let stop = Stop::on_signals().map_err(RunError::Thread)?;
     let progress = Arc::new(Progress::new(options.progress, experiment.guest_count()));
     progress.line(&format!("{}: {}", experiment.name, plan(&experiment)));
+    if crate::doctor::Place::default().is_changed() {
+        progress.line(
+            "this host is as `doctor --fix` set it; `mirrorball doctor --restore` gives its settings back",
+        );
+    }
     match &unfinished {
         Some(unfinished) => progress.line(&unfinished.told()),
         None => {

@@ -31,6 +31,11 @@ impl Run<'_> {
                     policy.lock().set_tax(tax);
                 }
             }
+            Event::SetClaim(change) => {
+                if let Some(policy) = &self.policy {
+                    policy.lock().set_claim(change);
+                }
+            }
             Event::SetBalloon { guests, target } => {
                 if let Some(group) = self.fleet.group(guests) {
                     self.fleet.set_balloon(group, target.0);

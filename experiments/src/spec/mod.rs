@@ -2,6 +2,7 @@
 
 mod check;
 mod claims;
+mod cpus;
 mod describe;
 mod diagnostic;
 mod linux;
@@ -18,6 +19,7 @@ mod setting;
 mod simulation;
 mod sweep;
 mod text;
+mod timeline;
 mod units;
 mod workload;
 
@@ -119,7 +121,10 @@ fn read_text(path: &Path) -> Result<String, SpecError> {
         path: path.to_owned(),
         reason,
     };
-    let meta = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => unreadable(missing(path)),
+        _ => unreadable(error.to_string()),
+    })?;
     if meta.is_dir() {
         return Err(unreadable(
             "this is a folder; an experiment file is expected".to_owned(),
@@ -138,6 +143,34 @@ fn read_text(path: &Path) -> Result<String, SpecError> {
             error.utf8_error().valid_up_to()
         ))
     })
+}
+
+/// What to say of a file that is not there: the one with the nearest name, beside it or among those
+/// that come with the program, or else where files to begin with are.
+fn missing(path: &Path) -> String {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let found = [beside, Path::new("experiments")].map(|folder| near(folder, path));
+    let remedy = found.into_iter().flatten().next().map_or_else(
+        || {
+            "`mirrorball list` shows the experiments that come with it, `mirrorball init` writes a \
+             file to begin with"
+                .to_owned()
+        },
+        |found| format!("did you mean `{}`?", found.display()),
+    );
+    format!("there is no such file\n      = help: {remedy}")
+}
+
+/// The experiment file of a folder whose name is nearest to that of `path`.
+fn near(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let written = path.file_name()?.to_string_lossy();
+    let listed = std::fs::read_dir(Path::new(".").join(folder)).ok()?;
+    let names = listed.flatten().map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".yaml")).collect();
+    names.sort();
+    let name = diagnostic::nearest(&written, names.iter().map(String::as_str))?;
+    Some(folder.join(name))
 }
 
 /// Checks the text of an experiment file.

@@ -11,12 +11,14 @@ use mirrorball_abi::WorkloadKind;
 use serde::{Serialize, Serializer};
 
 pub use super::claims::*;
+pub use super::cpus::CpuList;
 use super::linux::LinuxSpec;
 pub use super::mechanisms::*;
 use super::networks::{GuestNetwork, NetworkSpec};
 use super::policy::PolicySpec;
 pub use super::sweep::Sweep;
-use super::units::{Percent, Size, Time};
+pub use super::timeline::*;
+use super::units::{Size, Time};
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,11 +84,18 @@ pub struct Estimate {
 
 /// What the machine must have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct MachineSpec {
     /// Budget of machine memory for private pages and frames.
     pub memory: Size,
     /// Capabilities without which the experiment means nothing.
     pub requires: Vec<Capability>,
+    /// CPUs of the host that everything runs on; all that there are if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuList>,
+    /// The NUMA node that everything runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
 }
 
 /// A capability of the host.
@@ -148,6 +157,9 @@ pub struct GuestGroup {
     /// Its place on a virtual network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<GuestNetwork>,
+    /// When the first starts, after the first guest of the experiment.
+    #[serde(skip_serializing_if = "is_no_time")]
+    pub start_at: Time,
     /// Time between the starts of two guests.
     pub stagger: Time,
     /// What runs in them.
@@ -158,6 +170,11 @@ pub struct GuestGroup {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
 const fn is_no_size(size: &Size) -> bool {
     size.0 == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+const fn is_no_time(time: &Time) -> bool {
+    time.0.is_zero()
 }
 
 impl GuestGroup {
@@ -298,83 +315,6 @@ pub struct Stable {
     pub time: Time,
     /// It changes by no more.
     pub within: Size,
-}
-
-/// Something that happens at a time after the workload began.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TimedEvent {
-    /// When.
-    pub at: Time,
-    /// What.
-    pub event: Event,
-}
-
-/// Something that happens.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Event {
-    /// A mechanism is switched.
-    Switch {
-        /// Which.
-        mechanism: Switchable,
-        /// On or off.
-        on: bool,
-    },
-    /// The oldest guests of a group are stopped.
-    StopGuests {
-        /// Id of the guest group.
-        guests: String,
-        /// How many.
-        count: u32,
-    },
-    /// Guests of a group are asked to have so much memory in their balloons.
-    SetBalloon {
-        /// Id of the guest group.
-        guests: String,
-        /// How much.
-        target: Size,
-    },
-    /// Guests of a group end their workload and get another.
-    RunWorkload {
-        /// Id of the guest group.
-        guests: String,
-        /// Which.
-        workload: Box<WorkloadSpec>,
-    },
-    /// The idle memory tax changes.
-    SetIdleTax {
-        /// In percent.
-        tax: Percent,
-    },
-    /// Nothing; it is written to the events.
-    Mark {
-        /// Its name.
-        name: String,
-    },
-    /// Everything is sampled under a name of its own.
-    Checkpoint {
-        /// The name.
-        name: String,
-    },
-    /// New guests like those of a group are started and given its workload.
-    StartGuests {
-        /// Id of the guest group.
-        guests: String,
-        /// How many.
-        count: u32,
-    },
-}
-
-/// A mechanism that can be switched while guests run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Switchable {
-    /// Disco's copy-on-write disk.
-    Disk,
-    /// Zero pages.
-    Zero,
-    /// Content scanning.
-    Content,
 }
 
 /// Order of the runs of all cells.

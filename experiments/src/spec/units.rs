@@ -410,6 +410,7 @@ mod tests {
     use super::super::reader::Findings;
     use super::super::text::parse;
     use super::*;
+    use proptest::prelude::*;
 
     fn read<T: FromNode>(text: &str) -> Result<T, String> {
         let node = parse(text).unwrap();
@@ -429,6 +430,47 @@ mod tests {
         assert!(read::<Size>("1.0001 B").unwrap_err().contains("whole"));
         assert!(read::<Size>("-5 MiB").unwrap_err().contains("not a size"));
         assert!(read::<Size>("99999999999 GiB").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_size_is_spelt_it_is_that_many_bytes(
+            number in 1..4096_u64,
+            (unit, bytes) in prop::sample::select(SIZES),
+            spaces in 0..3_usize,
+        ) {
+            let spelt = format!("{number}{}{unit}", " ".repeat(spaces));
+            prop_assert_eq!(read(&spelt), Ok(Size(number * bytes)), "{}", spelt);
+            // A decimal unit is another number of bytes, and no unit is any.
+            let decimal = unit.replace("iB", "B");
+            for wrong in [format!("{number} {decimal}"), format!("{number}{}", unit.to_lowercase())] {
+                prop_assert!(unit == "B" || read::<Size>(&wrong).is_err(), "{}", wrong);
+            }
+            prop_assert!(read::<Size>(&number.to_string()).is_err());
+        }
+
+        #[test]
+        fn however_a_time_is_spelt_it_is_that_long(
+            number in 1..1000_u32,
+            (unit, seconds) in prop::sample::select(TIMES),
+            spaces in 0..3_usize,
+        ) {
+            let spelt = format!("{number}{}{unit}", " ".repeat(spaces));
+            let wanted = f64::from(number) * seconds;
+            match read::<Time>(&spelt) {
+                Ok(time) => prop_assert!((time.0.as_secs_f64() - wanted).abs() < 1e-6, "{}", spelt),
+                Err(_) => prop_assert!(wanted > 7.0 * 86400.0, "{}", spelt),
+            }
+            prop_assert!(read::<Time>(&number.to_string()).is_err());
+        }
+
+        #[test]
+        fn nothing_that_is_written_for_a_number_panics(text in "[0-9a-zA-Z .%/+-]{0,12}") {
+            if parse(&text).is_ok() {
+                let _ = (read::<Size>(&text), read::<Time>(&text), read::<Percent>(&text));
+                let _ = (read::<PagesPerSecond>(&text), read::<Bandwidth>(&text));
+            }
+        }
     }
 
     #[test]

@@ -126,9 +126,10 @@ impl Guest {
         }
     }
 
-    pub fn wish(&self) -> Wish {
+    /// What it wishes for; `claim` is what it is entitled to now, if that is known.
+    pub fn wish(&self, claim: Option<Claim>) -> Wish {
         Wish {
-            claim: self.claim,
+            claim: claim.unwrap_or(self.claim),
             active: self.estimate.pages(self.vm.space().pages().into()),
         }
     }

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 
 use super::RunError;
 use crate::output::summary;
-use crate::spec::{Experiment, PolicySpec};
+use crate::spec::{ClaimChange, Experiment, GuestGroup, PolicySpec};
 use figures::Tally;
 use guard::Held;
 pub use guest::View;
@@ -50,6 +50,8 @@ pub struct Policy {
 struct Shared {
     end: AtomicBool,
     tax: Mutex<IdleTax>,
+    /// What guests are entitled to, by group.
+    groups: Mutex<Vec<GuestGroup>>,
     tally: Mutex<Tally>,
     views: Mutex<BTreeMap<VmId, View>>,
     meter: Meter,
@@ -83,6 +85,7 @@ impl Policy {
         let shared = Arc::new(Shared {
             end: AtomicBool::new(false),
             tax: Mutex::new(spec.tax()),
+            groups: Mutex::new(experiment.guests.clone()),
             tally: Mutex::default(),
             views: Mutex::default(),
             meter: Meter::new().map_err(RunError::Thread)?,
@@ -122,6 +125,14 @@ impl Policy {
     /// The idle memory tax changes.
     pub fn set_tax(&self, tax: IdleTax) {
         *self.shared.tax.lock() = tax;
+    }
+
+    /// What a group's guests are entitled to changes; targets follow within a period.
+    pub fn set_claim(&self, change: &ClaimChange) {
+        let mut groups = self.shared.groups.lock();
+        if let Some(group) = groups.iter_mut().find(|group| group.id == change.guests) {
+            change.apply(group);
+        }
     }
 
     /// What the policy thinks of a VM.

@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::guest::{Guest, part};
 use super::{Shared, guard};
-use crate::spec::{Experiment, GuestGroup, PolicySpec};
+use crate::spec::{Experiment, PolicySpec};
 
 /// Pause between two looks at free memory.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -25,7 +25,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Work {
     spec: PolicySpec,
-    groups: Vec<GuestGroup>,
     thresholds: Thresholds,
     sampling: Sampling,
     /// Pages of the machine.
@@ -49,7 +48,6 @@ impl Work {
         let pages = std::num::NonZeroU32::new(spec.sampling.pages.0);
         Self {
             spec: spec.clone(),
-            groups: experiment.guests.clone(),
             thresholds: spec.thresholds.thresholds(),
             sampling: Sampling {
                 pages: pages.unwrap_or(std::num::NonZeroU32::MIN),
@@ -142,18 +140,24 @@ impl Work {
     fn guest(&self, vm: Arc<Vm>) -> Option<Guest> {
         let (id, _) = vm.name().rsplit_once('-')?;
         let id = id.to_owned();
-        let group = self.groups.iter().find(|group| group.id == id)?;
-        let shares = group.shares.map_or(group.memory.0 >> 20, u64::from);
-        let (min, max) = (group.min.0 / PAGE_BYTES, group.max() / PAGE_BYTES);
-        let claim = Claim::new(shares.max(1), min, max)
-            .inspect_err(|error| tracing::error!(%error, "a claim that was checked"))
-            .ok()?;
+        let claim = self.claim(&id)?;
         let balloon = if self.spec.balloon.0 {
             self.spec.balloon_most.0 / 100.0
         } else {
             0.0
         };
         Some(Guest::new(vm, id, claim, balloon, self.sampling))
+    }
+
+    /// What guests of a group are entitled to now.
+    fn claim(&self, group: &str) -> Option<Claim> {
+        let groups = self.shared.groups.lock();
+        let group = groups.iter().find(|known| known.id == group)?;
+        let shares = group.shares.map_or(group.memory.0 >> 20, u64::from);
+        let (min, max) = (group.min.0 / PAGE_BYTES, group.max() / PAGE_BYTES);
+        Claim::new(shares.max(1), min, max)
+            .inspect_err(|error| tracing::error!(%error, "a claim that was checked"))
+            .ok()
     }
 
     fn hold(&self, guest: &Guest, hold: bool) {
@@ -179,7 +183,8 @@ impl Work {
         let tax = *self.shared.tax.lock();
         let keep = self.thresholds.high + self.thresholds.margin;
         let memory = part(self.budget, 1.0 - keep).saturating_sub(frames);
-        let wishes: Vec<_> = self.guests.iter().map(Guest::wish).collect();
+        let wish = |guest: &Guest| guest.wish(self.claim(&guest.group));
+        let wishes: Vec<_> = self.guests.iter().map(wish).collect();
         let targets = targets(memory, &wishes, tax);
         let holdings: Vec<_> = self
             .guests

@@ -4,7 +4,7 @@ use mirrorball_report::judge::{curves, is_named};
 use mirrorball_report::summary::Cell;
 use mirrorball_report::sweep;
 
-use super::super::model::{Bound, Expectation};
+use super::super::model::{Bound, Expectation, Statistic};
 use super::{Checks, list};
 use crate::run::claims;
 
@@ -30,6 +30,13 @@ impl Checks<'_> {
                 if let Some(cell) = cell {
                     self.named(&path(field), cell);
                 }
+            }
+            if expectation.ratio_to.is_some() && expectation.statistic == Statistic::Mean {
+                let problem = self.problem(
+                    &path("statistic"),
+                    "a mean of ratios depends on which cell is the baseline",
+                );
+                self.add(problem.expected("`median`, `least` or `most`"));
             }
             let before = self.found.len();
             match &expectation.bound {

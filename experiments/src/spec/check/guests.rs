@@ -99,6 +99,12 @@ impl Checks<'_> {
             let problem = self.problem(&path("disks"), format!("{} disks", group.disks.len()));
             self.add(problem.expected(format!("at most {room}")));
         }
+        let limit = self.experiment.phases.start_timeout;
+        if group.start_at >= limit {
+            let problem = self.problem(&path("start.at"), "the start phase is over by then");
+            let seconds = limit.0.as_secs_f64();
+            self.add(problem.expected(format!("before {seconds} s, its `timeout`")));
+        }
         for (number, disk) in group.disks.iter().enumerate() {
             let at = path(&format!("disks[{number}]"));
             // By its mark: an image whose source could not be read is there all the same.
@@ -152,12 +158,12 @@ impl Checks<'_> {
             return;
         };
         match (event, &group.system) {
-            (Event::SetBalloon { .. }, System::Splash { .. }) => {
-                let path = format!("{path}.set-balloon.guests");
-                let problem = self.problem(&path, "thin guests have no balloon");
-                self.add(problem.expected("guests of `kind: linux`"));
+            (Event::SetBalloon { .. }, _) if self.policy_has_balloons() => {
+                let path = format!("{path}.set-balloon");
+                let problem = self.problem(&path, "the policy sets the balloons");
+                self.add(problem.expected("`set-claim`, or a policy with `balloon: off`"));
             }
-            (Event::SetBalloon { target, .. }, System::Linux(_)) if target.0 > group.memory.0 => {
+            (Event::SetBalloon { target, .. }, _) if target.0 > group.memory.0 => {
                 let path = format!("{path}.set-balloon.target");
                 let message = format!("these guests have {}", size(group.memory.0));
                 let problem = self.problem(&path, message);
@@ -173,6 +179,11 @@ impl Checks<'_> {
             }
             _ => {}
         }
+    }
+
+    fn policy_has_balloons(&self) -> bool {
+        let policy = self.experiment.policy.as_ref();
+        policy.is_some_and(|policy| policy.balloon.0)
     }
 
     fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {

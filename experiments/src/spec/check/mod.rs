@@ -232,12 +232,9 @@ impl Checks<'_> {
     }
 
     fn timeline(&mut self) {
-        let groups = self
-            .experiment
-            .guests
-            .iter()
-            .map(|group| group.id.as_str())
-            .collect::<Vec<_>>();
+        let mut later = self.experiment.guests.clone();
+        let groups = self.experiment.guests.iter();
+        let groups = groups.map(|group| group.id.as_str()).collect::<Vec<_>>();
         for (index, timed) in self.experiment.timeline.iter().enumerate() {
             let path = format!("timeline[{index}]");
             if let Some(end) = self
@@ -254,6 +251,7 @@ impl Checks<'_> {
                 Event::StartGuests { guests, .. } => ("start-guests", guests),
                 Event::SetBalloon { guests, .. } => ("set-balloon", guests),
                 Event::RunWorkload { guests, .. } => ("run-workload", guests),
+                Event::SetClaim(change) => ("set-claim", &change.guests),
                 Event::SetIdleTax { tax } => {
                     self.idle_tax(&format!("{path}.set-idle-tax"), *tax);
                     continue;
@@ -271,6 +269,9 @@ impl Checks<'_> {
                 self.add(problem);
             }
             self.event_of_kind(&path, guests, &timed.event);
+            if let Event::SetClaim(change) = &timed.event {
+                self.claim_change(&format!("{path}.set-claim"), change, &mut later);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use mirrorball_policy::IdleTax;
 
 use super::{Checks, mib};
-use crate::spec::model::GuestGroup;
+use crate::spec::model::{ClaimChange, GuestGroup};
 use crate::spec::units::Percent;
 
 /// A size of each guest, of all guests together.
@@ -84,17 +84,54 @@ impl Checks<'_> {
             let problem = self.problem(&first, "nothing acts on this without `policy`");
             self.add(problem.expected("`policy: {}`, or none of `shares`, `min` and `max`"));
         }
+        self.bounds(&format!("guests[{index}]"), group);
+    }
+
+    /// What the timeline entitles a group to; `later` are the groups as they are by then.
+    pub(super) fn claim_change(
+        &mut self,
+        path: &str,
+        change: &ClaimChange,
+        later: &mut [GuestGroup],
+    ) {
+        if self.experiment.policy.is_none() {
+            let problem = self.problem(path, "there is no policy that would act on it");
+            self.add(problem.expected("`policy: {}` at the top"));
+        }
+        let Some(group) = later.iter_mut().find(|group| group.id == change.guests) else {
+            return;
+        };
+        change.apply(group);
+        let group = group.clone();
+        self.bounds(path, &group);
+        let (memory, least) = (
+            self.experiment.machine.memory.0,
+            sum(later, |group| group.min.0),
+        );
+        if least > memory {
+            let arithmetic = format!(
+                "the guests' `min` are {} together then, the machine has {}",
+                mib(least),
+                mib(memory)
+            );
+            let problem = self.problem(&format!("{path}.min"), arithmetic);
+            self.add(problem.expected("less guaranteed"));
+        }
+    }
+
+    /// Whether a group's bounds, written at `path`, agree with each other and with its memory.
+    fn bounds(&mut self, path: &str, group: &GuestGroup) {
         let (min, max, memory) = (group.min.0, group.max(), group.memory.0);
         if max > memory {
             let problem = self.problem(
-                &path("max"),
+                &format!("{path}.max"),
                 format!("{} are more than the guest's {}", mib(max), mib(memory)),
             );
             self.add(problem.expected(format!("at most {}", mib(memory))));
         }
         if min > max {
             let problem = self.problem(
-                &path("min"),
+                &format!("{path}.min"),
                 format!("min is {} and max only {}", mib(min), mib(max)),
             );
             self.add(problem.expected(format!("at most {}", mib(max))));

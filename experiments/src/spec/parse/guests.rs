@@ -72,7 +72,7 @@ impl FromMap for GuestGroup {
                 "none",
                 "a network device, and the network that it is on",
             ),
-            Field::or::<Start>("start", "{ stagger: 0 s }", "when each guest starts"),
+            Field::or::<Start>("start", "{}", "when each guest starts"),
             Field::maybe::<WorkloadSpec>(
                 "workload",
                 "required for `splash`",
@@ -117,6 +117,7 @@ impl FromMap for GuestGroup {
             },
             Kind::Linux => System::Linux(linux?),
         };
+        let start = start?;
         Some(Self {
             id: id?.0,
             count: count?,
@@ -128,24 +129,42 @@ impl FromMap for GuestGroup {
             group: group?,
             disks: disks?,
             network,
-            stagger: start?.0,
+            start_at: start.at,
+            stagger: start.stagger,
             system,
         })
     }
 }
 
-/// How the guests of a group start.
-struct Start(Time);
+/// When the guests of a group start.
+struct Start {
+    at: Time,
+    stagger: Time,
+}
 
 impl FromMap for Start {
     fn map() -> Map {
-        let about = "pause after the start of each guest of the group";
-        let fields = vec![Field::needed::<Time>("stagger", about)];
+        let fields = vec![
+            Field::or::<Time>(
+                "at",
+                "0 s",
+                "the group's first: time after the experiment's first; before the `timeout` of the start phase",
+            ),
+            Field::or::<Time>(
+                "stagger",
+                "0 s",
+                "pause after the start of each guest of the group",
+            ),
+        ];
         Map::new("start", "When guests start", fields)
     }
 
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        fields.get("stagger").map(Self)
+        let (at, stagger) = (fields.get("at"), fields.get("stagger"));
+        Some(Self {
+            at: at?,
+            stagger: stagger?,
+        })
     }
 }
 

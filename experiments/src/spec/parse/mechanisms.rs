@@ -1,7 +1,7 @@
 //! Which mechanisms are on, and the settings of the scanners.
 
 use super::super::describe::{Field, Map, Shape};
-use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec, Switchable};
+use super::super::model::{KsmSpec, MechanismSet, ScanOrder, ScannerSpec};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::Node;
 use super::super::units::{Count, Niceness, PagesPerSecond, Percent, Switch, Time};
@@ -182,12 +182,4 @@ impl FromMap for KsmSpec {
             max_page_sharing: fields.get::<Count>("max-page-sharing").map(|most| most.0),
         })
     }
-}
-
-impl Word for Switchable {
-    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
-        ("disk", Self::Disk, "Disco's copy-on-write disk"),
-        ("zero", Self::Zero, "zero pages"),
-        ("content", Self::Content, "content scanning"),
-    ];
 }

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use super::describe::{Field, Map, Shape};
 use super::model::{
-    Capability, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec, MachineSpec,
-    MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
+    Capability, CpuList, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec,
+    MachineSpec, MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
 };
 use super::networks::Networks;
 use super::policy::PolicySpec;
@@ -109,6 +109,8 @@ impl FromMap for Experiment {
             machine: machine.unwrap_or(MachineSpec {
                 memory: Size(u64::MAX),
                 requires: Vec::new(),
+                cpus: None,
+                numa_node: None,
             }),
             policy: fields.get("policy"),
             images: fields.get::<Images>("images").unwrap_or_default().0,
@@ -142,7 +144,7 @@ pub(super) fn check_version(fields: &Fields<'_>) {
 }
 
 /// A short name that is also a file name.
-pub(super) struct Name(pub(super) String);
+pub(in crate::spec) struct Name(pub(in crate::spec) String);
 
 impl FromNode for Name {
     fn shape() -> Shape {
@@ -194,6 +196,16 @@ impl FromMap for MachineSpec {
                 "[]",
                 "what is missing ends the command before anything starts, with exit code 4; `kvm` is always required",
             ),
+            Field::maybe::<CpuList>(
+                "cpus",
+                "all that this process may have",
+                "CPUs of the host that everything but ksmd runs on",
+            ),
+            Field::maybe::<u32>(
+                "numa-node",
+                "all nodes",
+                "the host's NUMA node: everything but ksmd runs on its CPUs, and takes its memory there as long as there is any",
+            ),
         ];
         Map::new("machine", "What the machine must have", fields)
     }
@@ -202,6 +214,8 @@ impl FromMap for MachineSpec {
         Some(Self {
             memory: fields.get("memory").unwrap_or(Size(u64::MAX)),
             requires: fields.get("requires")?,
+            cpus: fields.get("cpus"),
+            numa_node: fields.get("numa-node"),
         })
     }
 }

@@ -1,13 +1,12 @@
-//! Phases and the timeline.
+//! Phases.
 
-use super::super::describe::{Absent, Field, Map, Shape};
-use super::super::model::{Event, Phases, Stable, Switchable, TimedEvent, WorkloadSpec};
+use super::super::describe::{Field, Map, Shape};
+use super::super::model::{Phases, Stable};
 use super::super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::super::text::{Node, Value};
-use super::super::units::{Count, Percent, Size, Time};
-use super::Name;
+use super::super::units::{Size, Time};
 
-from_map!(Until, Stable, TimedEvent, Selection, Target, Work);
+from_map!(Until, Stable);
 
 /// The phases, in their order.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -178,161 +177,6 @@ impl FromMap for Stable {
         Some(Self {
             time: fields.get("for")?,
             within: fields.get("within")?,
-        })
-    }
-}
-
-impl FromMap for TimedEvent {
-    fn map() -> Map {
-        let none = Absent::Means("another event");
-        let event = |mut field: Field| {
-            field.absent = none;
-            field
-        };
-        let switched = "the mechanism is switched; what is shared stays shared. A cell whose scanner \
-                        is KSM, or that has none, ignores `zero` and `content`; it has one if its set \
-                        or any `enable` of the timeline asks for it";
-        let fields = vec![
-            Field::needed::<Time>(
-                "at",
-                "time after the workload began; before the `for` of the workload phase",
-            ),
-            event(Field::needed::<Switchable>("enable", switched)),
-            event(Field::needed::<Switchable>("disable", switched)),
-            event(Field::needed::<Selection>(
-                "start-guests",
-                "new guests of that group start and get its workload",
-            )),
-            event(Field::needed::<Selection>(
-                "stop-guests",
-                "the oldest guests of that group stop; what they verified counts",
-            )),
-            event(Field::needed::<Target>(
-                "set-balloon",
-                "guests of that group are asked to have so much memory in their balloons; `linux` only",
-            )),
-            event(Field::needed::<Work>(
-                "run-workload",
-                "guests of that group are asked to end their workload and get another; `splash` only",
-            )),
-            event(Field::needed::<Percent>(
-                "set-idle-tax",
-                "the idle memory tax changes; with `policy` only",
-            )),
-            event(Field::needed::<Name>(
-                "mark",
-                "nothing but a line in the events of the run",
-            )),
-            event(Field::needed::<Name>(
-                "checkpoint",
-                "a sample of the machine and of every VM, whose `phase` is this name",
-            )),
-        ];
-        let about = "Something that happens while the workload runs, in the order of the list, also \
-                     when the guests are done earlier";
-        Map::new("event", about, fields).one_of(&[
-            "enable",
-            "disable",
-            "start-guests",
-            "stop-guests",
-            "set-balloon",
-            "run-workload",
-            "set-idle-tax",
-            "mark",
-            "checkpoint",
-        ])
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let switch = |name, on| {
-            let mechanism = fields.get::<Switchable>(name)?;
-            Some(Event::Switch { mechanism, on })
-        };
-        let (enable, disable) = (switch("enable", true), switch("disable", false));
-        let start = fields.get::<Selection>("start-guests");
-        let start = start.map(|Selection { guests, count }| Event::StartGuests { guests, count });
-        let stop = fields.get::<Selection>("stop-guests");
-        let stop = stop.map(|Selection { guests, count }| Event::StopGuests { guests, count });
-        let checkpoint = fields.get::<Name>("checkpoint");
-        let checkpoint = checkpoint.map(|name| Event::Checkpoint { name: name.0 });
-        let mark = fields.get::<Name>("mark");
-        let mark = mark.map(|name| Event::Mark { name: name.0 });
-        let balloon = fields.get::<Target>("set-balloon").map(|target| target.0);
-        let work = fields.get::<Work>("run-workload").map(|work| work.0);
-        let tax = fields.get::<Percent>("set-idle-tax");
-        let tax = tax.map(|tax| Event::SetIdleTax { tax });
-        let at = fields.get("at");
-        let first = enable.or(disable).or(start).or(stop).or(checkpoint);
-        Some(Self {
-            at: at?,
-            event: first.or(mark).or(balloon).or(work).or(tax)?,
-        })
-    }
-}
-
-/// What the balloons of a group's guests should hold.
-struct Target(Event);
-
-impl FromMap for Target {
-    fn map() -> Map {
-        let fields = vec![
-            Field::needed::<String>("guests", "an id of `guests`"),
-            Field::needed::<Size>("target", "memory in the balloon of each"),
-        ];
-        Map::new("target", "What balloons should hold", fields)
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let (guests, target) = (fields.get("guests"), fields.get("target"));
-        Some(Self(Event::SetBalloon {
-            guests: guests?,
-            target: target?,
-        }))
-    }
-}
-
-/// What a group's guests should do from now on.
-struct Work(Event);
-
-impl FromMap for Work {
-    fn map() -> Map {
-        let fields = vec![
-            Field::needed::<String>("guests", "an id of `guests`"),
-            Field::needed::<WorkloadSpec>("workload", "what they do from now on"),
-        ];
-        Map::new("work", "Another workload", fields)
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let guests = fields.get("guests");
-        let workload = fields.get("workload").map(Box::new);
-        Some(Self(Event::RunWorkload {
-            guests: guests?,
-            workload: workload?,
-        }))
-    }
-}
-
-/// Some guests of a group.
-struct Selection {
-    guests: String,
-    count: u32,
-}
-
-impl FromMap for Selection {
-    fn map() -> Map {
-        let fields = vec![
-            Field::needed::<String>("guests", "an id of `guests`"),
-            Field::or::<Count>("count", "1", "how many"),
-        ];
-        Map::new("selection", "Some guests of a group", fields)
-    }
-
-    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
-        let (guests, count) = (fields.get("guests"), fields.get::<Count>("count"));
-        Some(Self {
-            guests: guests?,
-            count: count?.0,
         })
     }
 }

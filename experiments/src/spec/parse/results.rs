@@ -39,7 +39,12 @@ pub(super) struct MetricPath(pub(super) String);
 impl FromNode for MetricPath {
     fn shape() -> Shape {
         let words = summary::METRICS.iter().map(|metric| (*metric, "a figure"));
-        Shape::Words(words.collect())
+        // Of groups of guests: their ids are the file's own.
+        let of_group = Shape::Text {
+            name: "figure of a group",
+            pattern: r"^groups\.[A-Za-z0-9_-]+\.(allocated|target|active|ballooned|swapped|operations)$",
+        };
+        Shape::Either(vec![Shape::Words(words.collect()), of_group])
     }
 
     fn from_node(at: &At<'_>, node: &Node) -> Option<Self> {
