@@ -7,29 +7,39 @@ use mirrorball_report::compare::{
 use mirrorball_report::results::{Results, ResultsError};
 
 /// Options of `mirrorball compare`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub(crate) struct CompareOptions {
     /// Before: a results folder, or one cell of it (folder:cell)
-    before: String,
+    pub(crate) before: String,
     /// After: the same; each of several is compared with the first
     #[arg(required = true)]
-    after: Vec<String>,
+    pub(crate) after: Vec<String>,
     /// Exit with 7 if a figure is worse by more than so many percent, its whole interval beyond
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    fail_on_regression: Option<f64>,
+    pub(crate) fail_on_regression: Option<f64>,
     /// With --fail-on-regression: exit with 8 if that can't be said of a figure
     #[arg(long, requires = "fail_on_regression")]
-    strict: bool,
+    pub(crate) strict: bool,
     /// Compare although this condition differs, for example provenance.host.kernel, or all below
     /// it, for example provenance.host
     #[arg(long, value_name = "FIELD")]
-    allow: Vec<String>,
+    pub(crate) allow: Vec<String>,
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').trim_end().parse() {
         Ok(percent) if (0.0..=10_000.0).contains(&percent) => Ok(percent),
         _ => Err("expected percent, for example 5".to_owned()),
+    }
+}
+
+/// Whether there is a result to compare with; asked before anything is run.
+pub(crate) fn check(before: &str) -> Result<(), ResultsError> {
+    let before = Side::parse(before);
+    let stored = Results::load(&before.folder)?;
+    match before.cell {
+        Some(cell) => stored.cell(&cell).map(|_| ()),
+        None => Ok(()),
     }
 }
 

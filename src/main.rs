@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod doctor;
 mod documents;
+mod examples;
 mod host;
 mod image;
 mod init;
@@ -35,7 +36,7 @@ use run::RunArguments;
 
 /// A Disco-style research monitor: many guests under one pmap, identical pages kept once.
 #[derive(Parser)]
-#[command(version, after_help = exit::HELP, max_term_width = 100)]
+#[command(version, after_help = format!("{}\n\n{}", examples::ALL, exit::HELP), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,19 +48,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run an experiment: guests, measurements, results
+    #[command(after_help = examples::RUN)]
     Run(Box<RunArguments>),
     /// Print what would be run, with the time and memory that it takes, and start nothing
+    #[command(after_help = examples::PLAN)]
     Plan(Box<RunArguments>),
     /// Write an experiment file to begin with
+    #[command(after_help = examples::INIT)]
     Init(init::InitOptions),
     /// Show an experiment file, or all of it with defaults and where each value came from
+    #[command(after_help = examples::SHOW)]
     Show(show::ShowOptions),
     /// Show why runs failed, with their consoles, events and outputs
+    #[command(after_help = examples::LOGS)]
     Logs(logs::LogsOptions),
     /// Print the time series of stored results, one JSON object in each line
+    #[command(after_help = examples::SAMPLES)]
     Samples(samples::SamplesOptions),
     /// List the experiments of a folder: purpose, and the time that each takes; or metrics,
     /// mechanisms, workloads, templates
+    #[command(after_help = examples::LIST)]
     List {
         /// The folder, or one of the words above
         #[arg(default_value = "experiments")]
@@ -75,6 +83,7 @@ enum Command {
         reference: bool,
     },
     /// Print completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
@@ -85,11 +94,13 @@ enum Command {
         folder: Option<PathBuf>,
     },
     /// Watch a run in progress: memory by VM, rates, the scanner; pause a VM, switch a mechanism
+    #[command(after_help = examples::WATCH)]
     Watch {
         /// Number of the process that runs it [default: the run that began last]
         process: Option<u32>,
     },
     /// Check experiment files and start nothing
+    #[command(after_help = examples::VALIDATE)]
     Validate {
         /// The experiment files
         #[arg(required = true)]
@@ -99,8 +110,10 @@ enum Command {
         set: Vec<String>,
     },
     /// Make the images of an experiment, of a folder or of a Linux guest, or list those there are
+    #[command(after_help = examples::IMAGE)]
     Image(ImageCommand),
     /// Measure what the mechanisms cost, as ratios from one run
+    #[command(after_help = examples::BENCH)]
     Bench {
         /// Repetitions of each measurement
         #[arg(long, default_value_t = bench::LEAST_RUNS, value_parser = clap::value_parser!(u32).range(i64::from(bench::LEAST_RUNS)..))]
@@ -121,16 +134,22 @@ enum Command {
         file: PathBuf,
     },
     /// Make one HTML file and figures of stored results; needs no KVM
+    #[command(after_help = examples::REPORT)]
     Report(report::ReportOptions),
     /// Judge an experiment's claims from stored results; needs no KVM
+    #[command(after_help = examples::CHECK)]
     Check(check::CheckOptions),
     /// Say what changed beyond noise between two results, or two cells; needs no KVM
+    #[command(after_help = examples::COMPARE)]
     Compare(compare::CompareOptions),
     /// Pack a results folder with its report, recipes and digests into one archive
+    #[command(after_help = examples::PACKAGE)]
     Package(package::PackageOptions),
     /// Check a package: digests, and that every table follows from its runs; needs no KVM
+    #[command(after_help = examples::VERIFY)]
     Verify(verify::VerifyOptions),
     /// Say what this host can do and what is in the way; restore KSM after a killed run
+    #[command(after_help = examples::DOCTOR)]
     Doctor(doctor::DoctorOptions),
 }
 
@@ -311,6 +330,26 @@ fn print(text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn examples_in_the_help_are_commands() {
+        let mut lines = 0;
+        let command = Cli::command();
+        let helps = command.get_subcommands().chain([&command]);
+        for help in helps.filter_map(clap::Command::get_after_help) {
+            let help = help.to_string();
+            for line in help
+                .lines()
+                .filter(|line| line.starts_with("  mirrorball "))
+            {
+                let words = line.trim_start().split("   ").next().unwrap_or_default();
+                let read = Cli::try_parse_from(words.split_whitespace());
+                assert!(read.is_ok(), "{words}: {}", read.err().unwrap());
+                lines += 1;
+            }
+        }
+        assert!(lines > 30, "{lines}");
+    }
 
     #[test]
     fn progress_is_an_option_of_what_shows_it() {

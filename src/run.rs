@@ -1,7 +1,7 @@
 //! `mirrorball run`: a new experiment, or the rest of an interrupted one.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mirrorball_experiments::exit;
@@ -12,6 +12,7 @@ use mirrorball_experiments::run::{
 };
 use mirrorball_experiments::spec::{Loaded, Size, Time};
 
+use crate::compare::{self, CompareOptions, percent};
 use crate::host::{self, HostOptions};
 use crate::{load_for, print, print_json};
 
@@ -67,6 +68,15 @@ pub(crate) struct RunArguments {
     /// Exit with 8 if a claim can't be judged
     #[arg(long)]
     strict: bool,
+    /// Compare with a stored result afterwards, or with one cell of it (folder:cell)
+    #[arg(long, value_name = "RESULT")]
+    compare: Option<String>,
+    /// With --compare: exit with 7 if a figure is worse by more than so many percent
+    #[arg(long, value_name = "PERCENT", requires = "compare", value_parser = percent)]
+    fail_on_regression: Option<f64>,
+    /// With --compare: although this condition differs, for example provenance.host
+    #[arg(long, value_name = "FIELD", requires = "compare")]
+    allow: Vec<String>,
     /// Print what would be run, and start nothing
     #[arg(long)]
     dry_run: bool,
@@ -157,6 +167,10 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
 
 fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let mut options = arguments.options();
+    let unusable = arguments.compare.as_ref();
+    if let Some(code) = unusable.and_then(|before| check_comparison(before, json)) {
+        return Ok(code);
+    }
     let mut unfinished = None;
     if let Some(folder) = &arguments.resume {
         match Unfinished::open(folder, arguments.retry_failed) {
@@ -206,9 +220,57 @@ fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<
         return host::run_experiment(&file, &loaded, &options, &arguments.host, quiet);
     }
     match run_here(&loaded, &options, unfinished) {
-        Ok(finished) => tell(&finished, arguments.strict, json),
+        Ok(finished) => {
+            let code = tell(&finished, arguments.strict, json)?;
+            compared(arguments, &finished, code)
+        }
         Err(error) => Ok(failed(&error)),
     }
+}
+
+/// Why a result can't be compared with afterwards; the exit code.
+fn check_comparison(before: &str, json: bool) -> Option<u8> {
+    if json {
+        eprintln!(
+            "mirrorball: --compare prints a text; `mirrorball compare --json` is for scripts"
+        );
+        return Some(exit::USAGE);
+    }
+    let error = compare::check(before).err()?;
+    eprintln!("mirrorball: {error}");
+    Some(exit::DAMAGED)
+}
+
+/// Compares what was run with a stored result, if that is wanted; the exit code of both.
+fn compared(arguments: &RunArguments, finished: &Finished, code: u8) -> anyhow::Result<u8> {
+    let Some(before) = &arguments.compare else {
+        return Ok(code);
+    };
+    let folder = finished.folder.display().to_string();
+    let cell = before.rsplit_once(':').map(|(_, cell)| cell);
+    let cell = cell.filter(|_| !Path::new(before).exists());
+    let options = CompareOptions {
+        before: before.clone(),
+        after: vec![cell.map_or(folder.clone(), |cell| format!("{folder}:{cell}"))],
+        fail_on_regression: arguments.fail_on_regression,
+        strict: arguments.strict,
+        allow: arguments.allow.clone(),
+    };
+    // What was interrupted, or has failed, can't be compared as a whole.
+    if ![exit::OK, exit::NOT_MET, exit::INCONCLUSIVE].contains(&code) {
+        return Ok(code);
+    }
+    let found = compare::compare(&options, false)?;
+    let causes = [
+        exit::DAMAGED,
+        exit::NOT_MET,
+        exit::REGRESSION,
+        exit::INCONCLUSIVE,
+    ];
+    let first = causes
+        .into_iter()
+        .find(|cause| [code, found].contains(cause));
+    Ok(first.unwrap_or(found))
 }
 
 /// Shows a plan that is not run, or why it is not; the exit code.

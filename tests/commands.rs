@@ -160,6 +160,13 @@ fn what_would_take_more_than_it_may_is_not_begun() {
     assert_eq!(run.status.code(), Some(4), "{}", err(&run));
     assert!(err(&run).contains("may take 0 s"), "{}", err(&run));
     assert!(!place.path().join("out").exists(), "nothing was begun");
+    let nowhere = go(&["run", "sweep.yaml", "-o", "/proc/results"]);
+    assert_eq!(nowhere.status.code(), Some(4), "{}", err(&nowhere));
+    assert!(
+        err(&nowhere).contains("outputs.directory"),
+        "{}",
+        err(&nowhere)
+    );
     let unit = go(&["run", "sweep.yaml", "--max-time", "10"]);
     assert_eq!(unit.status.code(), Some(2), "a time needs a unit");
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Every Markdown file of a folder and below.
 fn documents(folder: &Path) -> Vec<PathBuf> {
@@ -89,4 +90,97 @@ fn every_figure_that_is_made_again_has_a_page_and_its_values() {
         let index = fs::read_to_string("docs/figures/README.md").unwrap();
         assert!(index.contains(&format!("({name}.md)")), "{name}");
     }
+}
+
+fn printed(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorball"));
+    let output = command.args(words).output().unwrap();
+    assert!(output.status.success(), "{words:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Completions and manual pages in `share/` are those of the command line as it is. After a wanted change,
+/// `MIRRORBALL_BLESS=1 cargo test --test documents` writes them anew.
+#[test]
+fn completions_and_manual_pages_are_current() {
+    let made = tempfile::tempdir().unwrap();
+    let (completions, pages) = (made.path().join("completions"), made.path().join("man"));
+    fs::create_dir(&completions).unwrap();
+    for (shell, file) in [
+        ("bash", "mirrorball.bash"),
+        ("zsh", "_mirrorball"),
+        ("fish", "mirrorball.fish"),
+    ] {
+        fs::write(completions.join(file), printed(&["completions", shell])).unwrap();
+    }
+    printed(&["man", pages.to_str().unwrap()]);
+    for folder in ["completions", "man"] {
+        let (made, kept) = (made.path().join(folder), Path::new("share").join(folder));
+        if std::env::var_os("MIRRORBALL_BLESS").is_some() {
+            let _ = fs::remove_dir_all(&kept);
+            fs::create_dir_all(&kept).unwrap();
+            for file in names(&made) {
+                fs::copy(made.join(&file), kept.join(&file)).unwrap();
+            }
+        }
+        assert_eq!(names(&made), names(&kept), "{folder}");
+        for file in names(&made) {
+            let read = |folder: &Path| fs::read_to_string(folder.join(&file)).unwrap();
+            let current = read(&made) == read(&kept);
+            assert!(
+                current,
+                "{file}: MIRRORBALL_BLESS=1 cargo test --test documents"
+            );
+        }
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Code that documents name is where they say.
+#[test]
+fn code_that_is_named_is_there() {
+    let crates = [
+        "dedup",
+        "experiments",
+        "guest",
+        "host",
+        "live",
+        "monitor",
+        "pmap",
+        "policy",
+        "report",
+        "src",
+        "tests",
+        "virtio",
+        "vnet",
+        "xtask",
+    ];
+    let mut named = 0;
+    for document in documents(Path::new(".")) {
+        let text = fs::read_to_string(&document).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let inside = crates.iter().any(|folder| {
+                word.strip_prefix(folder)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            });
+            let plain = word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+            let is_code = [".rs", ".yaml", ".json", "/"]
+                .iter()
+                .any(|end| word.ends_with(end));
+            if inside && plain && is_code {
+                assert!(Path::new(word).exists(), "{}: `{word}`", document.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 100, "{named}");
 }

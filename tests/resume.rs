@@ -34,6 +34,10 @@ fn mirrorball(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorball"));
     command.args(arguments).current_dir(folder);
     command.stdin(Stdio::null());
+    let temporary = folder.join("tmp");
+    if fs::create_dir_all(&temporary).is_ok() {
+        command.env("TMPDIR", temporary);
+    }
     command
 }
 
@@ -120,6 +124,27 @@ fn go(place: &Path) -> Command {
             &["run", "sweep.yaml", "-o", "results", "--progress", "none"],
             place,
         ),
+    }
+}
+
+/// After kills there is no process of a run's, and no temporary file of more than a MiB.
+fn check_leftovers(place: &Path) {
+    for process in fs::read_dir("/proc").unwrap() {
+        let folder = fs::read_link(process.unwrap().path().join("cwd"));
+        assert_ne!(
+            folder.ok().as_deref(),
+            Some(place),
+            "a process was left behind"
+        );
+    }
+    for file in fs::read_dir(place.join("tmp")).unwrap() {
+        let file = file.unwrap();
+        let bytes = file.metadata().unwrap().len();
+        assert!(
+            bytes <= 1 << 20,
+            "{} has {bytes} bytes",
+            file.path().display()
+        );
     }
 }
 
@@ -210,6 +235,7 @@ fn sweep(kills: u32, length: Duration, state: &mut u64, tally: &mut Tally) {
         tally.resumed += 1;
     }
     assert_eq!(before.len(), RUNS);
+    check_leftovers(place.path());
     let folder = results(place.path()).unwrap();
     check_samples(&folder, &before);
     let histograms = fs::read_dir(folder.join("histograms")).unwrap().count();
@@ -288,4 +314,61 @@ fn what_has_changed_since_is_refused() {
         "{}",
         told(&other)
     );
+}
+
+#[test]
+fn ctrl_c_ends_with_whole_files_and_says_how_to_go_on() {
+    if !guests_can_run("ctrl_c_ends_with_whole_files_and_says_how_to_go_on") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("sweep.yaml"), SWEEP).unwrap();
+    let mut command = go(place.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    // As soon as one run is finished.
+    let until = Instant::now() + Duration::from_secs(60);
+    let some = || {
+        results(place.path())
+            .is_some_and(|folder| folder.join("run.json").exists() && !finished(&folder).is_empty())
+    };
+    while !some() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let process = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &process]).status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let folder = results(place.path()).unwrap();
+    // The run that was under way is there too, marked.
+    let record = fs::read_to_string(folder.join("run.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let runs = record["runs"].as_array().unwrap().iter();
+    let runs: Vec<&Value> = runs.filter(|run| run["complete"] == true).collect();
+    let samples = fs::read_to_string(folder.join("samples.csv")).unwrap();
+    let columns = |row: &str| row.split(',').count();
+    let mut rows = samples.lines().map(columns);
+    let names = rows.next().unwrap();
+    assert!(rows.all(|fields| fields == names), "half a row");
+    if runs.len() < RUNS {
+        assert_eq!(output.status.code(), Some(130), "{}", told(&output));
+        let said = told(&output);
+        assert!(
+            said.contains("run --resume ") && said.contains("results/sweep-"),
+            "{said}"
+        );
+        let summary = fs::read_to_string(folder.join("summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(summary["interrupted"], true);
+    }
+    assert!(go(place.path()).output().unwrap().status.success());
+    let after = finished(&folder);
+    assert_eq!(after.len(), RUNS);
+    check_samples(&folder, &after);
+    for run in runs {
+        assert!(
+            after.values().any(|other| other == run),
+            "made again: {run}"
+        );
+    }
 }
