@@ -27,7 +27,7 @@ pub use error::{MapRefused, PmapError};
 pub use frames::{FrameCounts, FrameStore, NewFrames, PinnedFrames, WeakFrame};
 pub use pmap::{Pmap, PmapConfig};
 pub use space::{
-    Access, AddressSpace, GiveOutcome, InGuest, Lent, Origin, PageState, ShareCandidate,
+    Access, AddressSpace, GiveOutcome, InGuest, Lent, Loan, Origin, PageState, ShareCandidate,
     ShareOutcome, SpaceTotals, SwapOutcome, Taken, Watch, ZeroOutcome, is_zero,
 };
 pub use spare::Spare;

@@ -44,9 +44,8 @@ fn read(space: &AddressSpace, ppn: u32) -> u8 {
 }
 
 fn lend(space: &AddressSpace, start: u32, pages: u32) -> Vec<Lent> {
-    space
-        .access()
-        .lend(PpnRun::new(Ppn(start), pages), |_| true)
+    let run = PpnRun::new(Ppn(start), pages);
+    space.access().lend(run, |_| true).lent
 }
 
 fn map(space: &AddressSpace, at: u32, lent: &Lent) {
@@ -121,25 +120,14 @@ fn a_page_that_names_a_frame_is_handed_on_as_that_frame() {
 fn who_asks_for_no_copies_gets_none() {
     let (pmap, sender, _) = machine();
     (0..8).for_each(|ppn| write(&sender, ppn, 3));
-    let access = sender.access();
-    assert!(
-        access
-            .lend(PpnRun::new(Ppn(0), 8), |pages| pages > 8)
-            .is_empty()
-    );
-    assert_eq!(
-        access
-            .lend(PpnRun::new(Ppn(0), 8), |pages| pages == 8)
-            .len(),
-        1
-    );
-    assert!(access.lend(PpnRun::new(Ppn(60), 8), |_| true).is_empty());
-    assert!(
-        access
-            .lend(PpnRun::new(Ppn(u32::MAX), 1), |_| true)
-            .is_empty()
-    );
-    drop(access);
+    let ask = |start, pages, copy: &dyn Fn(u32) -> bool| {
+        let run = PpnRun::new(Ppn(start), pages);
+        sender.access().lend(run, copy).lent.len()
+    };
+    assert_eq!(ask(0, 8, &|pages| pages > 8), 0);
+    assert_eq!(ask(0, 8, &|pages| pages == 8), 1);
+    assert_eq!(ask(60, 8, &|_| true), 0);
+    assert_eq!(ask(u32::MAX, 1, &|_| true), 0);
     assert_eq!(pmap.totals().frames, 0, "frames that nobody maps are gone");
 }
 
@@ -160,4 +148,59 @@ fn a_device_that_filled_pages_from_frames_may_say_so() {
     let other = pmap.frames().allocate(1, GroupId(1)).unwrap().publish();
     sender.access().note_twin(Ppn(30), &other);
     assert_eq!(lend(&sender, 30, 1)[0].origin, Origin::Copied);
+}
+
+#[test]
+fn a_second_transfer_to_the_same_place_changes_no_mapping_and_drops_what_was_written_there() {
+    let (pmap, sender, receiver) = machine();
+    (0..4).for_each(|ppn| write(&sender, ppn, 20 + u8::try_from(ppn).unwrap()));
+    let lent = lend(&sender, 0, 4).remove(0);
+    map(&receiver, 8, &lent);
+    write(&receiver, 9, 99);
+    write(&receiver, 10, 98);
+    receiver.settle();
+    assert_eq!(receiver.state(Ppn(9)), PageState::Private);
+    let before = receiver.totals();
+    assert_eq!((before.mapped, before.broken), (2, 2));
+    // Settled or not, all four show the frames again.
+    map(&receiver, 8, &lent);
+    write(&receiver, 11, 97);
+    map(&receiver, 8, &lent);
+    (0..4).for_each(|ppn| assert_eq!(u32::from(read(&receiver, 8 + ppn)), 20 + ppn));
+    receiver.settle();
+    let after = receiver.totals();
+    assert_eq!(
+        (after.mapped, after.private, after.vmas),
+        (4, 0, before.vmas)
+    );
+    drop(lent);
+    pmap.remove_space(VmId(2));
+    pmap.settle_all();
+    assert_eq!(pmap.totals().frames, 0, "each reference is counted once");
+}
+
+#[test]
+fn lending_tells_how_many_pages_were_written_since_the_last_time() {
+    let (_, sender, _) = machine();
+    let run = PpnRun::new(Ppn(0), 8);
+    run.iter().for_each(|ppn| write(&sender, ppn.0, 5));
+    let lend = || {
+        let loan = sender.access().lend(run, |_| true);
+        (loan.unchanged, loan.rewritten, loan.lent)
+    };
+    let (unchanged, rewritten, lent) = lend();
+    assert_eq!((unchanged, rewritten), (0, 0), "never lent before");
+    write(&sender, 3, 6);
+    let (unchanged, rewritten, changed) = lend();
+    assert_eq!((unchanged, rewritten), (7, 1));
+    let candidate = ShareCandidate {
+        at: Ppn(0),
+        frames: &lent[0].frames,
+    };
+    assert_eq!(sender.share(&[candidate], Mechanism::Network).shared, 7);
+    write(&sender, 1, 7);
+    write(&sender, 2, 7);
+    let (unchanged, rewritten, _) = lend();
+    assert_eq!((unchanged, rewritten), (6, 2));
+    drop((lent, changed));
 }

@@ -153,6 +153,25 @@ impl Network {
         Ok(Port::new(Arc::clone(self), station))
     }
 
+    /// The shortest run of pages that the station with this address would rather have as frames than
+    /// as bytes, `u32::MAX` if none or if nobody is known by it. For groups it is 1: a frame is made
+    /// once for all of them.
+    #[must_use]
+    pub fn least_run(&self, to: Mac) -> u32 {
+        if to.is_multicast() {
+            return 1;
+        }
+        let slot = self.addresses.find(to);
+        let slot = slot.and_then(|number| self.slots.get(usize::from(number)));
+        slot.map_or(u32::MAX, |slot| {
+            let station = slot.read();
+            let least = station.as_ref().map(|station| &station.least_run);
+            least.map_or(u32::MAX, |least| {
+                least.load(std::sync::atomic::Ordering::Relaxed)
+            })
+        })
+    }
+
     /// Starts the thread that delivers what is sent late, unless it is there.
     fn begin_late(self: &Arc<Self>) -> Result<(), AttachError> {
         if self.line.get().is_some() {

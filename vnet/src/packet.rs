@@ -176,6 +176,19 @@ impl Packet {
         &self.pieces
     }
 
+    /// Where the packet's first frames begin, from its start, and which they are.
+    #[must_use]
+    pub fn first_frames(&self) -> Option<(usize, &PinnedFrames)> {
+        let mut before = 0;
+        self.pieces.iter().find_map(|piece| match piece {
+            Piece::Bytes(bytes) => {
+                before += bytes.len();
+                None
+            }
+            Piece::Frames(frames) => Some((before, frames)),
+        })
+    }
+
     /// Copies the packet's start to `to`; answers how many bytes that were.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         let mut done = 0;

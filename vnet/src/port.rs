@@ -6,7 +6,7 @@ use crate::network::Network;
 use crate::{Capture, Mac, Packet};
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -90,6 +90,8 @@ pub(crate) struct Station {
     pub(crate) id: u64,
     pub(crate) config: PortConfig,
     pub(crate) up: AtomicBool,
+    /// The shortest run of pages that it would rather have as frames than as bytes.
+    pub(crate) least_run: AtomicU32,
     pub(crate) counters: Counters,
     pub(crate) capture: OnceLock<Arc<Capture>>,
     /// When what it sends is due, with its first moment; `None` without limits.
@@ -111,6 +113,7 @@ impl Station {
             id,
             config,
             up: AtomicBool::new(true),
+            least_run: AtomicU32::new(u32::MAX),
             counters: Counters::default(),
             capture: OnceLock::new(),
             shaper: (config.limits).map(|limits| (Instant::now(), Mutex::new(Shaper::new(limits)))),
@@ -207,6 +210,12 @@ impl Port {
     /// Plugs the cable in or out: while it is out, nothing is sent from here and nothing comes.
     pub fn set_link(&self, up: bool) {
         self.station.up.store(up, Ordering::Relaxed);
+    }
+
+    /// Says of which length on runs of pages are better sent here as frames than as bytes:
+    /// `u32::MAX`, as at first, for none. Senders may take note ([`Network::least_run`]).
+    pub fn set_least_run(&self, pages: u32) {
+        self.station.least_run.store(pages, Ordering::Relaxed);
     }
 
     /// Whether the cable is in.

@@ -1,6 +1,6 @@
 //! Device access to guest memory (DMA), and DMA by mapping.
 
-use super::AddressSpace;
+use super::{AddressSpace, PageState, table::Table};
 use crate::{
     error::MapRefused,
     frames::PinnedFrames,
@@ -35,6 +35,22 @@ impl AddressSpace {
     }
 }
 
+impl AddressSpace {
+    /// Makes the frames show that lie below pages of `run`, all of which the books call mapped. False
+    /// if they don't, or the kernel refuses: then nothing has changed that mapping them would not.
+    fn uncover(&self, table: &Table, run: PpnRun) -> bool {
+        let mapped = |ppn| matches!(table.state(ppn), PageState::Mapped(..));
+        if !run.iter().all(mapped) {
+            return false;
+        }
+        let broken = self.broken_now(run);
+        broken.is_ok_and(|broken| {
+            let mut broken = broken.into_iter();
+            broken.all(|part| self.region.discard(part).is_ok())
+        })
+    }
+}
+
 impl Access<'_> {
     /// The VM's memory by guest-physical address; accesses outside it are errors, not faults.
     #[must_use]
@@ -48,8 +64,22 @@ impl Access<'_> {
         self.space
     }
 
+    /// Which of these places lies over the first of the frames already, so that mapping them there
+    /// changes nothing but what was written meanwhile: its index.
+    #[must_use]
+    pub fn find_overlay(
+        &self,
+        places: impl Iterator<Item = Option<Ppn>>,
+        frames: &PinnedFrames,
+    ) -> Option<usize> {
+        let (table, first) = (self.space.table.lock(), frames.start());
+        let mut places = places.map(|place| place.filter(|&at| table.contains(PpnRun::new(at, 1))));
+        places.position(|place| place.is_some_and(|at| table.overlay(at) == Some(first)))
+    }
+
     /// Makes the pages from `at` on name these frames: a transfer into guest memory that moves no
-    /// byte (Disco 4.2). What was there before is dropped.
+    /// byte (Disco 4.2). What was there before is dropped. Pages that lie over these frames already
+    /// only lose what was written to them since: no mapping changes for that.
     ///
     /// # Errors
     /// [`MapRefused`] says why the caller has to copy instead; nothing has changed then.
@@ -74,6 +104,9 @@ impl Access<'_> {
         let mut table = space.table.lock();
         if table.detached() {
             return Err(MapRefused::Detached);
+        }
+        if table.overlaid_by(run, frames.start()) && space.uncover(&table, run) {
+            return Ok(());
         }
         if !common.budget.has_room(MOST_NEW_VMAS) {
             return Err(MapRefused::NoBudget);

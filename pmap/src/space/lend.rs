@@ -16,12 +16,12 @@
 //! Making the sender's private page name the frame too is the business of [`AddressSpace::share`],
 //! which compares under a fence, and not of this module.
 
-use super::{Access, AddressSpace, PageState};
+use super::{Access, AddressSpace, PageState, table::Table};
 use crate::{
-    frames::{PinnedFrames, WeakFrame},
-    types::{PAGE_SIZE, Ppn, PpnRun},
+    frames::{PinnedFrames, Released, WeakFrame},
+    types::{Mechanism, PAGE_SIZE, Ppn, PpnRun},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 /// Most pages of one VM with a twin (16 MiB of notes at most).
 const MOST_TWINS: usize = 1 << 18;
@@ -35,6 +35,17 @@ pub struct Lent {
     pub frames: PinnedFrames,
     /// How the frames came about.
     pub origin: Origin,
+}
+
+/// What came of lending a run.
+#[derive(Debug, Default)]
+pub struct Loan {
+    /// Pages as frames, in order. Pages that are missing have none.
+    pub lent: Vec<Lent>,
+    /// Pages known to hold what they held when they were lent before.
+    pub unchanged: u32,
+    /// Pages known to have been written since they were lent before.
+    pub rewritten: u32,
 }
 
 /// How a guest's pages became frames.
@@ -84,20 +95,20 @@ impl Access<'_> {
     /// new ones if `copy` says so of their number; pages that are missing in the answer have no
     /// frame: the caller copies their bytes.
     #[must_use]
-    pub fn lend(&self, run: PpnRun, copy: impl Fn(u32) -> bool) -> Vec<Lent> {
+    pub fn lend(&self, run: PpnRun, copy: impl Fn(u32) -> bool) -> Loan {
         let space = self.space();
-        let mut lent = Vec::new();
-        for (part, named) in space.named(run) {
+        let mut loan = Loan::default();
+        for (part, named) in space.named(run, &mut loan) {
             match named {
-                Some(frames) => lent.push(Lent {
+                Some(frames) => loan.lent.push(Lent {
                     at: part.start,
                     frames,
                     origin: Origin::Named,
                 }),
-                None => space.lend_private(part, &copy, &mut lent),
+                None => space.lend_private(part, &copy, &mut loan),
             }
         }
-        lent
+        loan
     }
 }
 
@@ -113,24 +124,22 @@ impl AddressSpace {
         self.twins.lock().wanted
     }
 
-    /// Cuts a run into parts that name consecutive frames, and parts whose pages name none.
-    fn named(&self, run: PpnRun) -> Vec<(PpnRun, Option<PinnedFrames>)> {
-        let table = self.table.lock();
+    /// Cuts a run into parts that name consecutive frames, and parts whose pages name none. Tells of
+    /// pages that the network made name their frames whether they were written since.
+    fn named(&self, run: PpnRun, loan: &mut Loan) -> Vec<(PpnRun, Option<PinnedFrames>)> {
+        let mut table = self.table.lock();
         if table.detached() || !table.contains(run) {
             return Vec::new();
         }
-        let overlaid = |ppn| matches!(table.state(ppn), PageState::Mapped(..));
-        let broken = if run.iter().any(overlaid) {
-            self.broken_now(run)
-        } else {
-            Vec::new()
+        let before = from_network(&table, run);
+        let Ok((broken, released)) = self.settle_broken(&mut table, run) else {
+            return vec![(run, None)];
         };
-        let is_broken = |ppn: Ppn| {
-            let inside = |part: &PpnRun| part.start <= ppn && ppn < part.end();
-            broken.iter().any(inside)
-        };
+        let after = from_network(&table, run);
+        loan.unchanged += after;
+        loan.rewritten += before - after;
         let frame = |ppn| match table.state(ppn) {
-            PageState::Mapped(mpn, _) if !is_broken(ppn) => Some(mpn),
+            PageState::Mapped(mpn, _) => Some(mpn),
             _ => None,
         };
         let pages: Vec<_> = run.iter().map(|ppn| (ppn, frame(ppn))).collect();
@@ -138,40 +147,69 @@ impl AddressSpace {
             (Some(one), Some(next)) => one.plus(1) == *next,
             (one, next) => one.is_none() && next.is_none(),
         });
-        parts
-            .filter_map(|part| {
-                let (start, first) = *part.first()?;
-                let part = PpnRun::new(start, u32::try_from(part.len()).ok()?);
-                // The books hold a reference to each: they are alive as long as the lock is held.
-                let frames =
-                    first.map(|first| self.common.frames.pin_referenced(first, part.pages));
-                Some((part, frames))
-            })
-            .collect()
+        let pinned = parts.filter_map(|part| {
+            let (start, first) = *part.first()?;
+            let part = PpnRun::new(start, u32::try_from(part.len()).ok()?);
+            // The books hold a reference to each: they are alive as long as the lock is held.
+            let frames = first.map(|first| self.common.frames.pin_referenced(first, part.pages));
+            Some((part, frames))
+        });
+        let pinned = pinned.collect();
+        drop(table);
+        self.common.frames.release(&released);
+        if !broken.is_empty() {
+            // What they were is known, and counted.
+            let mut twins = self.twins.lock();
+            for ppn in &broken {
+                twins.frames.remove(ppn);
+            }
+        }
+        pinned
     }
 
-    /// The pages that were written since they were mapped, and more where that is not known. The
-    /// books see a break late; the kernel knows of it now.
-    #[cfg(not(feature = "broken-lend-protocol"))]
-    fn broken_now(&self, run: PpnRun) -> Vec<PpnRun> {
-        let mut broken = Vec::new();
-        let asked = (self.common.pagemap).private_runs(self.region.address(), run, &mut broken);
-        if let Err(error) = asked {
-            tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
-            return vec![run];
+    /// Brings the books of a run up to date: pages whose frame was written over are private. Returns
+    /// the pages that were found so, and the references that ended.
+    fn settle_broken(
+        &self,
+        table: &mut Table,
+        run: PpnRun,
+    ) -> io::Result<(Vec<Ppn>, Vec<Released>)> {
+        let mapped = |table: &Table, ppn| matches!(table.state(ppn), PageState::Mapped(..));
+        let (mut broken, mut released) = (Vec::new(), Vec::new());
+        if run.iter().any(|ppn| mapped(table, ppn)) {
+            let private = self.broken_now(run)?;
+            broken.extend(private.iter().flat_map(|part| part.iter()));
+            broken.retain(|&ppn| mapped(table, ppn));
+            for part in private {
+                table.set_private(part, &mut released);
+            }
         }
-        broken
+        Ok((broken, released))
+    }
+
+    /// The pages that were written since they were mapped. The books see a break late; the kernel
+    /// knows of it now.
+    #[cfg(not(feature = "broken-lend-protocol"))]
+    pub(super) fn broken_now(&self, run: PpnRun) -> io::Result<Vec<PpnRun>> {
+        let mut broken = Vec::new();
+        (self.common.pagemap)
+            .private_runs(self.region.address(), run, &mut broken)
+            .inspect_err(|error| {
+                tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
+            })?;
+        Ok(broken)
     }
 
     /// What the books know.
     #[cfg(feature = "broken-lend-protocol")]
-    fn broken_now(&self, _run: PpnRun) -> Vec<PpnRun> {
-        Vec::new()
+    #[allow(clippy::unnecessary_wraps, reason = "stands in for the real one")]
+    pub(super) fn broken_now(&self, _run: PpnRun) -> io::Result<Vec<PpnRun>> {
+        Ok(Vec::new())
     }
 
     /// Hands pages on that name no frame: as their twins, or as copies.
-    fn lend_private(&self, run: PpnRun, copy: &impl Fn(u32) -> bool, lent: &mut Vec<Lent>) {
-        let twins = self.equal_twins(run);
+    fn lend_private(&self, run: PpnRun, copy: &impl Fn(u32) -> bool, loan: &mut Loan) {
+        let twins = self.equal_twins(run, loan);
         let pages: Vec<_> = run.iter().zip(twins).collect();
         let parts = pages.chunk_by(|(_, one), (_, next)| one.is_none() && next.is_none());
         for part in parts {
@@ -190,25 +228,33 @@ impl AddressSpace {
             let at = part.start;
             let follows =
                 |last: &&mut Lent| last.origin == origin && last.at.plus(last.frames.pages()) == at;
-            let last = lent.last_mut().filter(follows);
+            let last = loan.lent.last_mut().filter(follows);
             if !last.is_some_and(|last| last.frames.extend(&frames)) {
-                lent.push(Lent { at, frames, origin });
+                loan.lent.push(Lent { at, frames, origin });
             }
         }
     }
 
     /// For each page the twin that equals it now.
-    fn equal_twins(&self, run: PpnRun) -> Vec<Option<WeakFrame>> {
+    fn equal_twins(&self, run: PpnRun, loan: &mut Loan) -> Vec<Option<WeakFrame>> {
         let mut twins = self.twins.lock();
+        if twins.frames.is_empty() {
+            return vec![None; run.pages as usize];
+        }
         run.iter()
             .map(|ppn| {
                 let weak = *twins.frames.get(&ppn)?;
                 let frame = self.common.frames.pin(weak);
-                let equal = frame.is_some_and(|frame| frame.page(0) == self.region.page(ppn));
-                if !equal {
+                let equal = frame.map(|frame| frame.page(0) == self.region.page(ppn));
+                match equal {
+                    Some(true) => loan.unchanged += 1,
+                    Some(false) => loan.rewritten += 1,
+                    None => {}
+                }
+                if equal != Some(true) {
                     twins.frames.remove(&ppn);
                 }
-                equal.then_some(weak)
+                equal.filter(|equal| *equal).map(|_| weak)
             })
             .collect()
     }
@@ -228,4 +274,10 @@ impl AddressSpace {
         self.twins.lock().note(run.start, &frames);
         Some(frames)
     }
+}
+
+/// How many pages of the run name a frame because it was sent or received.
+fn from_network(table: &Table, run: PpnRun) -> u32 {
+    let ours = |ppn: &Ppn| matches!(table.state(*ppn), PageState::Mapped(_, Mechanism::Network));
+    u32::try_from(run.iter().filter(ours).count()).unwrap_or(u32::MAX)
 }

@@ -29,7 +29,7 @@ mod zero;
 
 pub use access::Access;
 pub use balloon::GiveOutcome;
-pub use lend::{Lent, Origin};
+pub use lend::{Lent, Loan, Origin};
 pub use settle::Taken;
 pub use share::{ShareCandidate, ShareOutcome};
 pub(crate) use swap::Served;

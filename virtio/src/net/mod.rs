@@ -11,6 +11,10 @@
 //! ([`Device::finish`]), if they are still equal.
 
 mod header;
+mod judge;
+mod kept;
+mod own;
+mod place;
 mod policy;
 mod receive;
 mod send;
@@ -22,12 +26,12 @@ pub use stats::NetStats;
 use crate::device::{Completed, Device, DeviceError};
 use crate::queue;
 use crate::transport::Notifier;
-use mirrorball_pmap::{Access, AddressSpace, Lent, Mechanism, ShareCandidate};
+use mirrorball_pmap::{Access, AddressSpace};
 use mirrorball_vnet::{AttachError, Network, Port, PortConfig};
+use own::Own;
 use parking_lot::Mutex;
 use receive::{Means, Receiving};
 use stats::{Counters, count};
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
@@ -70,8 +74,7 @@ pub struct NetDevice {
     config: NetConfig,
     features: AtomicU64,
     receiving: Mutex<Receiving>,
-    /// Sent in this round: private pages that equal frames.
-    equal: Mutex<Vec<Lent>>,
+    own: Mutex<Own>,
     counters: Counters,
     notifier: Arc<OnceLock<Notifier>>,
 }
@@ -89,12 +92,13 @@ impl NetDevice {
                 notifier.ring(RECEIVE);
             }
         })?;
+        port.set_least_run(config.transfer.least_run());
         Ok(Self {
             port,
             config,
             features: AtomicU64::new(0),
-            receiving: Mutex::default(),
-            equal: Mutex::default(),
+            receiving: Mutex::new(Receiving::new(config.transfer)),
+            own: Mutex::default(),
             counters: Counters::default(),
             notifier,
         })
@@ -125,10 +129,16 @@ impl NetDevice {
     }
 
     fn transmit(&self, chain: queue::Chain, access: &Access<'_>) -> Result<u32, DeviceError> {
-        match send::packet(chain, access, self.config.transfer, &self.counters)? {
-            Some((packet, equal)) => {
-                self.equal.lock().extend(equal);
-                self.port.send(packet);
+        let means = send::Means {
+            access,
+            network: self.port.network(),
+            transfer: self.config.transfer,
+            counters: &self.counters,
+        };
+        match send::packet(chain, means)? {
+            Some(sent) => {
+                self.own.lock().sent(sent.equal, sent.stayed);
+                self.port.send(sent.packet);
             }
             None => count(&self.counters.malformed, 1),
         }
@@ -143,16 +153,7 @@ impl NetDevice {
             mergeable: self.has(VIRTIO_NET_F_MRG_RXBUF),
             checksums: self.has(VIRTIO_NET_F_GUEST_CSUM),
         };
-        let receiving = RefCell::new(self.receiving.lock());
-        let before = receiving.borrow_mut().deliver(&self.port, ring, means)?;
-        let wanted = || receiving.borrow().wants(&self.port);
-        let mut completed = queue::visit(ring, access.memory(), wanted, |ring, chain| {
-            let mut receiving = receiving.borrow_mut();
-            receiving.add(chain);
-            receiving.deliver(&self.port, ring, means)
-        })?;
-        completed.used += before;
-        Ok(completed)
+        self.receiving.lock().round(&self.port, ring, means)
     }
 }
 
@@ -215,23 +216,15 @@ impl Device for NetDevice {
         if queue != TRANSMIT {
             return;
         }
-        let equal = std::mem::take(&mut *self.equal.lock());
-        let candidates: Vec<_> = equal
-            .iter()
-            .map(|lent| ShareCandidate {
-                at: lent.at,
-                frames: &lent.frames,
-            })
-            .collect();
-        if !candidates.is_empty() {
-            let outcome = space.share(&candidates, Mechanism::Network);
-            count(&self.counters.shared, outcome.shared);
-        }
+        let shared = own::share(&self.own, space);
+        count(&self.counters.shared, shared);
     }
 
     fn reset(&self) {
         self.features.store(0, Ordering::Release);
-        *self.receiving.lock() = Receiving::default();
+        *self.own.lock() = Own::default();
+        *self.receiving.lock() = Receiving::new(self.config.transfer);
+        self.port.set_least_run(self.config.transfer.least_run());
         self.port.clear();
     }
 }

@@ -10,17 +10,11 @@ pub enum Transfer {
     Always,
     /// All bytes are copied.
     Never,
-    /// Frames that exist are handed on. New ones are made, and mappings changed, only for runs that
-    /// are long enough to be worth it.
+    /// Each as it pays by what was measured: pages that stay with the receiver are mapped, others are
+    /// copied. Frames that exist are handed on, new ones are made for receivers that map them.
     #[default]
     Cost,
 }
-
-/// Pages from which on a change of the mappings costs less than it saves: one change and the faults
-/// after it against the copies.
-const LEAST_MAPPED: u32 = 4;
-/// Pages from which on a sender's private pages are made frames, which its next write undoes.
-const LEAST_MADE: u32 = 8;
 
 impl Transfer {
     /// All of them, with their names.
@@ -35,21 +29,11 @@ impl Transfer {
         !matches!(self, Self::Never)
     }
 
-    /// Whether frames are made of so many private pages in a row.
-    pub(super) const fn makes(self, pages: u32) -> bool {
+    /// The shortest run that is mapped, or made frames, before anything was measured.
+    pub(super) const fn least_run(self) -> u32 {
         match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Cost => pages >= LEAST_MADE,
-        }
-    }
-
-    /// Whether so many frames in a row are mapped into the receiver.
-    pub(super) const fn maps(self, pages: u32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Cost => pages >= LEAST_MAPPED,
+            Self::Always | Self::Cost => 1,
+            Self::Never => u32::MAX,
         }
     }
 }

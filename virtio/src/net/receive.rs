@@ -1,21 +1,39 @@
-//! From a packet to a guest's receive chains: frames are mapped where they meet whole pages.
+//! Between a port and a guest's receive chains: which packet goes into which of them.
 
+use super::judge::Judge;
+use super::kept::Kept;
+use super::place::place;
 use super::stats::{Counters, count};
 use super::{Transfer, header};
-use crate::device::DeviceError;
-use crate::queue::{Buffer, Chain};
-use mirrorball_pmap::{Access, Mechanism, PAGE_BYTES, PAGE_SIZE, PinnedFrames, Ppn};
-use mirrorball_vnet::{Packet, Piece, Port};
+use crate::device::{Completed, DeviceError};
+use crate::queue::{self, Chain};
+use mirrorball_pmap::{Access, PAGE_BYTES, Ppn};
+use mirrorball_vnet::{Packet, Port};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{Bytes, GuestAddress};
 
-/// Between the port and the guest's chains: whichever came first waits here for the other.
-#[derive(Debug, Default)]
+/// Chains that are taken from the guest before packets fill them, at most: among these a packet finds
+/// the one that held its pages before.
+const MOST_CHAINS: usize = 64;
+
+/// What waits on both sides, and what was learnt of this guest.
+#[derive(Debug)]
 pub(super) struct Receiving {
     packet: Option<Arc<Packet>>,
     chains: VecDeque<Chain>,
+    books: Books,
+}
+
+/// What decides between a mapping and a copy.
+#[derive(Debug)]
+pub(super) struct Books {
+    pub(super) kept: Kept,
+    pub(super) judge: Judge,
+    /// The shortest run that is mapped now.
+    pub(super) least_run: u32,
 }
 
 /// What placing packets needs.
@@ -31,18 +49,73 @@ pub(super) struct Means<'a> {
 }
 
 impl Receiving {
-    pub(super) fn add(&mut self, chain: Chain) {
-        self.chains.push_back(chain);
+    pub(super) fn new(transfer: Transfer) -> Self {
+        Self {
+            packet: None,
+            chains: VecDeque::new(),
+            books: Books {
+                kept: Kept::default(),
+                judge: Judge::default(),
+                least_run: transfer.least_run(),
+            },
+        }
     }
 
-    /// Whether a packet waits for more chains.
-    pub(super) fn wants(&self, port: &Port) -> bool {
+    /// One round: takes chains while packets wait for them, and fills them.
+    pub(super) fn round(
+        &mut self,
+        port: &Port,
+        ring: &mut Queue,
+        means: Means<'_>,
+    ) -> Result<Completed, DeviceError> {
+        let mut completed = Completed::default();
+        for _ in 0..ring.size() {
+            let taken = self.take(port, ring, means)?;
+            let used = self.deliver(port, ring, means)?;
+            completed.used += used;
+            if !self.wants(port) {
+                // Until the next packet nobody needs to hear of more room.
+                ring.disable_notification(means.access.memory())?;
+                return Ok(completed);
+            }
+            if taken + used == 0 {
+                return Ok(completed);
+            }
+        }
+        completed.more = true;
+        Ok(completed)
+    }
+
+    /// Takes chains that the guest offers, if a packet waits; answers how many.
+    fn take(
+        &mut self,
+        port: &Port,
+        ring: &mut Queue,
+        means: Means<'_>,
+    ) -> Result<u32, DeviceError> {
+        let now = Instant::now();
+        let before = self.chains.len();
+        let left = Cell::new(MOST_CHAINS.saturating_sub(before));
+        let waits = self.wants(port);
+        let (chains, kept) = (&mut self.chains, &mut self.books.kept);
+        let wanted = || waits && left.get() > 0;
+        queue::visit(ring, means.access.memory(), wanted, |_, chain| {
+            kept.offered(&chain.writable, now);
+            chains.push_back(chain);
+            left.set(left.get() - 1);
+            Ok(0)
+        })?;
+        Ok(u32::try_from(self.chains.len() - before).unwrap_or(0))
+    }
+
+    /// Whether a packet waits for chains.
+    fn wants(&self, port: &Port) -> bool {
         self.packet.is_some() || port.has_packet()
     }
 
     /// Places packets into the chains that are here, as many as fit; answers how many chains went
     /// back to the guest.
-    pub(super) fn deliver(
+    fn deliver(
         &mut self,
         port: &Port,
         ring: &mut Queue,
@@ -56,6 +129,7 @@ impl Receiving {
                 packet.with_checksum().map_or(packet, Arc::new)
             };
             let needed = (header::HEADER + packet.bytes()) as u64;
+            self.prefer(&packet, needed, means);
             match self.chains_for(needed, means.mergeable) {
                 Some(0) => {
                     self.packet = Some(packet);
@@ -63,8 +137,9 @@ impl Receiving {
                 }
                 Some(chains) => {
                     let chains: Vec<_> = self.chains.drain(..chains).collect();
-                    place(&packet, &chains, ring, means)?;
+                    place(&packet, &chains, ring, means, &mut self.books)?;
                     used += u32::try_from(chains.len()).unwrap_or(0);
+                    self.judge(port, means.transfer);
                 }
                 None if self.chains.len() >= usize::from(ring.size() / 4) || !means.mergeable => {
                     // It would hardly ever fit: the next may.
@@ -77,6 +152,35 @@ impl Receiving {
             }
         }
         Ok(used)
+    }
+
+    /// Decides anew what is mapped, and tells senders.
+    fn judge(&mut self, port: &Port, transfer: Transfer) {
+        if transfer == Transfer::Cost {
+            let Books {
+                kept,
+                judge,
+                least_run,
+            } = &mut self.books;
+            let least = judge.least_run(kept.share());
+            if *least_run != least {
+                *least_run = least;
+                port.set_least_run(least);
+            }
+        }
+    }
+
+    /// Puts the chain to the front whose room lies over the packet's frames already, if there is one
+    /// that holds all of the packet: buffers may be used in any order (virtio 1.2, clause 2.7.9).
+    fn prefer(&mut self, packet: &Packet, needed: u64, means: Means<'_>) {
+        let Some((offset, frames)) = packet.first_frames().filter(|_| self.chains.len() > 1) else {
+            return;
+        };
+        let offset = (header::HEADER + offset) as u64;
+        let places = (self.chains.iter()).map(|chain| place_at(chain, offset, needed));
+        if let Some(index) = means.access.find_overlay(places, frames) {
+            self.chains.swap(0, index);
+        }
     }
 
     /// How many of the waiting chains take so many bytes: none when none waits, `None` when they
@@ -97,118 +201,17 @@ impl Receiving {
     }
 }
 
-/// Fills chains with a packet and gives them back.
-fn place(
-    packet: &Packet,
-    chains: &[Chain],
-    ring: &mut Queue,
-    means: Means<'_>,
-) -> Result<(), DeviceError> {
-    let buffers = u16::try_from(chains.len()).unwrap_or(u16::MAX);
-    let raw = header::build(packet.offload(), buffers);
-    let room = chains.iter().flat_map(|chain| chain.writable.iter());
-    let mut scatter = Scatter {
-        means,
-        room: room.collect(),
-    };
-    scatter.copy(&raw)?;
-    for piece in packet.pieces() {
-        match piece {
-            Piece::Bytes(bytes) => scatter.copy(bytes)?,
-            Piece::Frames(frames) => scatter.frames(frames)?,
-        }
-    }
-    let mut left = (header::HEADER + packet.bytes()) as u64;
-    for chain in chains {
-        let filled = left.min(chain.writable.bytes());
-        left -= filled;
-        let filled = u32::try_from(filled).unwrap_or(u32::MAX);
-        ring.add_used(means.access.memory(), chain.head, filled)?;
-    }
-    Ok(())
-}
-
-/// A packet on its way in: the guest's room, from the next byte on.
-struct Scatter<'a> {
-    means: Means<'a>,
-    room: VecDeque<Buffer>,
-}
-
-impl Scatter<'_> {
-    fn copy(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-        let mut rest = bytes;
-        while let Some(buffer) = self.room.front().filter(|_| !rest.is_empty()) {
-            let len = rest.len().min(buffer.len as usize);
-            (self.means.access.memory())
-                .write_slice(&rest[..len], GuestAddress(buffer.address))
-                .map_err(virtio_queue::Error::GuestMemory)?;
-            self.advance(len);
-            rest = &rest[len..];
-        }
-        count(&self.means.counters.received_copied, bytes.len() as u64);
-        Ok(())
-    }
-
-    /// Places frames: mapped where the room is whole pages and begins where one of them does.
-    fn frames(&mut self, frames: &PinnedFrames) -> Result<(), DeviceError> {
-        let bytes = frames.bytes();
-        let mut done = 0;
-        while let Some(buffer) = self.room.front().copied().filter(|_| done < bytes.len()) {
-            let len = (bytes.len() - done).min(buffer.len as usize);
-            let ppn = u32::try_from(buffer.address / PAGE_BYTES).map(Ppn);
-            let aligned =
-                done.is_multiple_of(PAGE_SIZE) && buffer.address.is_multiple_of(PAGE_BYTES);
-            let pages = u32::try_from(len / PAGE_SIZE).unwrap_or(0);
-            let len = match ppn {
-                Ok(at) if aligned && pages > 0 => {
-                    let first = u32::try_from(done / PAGE_SIZE).unwrap_or(0);
-                    self.whole(at, &frames.slice(first, pages))?;
-                    pages as usize * PAGE_SIZE
-                }
-                _ => {
-                    let end = done + len;
-                    self.copy(&bytes[done..end])?;
-                    done = end;
-                    continue;
-                }
-            };
-            self.advance(len);
-            done += len;
-        }
-        Ok(())
-    }
-
-    /// Fills whole pages with frames' content.
-    fn whole(&self, at: Ppn, frames: &PinnedFrames) -> Result<(), DeviceError> {
-        let Means {
-            access,
-            transfer,
-            counters,
-            ..
-        } = self.means;
-        let mapped = transfer.maps(frames.pages())
-            && (access.map_frames(at, frames, Mechanism::Network)).is_ok();
-        if mapped {
-            count(&counters.mapped, frames.pages().into());
-            return Ok(());
-        }
-        (access.memory())
-            .write_slice(frames.bytes(), GuestAddress(at.address()))
-            .map_err(virtio_queue::Error::GuestMemory)?;
-        count(&counters.received_copied, frames.bytes().len() as u64);
-        access.note_twin(at, frames);
-        Ok(())
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        let Some(buffer) = self.room.front_mut() else {
-            return;
-        };
-        let bytes = u32::try_from(bytes).unwrap_or(buffer.len).min(buffer.len);
-        buffer.address += u64::from(bytes);
-        buffer.len -= bytes;
-        if buffer.len == 0 {
-            self.room.pop_front();
-        }
-    }
+/// The page on which byte `offset` of a packet of `needed` bytes would lie, if it begins there.
+fn place_at(chain: &Chain, offset: u64, needed: u64) -> Option<Ppn> {
+    let mut before = 0;
+    let mut buffers = chain.writable.iter();
+    let buffer = buffers.find(|buffer| {
+        let inside = offset < before + u64::from(buffer.len);
+        before += if inside { 0 } else { u64::from(buffer.len) };
+        inside
+    })?;
+    let address = buffer.address + (offset - before);
+    let begins = address.is_multiple_of(PAGE_BYTES) && chain.writable.bytes() >= needed;
+    let page = u32::try_from(address / PAGE_BYTES).ok();
+    page.filter(|_| begins).map(Ppn)
 }

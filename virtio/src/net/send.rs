@@ -5,28 +5,42 @@ use super::{Transfer, header};
 use crate::device::DeviceError;
 use crate::queue::{Buffer, Buffers, Chain};
 use mirrorball_pmap::{Access, Lent, Origin, PAGE_BYTES, Ppn, PpnRun};
-use mirrorball_vnet::{MOST_BYTES, Packet, Piece};
+use mirrorball_vnet::{MOST_BYTES, Mac, Network, Packet, Piece};
 use vm_memory::{Bytes, GuestAddress};
+
+/// What sending packets needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means<'a> {
+    pub(super) access: &'a Access<'a>,
+    pub(super) network: &'a Network,
+    pub(super) transfer: Transfer,
+    pub(super) counters: &'a Counters,
+}
+
+/// A packet with what its making showed.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) packet: Packet,
+    /// Private pages that were lent as frames: they could name them too.
+    pub(super) equal: Vec<Lent>,
+    /// Pages that were sent before and have stayed what they were, and those that have not.
+    pub(super) stayed: (u32, u32),
+}
 
 /// A packet on its way out, in pieces.
 #[derive(Debug)]
-pub(super) struct Gather<'a> {
-    access: &'a Access<'a>,
-    transfer: Transfer,
-    counters: &'a Counters,
+struct Gather<'a> {
+    means: Means<'a>,
+    /// The shortest run of private pages that is made frames.
+    least_run: u32,
     pieces: Vec<Piece>,
-    /// Private pages that were lent as frames: they could name them too.
     equal: Vec<Lent>,
+    stayed: (u32, u32),
 }
 
-/// Makes a packet of what a chain holds, and tells which private pages equal frames now. `None` when
-/// it can't be a packet.
-pub(super) fn packet(
-    chain: Chain,
-    access: &Access<'_>,
-    transfer: Transfer,
-    counters: &Counters,
-) -> Result<Option<(Packet, Vec<Lent>)>, DeviceError> {
+/// Makes a packet of what a chain holds. `None` when it can't be a packet.
+pub(super) fn packet(chain: Chain, means: Means<'_>) -> Result<Option<Sent>, DeviceError> {
+    let access = means.access;
     let head = chain.head;
     let bad = |reason| DeviceError::Request { head, reason };
     let (front, body) = (chain.readable)
@@ -40,19 +54,37 @@ pub(super) fn packet(
     let Some(offload) = offload else {
         return Ok(None);
     };
+    let least_run = match means.transfer {
+        Transfer::Cost => {
+            let mut to = [0; 6];
+            body.read(access.memory(), &mut to)
+                .map_err(virtio_queue::Error::GuestMemory)?;
+            means.network.least_run(Mac(to))
+        }
+        other => other.least_run(),
+    };
     let mut gather = Gather {
-        access,
-        transfer,
-        counters,
+        means,
+        least_run,
         pieces: Vec::new(),
         equal: Vec::new(),
+        stayed: (0, 0),
     };
     for buffer in joined(&body) {
         gather.buffer(buffer)?;
     }
-    let (pieces, equal) = (gather.pieces, gather.equal);
+    let Gather {
+        pieces,
+        equal,
+        stayed,
+        ..
+    } = gather;
     let packet = Packet::new(pieces, offload).ok();
-    Ok(packet.map(|packet| (packet, equal)))
+    Ok(packet.map(|packet| Sent {
+        packet,
+        equal,
+        stayed,
+    }))
 }
 
 /// The buffers, where one begins at the end of another as one.
@@ -80,7 +112,7 @@ impl Gather<'_> {
         let pages = last.checked_sub(first).map(|bytes| bytes / PAGE_BYTES);
         let pages = pages.and_then(|pages| u32::try_from(pages).ok());
         match (run, pages) {
-            (Some(ppn), Some(pages)) if pages > 0 && self.transfer.hands_on() => {
+            (Some(ppn), Some(pages)) if pages > 0 && self.means.transfer.hands_on() => {
                 self.copy(start, first)?;
                 self.lend(PpnRun::new(Ppn(ppn), pages))?;
                 self.copy(last, end)
@@ -90,13 +122,16 @@ impl Gather<'_> {
     }
 
     fn lend(&mut self, run: PpnRun) -> Result<(), DeviceError> {
-        let makes = |pages| self.transfer.makes(pages);
+        let least = self.least_run;
+        let loan = (self.means.access).lend(run, |pages| pages >= least);
+        self.stayed.0 += loan.unchanged;
+        self.stayed.1 += loan.rewritten;
         let mut next = run.start;
-        for lent in self.access.lend(run, makes) {
+        for lent in loan.lent {
             self.copy(next.address(), lent.at.address())?;
             let pages = lent.frames.pages();
             next = lent.at.plus(pages);
-            self.counters.lent(lent.origin, pages);
+            self.means.counters.lent(lent.origin, pages);
             if lent.origin != Origin::Named {
                 self.equal.push(Lent {
                     frames: lent.frames.slice(0, pages),
@@ -120,10 +155,10 @@ impl Gather<'_> {
         if let Some(Piece::Bytes(bytes)) = self.pieces.last_mut() {
             let start = bytes.len();
             bytes.resize(start + len, 0);
-            (self.access.memory())
+            (self.means.access.memory())
                 .read_slice(&mut bytes[start..], GuestAddress(from))
                 .map_err(virtio_queue::Error::GuestMemory)?;
-            count(&self.counters.sent_copied, len as u64);
+            count(&self.means.counters.sent_copied, len as u64);
         }
         Ok(())
     }

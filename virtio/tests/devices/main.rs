@@ -15,6 +15,7 @@ mod model;
 mod net;
 mod resting;
 mod rng;
+mod rooms;
 mod sectors;
 mod sharing;
 mod station;

@@ -9,7 +9,7 @@ use mirrorball_vnet::{Bounds, Mac, Network, NetworkConfig, PortConfig};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-fn frames_in_use(machine: &Machine) -> u64 {
+pub fn frames_in_use(machine: &Machine) -> u64 {
     machine.pmap.settle_all();
     machine.pmap.totals().frames
 }
@@ -70,7 +70,8 @@ fn a_block_of_a_shared_disk_is_sent_without_any_copy() {
     );
     // The server's buffer cache: the same blocks.
     let access = reader.space.access();
-    let lent = access.lend(mirrorball_pmap::PpnRun::new(Ppn(16), 8), |_| false);
+    let run = mirrorball_pmap::PpnRun::new(Ppn(16), 8);
+    let lent = access.lend(run, |_| false).lent;
     drop(access);
     let cache = server.guest.space.access();
     cache
