@@ -125,7 +125,7 @@ impl Word for Transfer {
         (
             "cost",
             Self::Cost,
-            "mapped where that costs less than copying: runs of at least 4 pages, of the sender's private pages 8",
+            "mapped where it pays by what was measured: pages that stay with the receiver, not those whose room comes back at once",
         ),
     ];
 }

@@ -7,6 +7,7 @@ mod exchange;
 mod files;
 mod hostile;
 mod idle;
+mod message;
 mod pmake;
 mod probe;
 mod scan;

@@ -52,7 +52,7 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -94,6 +94,8 @@ pub struct AddressSpace {
     guest: RwLock<()>,
     table: Mutex<Table>,
     swap: Mutex<swap::Book>,
+    /// Nobody runs on the pages any more, and some of them can't be had.
+    abandoned: AtomicBool,
     twins: Mutex<lend::Twins>,
     holds: Mutex<Histogram<u64>>,
     // The view names the region's memory, so it is declared, and dropped, before it.
@@ -138,6 +140,7 @@ impl AddressSpace {
             guest: RwLock::new(()),
             table: Mutex::new(table),
             swap: Mutex::default(),
+            abandoned: AtomicBool::new(false),
             twins: Mutex::default(),
             holds: Mutex::new(new_histogram()),
             memory,

@@ -35,6 +35,7 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     io,
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -62,8 +63,6 @@ pub(super) struct Book {
     expected: Vec<u64>,
     /// A page can't be read.
     lost: bool,
-    /// Nobody runs on the pages any more.
-    abandoned: bool,
     /// Pages that somebody waits for in vain.
     awaited: Vec<Ppn>,
     /// Pages whose next touch is waited for, see `watch`.
@@ -315,7 +314,7 @@ impl AddressSpace {
             Some(Place::Slot(slot)) => {
                 let slot = *slot;
                 if let Err(error) = area.store.read(slot, &mut buffer.0) {
-                    if book.abandoned {
+                    if self.is_abandoned() {
                         self.show(tracking, &book, ppn);
                         return Served::Shown;
                     }
@@ -383,10 +382,17 @@ impl AddressSpace {
             return;
         };
         let mut book = self.swap.lock();
-        book.abandoned = true;
+        self.abandoned.store(true, Ordering::Release);
         for ppn in std::mem::take(&mut book.awaited) {
             self.show(tracking, &book, ppn);
         }
+    }
+
+    /// Whether pages may read as zeros that held something else: what was read before this said no is
+    /// what the guest wrote, anything later may not be, and must reach nobody.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// Brings all pages back that are on swap; one that can't be read is logged.

@@ -10,6 +10,7 @@ mod crash;
 mod driver;
 mod faults;
 mod image;
+mod lost;
 mod malformed;
 mod model;
 mod net;

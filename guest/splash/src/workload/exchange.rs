@@ -8,9 +8,10 @@
 
 mod memory;
 
+use super::message::{Head, Kind};
 use super::{Job, wrong};
 use crate::hash::Random;
-use crate::net::{self, EVERYBODY, MESSAGE, Mac, Net, Received};
+use crate::net::{self, EVERYBODY, Mac, Net, Received};
 use crate::port;
 use crate::shared::{self, BYTES, OPERATIONS, VERIFIED_PAGES};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,62 +34,10 @@ const CALL_MS: u64 = 50;
 /// Room that is kept in the queue for acknowledgements.
 const ROOM: usize = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// I am here; the number tells guests of this workload from those that only make noise.
-    Hello = 1,
-    /// Bytes, with their checksum.
-    Data = 2,
-    /// That number has come.
-    Ack = 3,
-    /// I send nothing more.
-    Done = 4,
-}
-
-/// What stands before each message's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    kind: Kind,
-    number: u32,
-    sum: u64,
-    bytes: usize,
-}
-
-impl Head {
-    fn new(kind: Kind, number: u32) -> Self {
-        Self {
-            kind,
-            number,
-            sum: 0,
-            bytes: 0,
-        }
-    }
-
-    fn encode(self) -> [u8; MESSAGE] {
-        let mut raw = [0; MESSAGE];
-        raw[0] = self.kind as u8;
-        raw[4..8].copy_from_slice(&self.number.to_le_bytes());
-        raw[8..16].copy_from_slice(&self.sum.to_le_bytes());
-        raw[16..24].copy_from_slice(&(self.bytes as u64).to_le_bytes());
-        raw
-    }
-
-    fn decode(raw: &[u8; MESSAGE]) -> Option<Self> {
-        let kinds = [Kind::Hello, Kind::Data, Kind::Ack, Kind::Done];
-        let long = |at: usize| Some(u64::from_le_bytes(raw.get(at..at + 8)?.try_into().ok()?));
-        Some(Self {
-            kind: *kinds.iter().find(|kind| **kind as u8 == raw[0])?,
-            number: u32::from_le_bytes(raw[4..8].try_into().ok()?),
-            sum: long(8)?,
-            bytes: shared::usize_of(long(16)?),
-        })
-    }
-}
-
 /// A message under way.
 #[derive(Clone, Copy, Debug)]
 struct Sending {
-    number: u32,
+    number: u64,
     offset: usize,
     bytes: usize,
     /// The device has given its memory back.
@@ -120,10 +69,10 @@ struct Exchange<'a> {
     /// Whether farewells were said.
     leaving: bool,
     /// Farewells that are not acknowledged, with the time until which they must be.
-    farewells: BTreeMap<u32, u64>,
+    farewells: BTreeMap<u64, u64>,
     /// Short messages for which there was no room.
     unsent: VecDeque<(Mac, Head)>,
-    next: u32,
+    next: u64,
     /// Bytes checked that did not make a whole page yet.
     rest: usize,
 }
@@ -290,10 +239,9 @@ impl<'a> Exchange<'a> {
         self.post(buffer)
     }
 
+    /// The number tells guests of this workload from those that only make noise.
     fn hello(&self) -> Head {
-        let bytes = self.job.seed.to_le_bytes();
-        let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        Head::new(Kind::Hello, number)
+        Head::new(Kind::Hello, self.job.seed)
     }
 
     /// Whether a message is of somebody that this guest exchanges with; gets to know who says hello.
@@ -417,7 +365,7 @@ impl<'a> Exchange<'a> {
 }
 
 impl Source {
-    fn acknowledged(&mut self, number: u32) {
+    fn acknowledged(&mut self, number: u64) {
         if let Some(sending) = self.sending.as_mut().filter(|s| s.number == number) {
             sending.acknowledged = true;
             self.settle();
@@ -446,20 +394,6 @@ fn cut(random: &mut Random, address: usize, bytes: usize) -> Vec<(usize, usize)>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn heads_come_back_as_they_were() {
-        for kind in [Kind::Hello, Kind::Data, Kind::Ack, Kind::Done] {
-            let head = Head {
-                kind,
-                number: u32::MAX,
-                sum: 1 << 63,
-                bytes: LONGEST,
-            };
-            assert_eq!(Head::decode(&head.encode()), Some(head));
-        }
-        assert_eq!(Head::decode(&[0; MESSAGE]), None);
-    }
 
     #[test]
     fn what_is_cut_is_the_same_memory() {

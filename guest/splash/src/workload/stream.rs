@@ -4,9 +4,10 @@
 //! each message. The sender keeps some under way: less than any queue between them holds. What is lost
 //! is sent again, and counted as nothing.
 
+use super::message::{Head, Kind};
 use super::{Job, wrong};
 use crate::memory::{self, Region};
-use crate::net::{self, EVERYBODY, MESSAGE, MOST_PAGES, Mac, Net};
+use crate::net::{self, EVERYBODY, MOST_PAGES, Mac, Net, Received};
 use crate::port;
 use crate::shared::{self, BYTES, OPERATIONS};
 use alloc::collections::BTreeMap;
@@ -25,31 +26,6 @@ const WINDOW: usize = 16;
 const PATIENCE_MS: u64 = 500;
 /// How often in a row nothing may come before an end gives up: half a minute.
 const MOST_WAITS: u32 = 60;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// To everybody: who receives?
-    Hello = 1,
-    /// Pages.
-    Data = 2,
-    /// That number has come; the answer to anything.
-    Ack = 3,
-    /// Nothing more comes.
-    Done = 4,
-}
-
-fn encode(kind: Kind, number: u64) -> [u8; MESSAGE] {
-    let mut raw = [0; MESSAGE];
-    raw[0] = kind as u8;
-    raw[8..16].copy_from_slice(&number.to_le_bytes());
-    raw
-}
-
-fn decode(raw: &[u8; MESSAGE]) -> Option<(Kind, u64)> {
-    let kinds = [Kind::Hello, Kind::Data, Kind::Ack, Kind::Done];
-    let kind = *kinds.iter().find(|kind| **kind as u8 == raw[0])?;
-    Some((kind, u64::from_le_bytes(raw[8..16].try_into().ok()?)))
-}
 
 pub(super) fn run(job: &Job) -> Result<(), String> {
     let mut net = net::open()?;
@@ -82,6 +58,12 @@ fn lend(net: &mut Net, lane: usize) {
     if let Some(lane) = unsafe { net.post(lane) } {
         memory::give(lane, MOST_PAGES);
     }
+}
+
+/// What a packet is for, and its number.
+fn decode(received: &Received) -> Option<(Kind, u64)> {
+    let head = Head::decode(&received.message)?;
+    Some((head.kind, head.number))
 }
 
 fn patience() -> u64 {
@@ -154,8 +136,13 @@ impl Sender {
         let start = self.buffer(number).address();
         let bytes = self.pages * PAGE_SIZE;
         // SAFETY: the buffer is not written to before its message was acknowledged.
-        let sent =
-            unsafe { (self.net).send_runs(to, &encode(Kind::Data, number), vec![(start, bytes)]) };
+        let sent = unsafe {
+            (self.net).send_runs(
+                to,
+                &Head::new(Kind::Data, number).encode(),
+                vec![(start, bytes)],
+            )
+        };
         if sent {
             self.under_way.insert(number, patience());
         }
@@ -166,7 +153,7 @@ impl Sender {
         while self.net.sent().is_some() {}
         while let Some(received) = self.net.take() {
             lend(&mut self.net, received.lane);
-            if let Some((Kind::Ack, number)) = decode(&received.message)
+            if let Some((Kind::Ack, number)) = decode(&received)
                 && self.under_way.remove(&number).is_some()
             {
                 OPERATIONS.increase(1);
@@ -189,7 +176,7 @@ impl Sender {
     fn ask(&mut self, to: Mac, kind: Kind) -> Result<Mac, String> {
         for _ in 0..MOST_WAITS {
             // SAFETY: there are no pages.
-            let _ = unsafe { self.net.send(to, &encode(kind, u64::MAX), &[]) };
+            let _ = unsafe { self.net.send(to, &Head::new(kind, u64::MAX).encode(), &[]) };
             let until = patience();
             // What was sent ends a wait, too.
             while port::ticks() < until && !shared::stop_requested() {
@@ -197,7 +184,7 @@ impl Sender {
                 while self.net.sent().is_some() {}
                 while let Some(received) = self.net.take() {
                     lend(&mut self.net, received.lane);
-                    if decode(&received.message) == Some((Kind::Ack, u64::MAX)) {
+                    if decode(&received) == Some((Kind::Ack, u64::MAX)) {
                         return Ok(received.from);
                     }
                 }
@@ -216,7 +203,7 @@ fn receive(mut net: Net) -> Result<(), String> {
         let mut came = false;
         while let Some(received) = net.take() {
             came = true;
-            let known = decode(&received.message);
+            let known = decode(&received);
             if let Some((Kind::Data, _)) = known {
                 touch(received.lane, received.pages());
                 OPERATIONS.increase(1);
@@ -226,7 +213,8 @@ fn receive(mut net: Net) -> Result<(), String> {
             if let Some((kind, number)) = known {
                 done = kind == Kind::Done;
                 // SAFETY: there are no pages. An answer that finds no room is asked for again.
-                let _ = unsafe { net.send(received.from, &encode(Kind::Ack, number), &[]) };
+                let _ =
+                    unsafe { net.send(received.from, &Head::new(Kind::Ack, number).encode(), &[]) };
             }
         }
         waits = if came { 0 } else { waits + 1 };
@@ -250,21 +238,5 @@ fn touch(lane: usize, pages: usize) {
         if first == 0 {
             wrong(format_args!("page {page} of a message is empty"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_come_back_as_they_were() {
-        for kind in [Kind::Hello, Kind::Data, Kind::Ack, Kind::Done] {
-            assert_eq!(
-                decode(&encode(kind, u64::MAX - 1)),
-                Some((kind, u64::MAX - 1))
-            );
-        }
-        assert_eq!(decode(&[0; MESSAGE]), None);
     }
 }
