@@ -65,6 +65,14 @@ pub struct Completed {
     pub more: bool,
 }
 
+/// Answers a driver's read at `offset` of a configuration space that holds `config`; bytes outside it
+/// are left alone.
+pub(crate) fn read_config(config: &[u8], offset: u64, data: &mut [u8]) {
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    let from = config.get(offset..).unwrap_or_default();
+    data.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
 /// Why a device can't go on; the monitor stops the VM with this as the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {

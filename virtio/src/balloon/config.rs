@@ -1,5 +1,6 @@
 //! The balloon's configuration space (virtio 1.2, clause 5.5.4).
 
+use crate::device;
 use std::ops::Range;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -40,12 +41,7 @@ impl Config {
 
     /// Copies what there is at `offset`; the rest of `data` stays as it is.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.as_bytes().get(start..));
-        data.iter_mut()
-            .zip(rest.unwrap_or_default())
-            .for_each(|(to, from)| *to = *from);
+        device::read_config(self.as_bytes(), offset, data);
     }
 
     /// Takes those of the bytes that are the driver's to write.

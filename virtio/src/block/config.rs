@@ -1,6 +1,7 @@
 //! The block device's configuration space (virtio 1.2, clause 5.2.4).
 
 use super::request::{MAX_DATA_BYTES, MAX_RANGE_SECTORS, SECTOR_BYTES};
+use crate::device;
 use crate::disk::BLOCK_BYTES;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_SEG_MAX,
@@ -82,12 +83,7 @@ impl Config {
 
     /// Copies what there is at `offset`; the rest of `data` stays as it is.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.as_bytes().get(start..));
-        data.iter_mut()
-            .zip(rest.unwrap_or_default())
-            .for_each(|(to, from)| *to = *from);
+        device::read_config(self.as_bytes(), offset, data);
     }
 }
 

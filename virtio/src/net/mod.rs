@@ -23,7 +23,7 @@ mod stats;
 pub use policy::{Transfer, UnknownTransfer};
 pub use stats::NetStats;
 
-use crate::device::{Completed, Device, DeviceError};
+use crate::device::{self, Completed, Device, DeviceError};
 use crate::queue;
 use crate::transport::Notifier;
 use mirrorball_pmap::{Access, AddressSpace};
@@ -187,13 +187,7 @@ impl Device for NetDevice {
         for word in [status, 1, self.config.mtu] {
             config.extend(word.to_le_bytes());
         }
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (to, from) in data
-            .iter_mut()
-            .zip(config.get(offset..).unwrap_or_default())
-        {
-            *to = *from;
-        }
+        device::read_config(&config, offset, data);
     }
 
     fn attach(&self, notifier: Notifier) {

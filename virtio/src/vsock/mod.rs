@@ -11,7 +11,7 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Completed, Device, DeviceError};
+use crate::device::{self, Completed, Device, DeviceError};
 use crate::lines::Lines;
 use crate::queue::{self, Chain};
 use crate::transport::Notifier;
@@ -259,9 +259,7 @@ impl Device for Vsock {
     /// `struct virtio_vsock_config`: the guest's context identifier.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.guest).to_le_bytes();
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = config.get(offset..).unwrap_or_default();
-        data.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        device::read_config(&config, offset, data);
     }
 
     fn attach(&self, notifier: Notifier) {
