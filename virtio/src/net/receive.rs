@@ -24,6 +24,8 @@ const MOST_CHAINS: usize = 64;
 pub(super) struct Receiving {
     packet: Option<Arc<Packet>>,
     chains: VecDeque<Chain>,
+    /// Where the ring stood after the last round.
+    next: u16,
     books: Books,
 }
 
@@ -53,6 +55,7 @@ impl Receiving {
         Self {
             packet: None,
             chains: VecDeque::new(),
+            next: 0,
             books: Books {
                 kept: Kept::default(),
                 judge: Judge::default(),
@@ -63,6 +66,21 @@ impl Receiving {
 
     /// One round: takes chains while packets wait for them, and fills them.
     pub(super) fn round(
+        &mut self,
+        port: &Port,
+        ring: &mut Queue,
+        means: Means<'_>,
+    ) -> Result<Completed, DeviceError> {
+        if ring.next_avail() != self.next {
+            // Another ring: what was taken from the one before is the guest's again.
+            self.chains.clear();
+        }
+        let completed = self.serve(port, ring, means);
+        self.next = ring.next_avail();
+        completed
+    }
+
+    fn serve(
         &mut self,
         port: &Port,
         ring: &mut Queue,

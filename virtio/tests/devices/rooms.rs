@@ -117,3 +117,25 @@ fn a_sender_that_writes_what_it_has_sent_keeps_its_own_pages() {
         );
     }
 }
+
+#[test]
+fn a_queue_that_was_taken_away_keeps_none_of_its_room() {
+    let (_machine, sender, receiver) = pair(MERGEABLE, Transfer::Always);
+    fill(&sender, DATA, 1);
+    post(&receiver, 0, DATA);
+    post(&receiver, 2, DATA + 0x8000);
+    send(&sender, &receiver, DATA);
+    assert_eq!(receiver.guest.used().len(), 1);
+    // The driver takes the queue away and sets it up again, empty.
+    receiver.guest.set(0x30, 0);
+    receiver.guest.set(0x44, 0);
+    for ring in [AVAIL, USED] {
+        receiver.guest.set_word(ring + 2, 0);
+    }
+    receiver.guest.set(0x44, 1);
+    send(&sender, &receiver, DATA);
+    assert_eq!(receiver.guest.used(), []);
+    assert_eq!(receiver.guest.read(DATA + 0x8000, 1), [0]);
+    post(&receiver, 0, DATA + 0x10_000);
+    assert_eq!(receiver.guest.read(DATA + 0x10_000, 1), [1]);
+}
