@@ -104,7 +104,7 @@ impl Machine {
         limits::raise_nofile(u64::MAX).map_err(MonitorError::os("raise the open file limit"))?;
         let mut memory = config.pmap.clone();
         if memory.guest_fault.is_none() {
-            memory.guest_fault = hypervisor.exit_time();
+            memory.guest_fault = hypervisor.fault_time();
         }
         let pmap = Pmap::new(&memory)?;
         let workers = Workers::start(config.device_workers)
