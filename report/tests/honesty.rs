@@ -98,7 +98,7 @@ fn no_file_has_a_ratio_without_the_figures_that_it_is_of() {
 #[test]
 fn a_comparison_tells_sizes_with_its_percentages() {
     let stored = stored();
-    let found = compare((&stored, Some("none")), (&stored, Some("all"))).unwrap();
+    let found = compare((&stored, Some("none")), (&stored, Some("ksm"))).unwrap();
     for text in [render(&found), render_many(&[found.clone(), found])] {
         for line in text
             .lines()

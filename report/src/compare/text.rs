@@ -167,7 +167,13 @@ fn named(figure: &Compared, full: bool) -> String {
         return name.to_owned();
     }
     let unit = by_path(figure.metric).map_or(Unit::Count, |metric| metric.unit);
-    let size = format!("{} {}", signed(unit, figure.change.difference), unit.name());
+    // A difference of percentages is none in percent.
+    let word = if unit == Unit::Part {
+        "points"
+    } else {
+        unit.name()
+    };
+    let size = format!("{} {word}", signed(unit, figure.change.difference));
     let size = size.trim_end();
     match figure.change.ratio {
         Some(ratio) => {

@@ -85,13 +85,18 @@ pub fn sweep_svg(title: &str, cells: &[Cell], published: Option<&Published>) -> 
     Some(drawn(form, &cells, published))
 }
 
-/// The cells of the last mechanism set, if they are of two numbers of guests at least and differ in
-/// nothing else.
+/// The cells of the last mechanism set that has a curve.
 fn last_set(cells: &[Cell]) -> Option<Vec<&Cell>> {
-    let drawn = cells.last()?.set_name();
+    let mut sets = cells.iter().rev().map(Cell::set_name);
+    sets.find_map(|set| curve_of(cells, set))
+}
+
+/// The cells of a mechanism set, if they are of two numbers of guests at least and differ in nothing
+/// else.
+fn curve_of<'a>(cells: &'a [Cell], set: &str) -> Option<Vec<&'a Cell>> {
     let cells = cells
         .iter()
-        .filter(|cell| cell.set_name() == drawn && share(&cell.figures, CURVES[0].ours).is_some());
+        .filter(|cell| cell.set_name() == set && share(&cell.figures, CURVES[0].ours).is_some());
     let cells = without_asides(cells.collect());
     let mut lines = lines(cells, |cell| Some(count(cell.guests)));
     let line = lines.pop().filter(|_| lines.is_empty())?;
@@ -398,5 +403,23 @@ mod tests {
         let drawn = last_set(&cells).unwrap();
         let ids: Vec<_> = drawn.iter().map(|cell| &*cell.id).collect();
         assert_eq!(ids, ["all-1", "all-2"]);
+    }
+
+    #[test]
+    fn cells_that_are_no_curve_hide_none() {
+        // Older results do not say of which set a cell is: its id tells, but for those with names.
+        let named = |id: &str, guests| Cell {
+            id: id.to_owned(),
+            set: String::new(),
+            ..cell(guests)
+        };
+        let cells = [
+            named("disk-1", 1),
+            named("disk-8", 8),
+            named("disk-mapped", 8),
+        ];
+        let drawn = last_set(&cells).unwrap();
+        let ids: Vec<_> = drawn.iter().map(|cell| &*cell.id).collect();
+        assert_eq!(ids, ["disk-1", "disk-8"]);
     }
 }
