@@ -296,6 +296,13 @@ fn what_has_changed_since_is_refused() {
         told(&again)
     );
     assert_eq!(finished(&folder).len(), 1);
+    // Words for readers change no figure: nothing is made again.
+    let renamed = SWEEP.replace("machine:", "title: Another title\nmachine:");
+    fs::write(folder.join("experiment.yaml"), renamed).unwrap();
+    let before = finished(&folder);
+    let again = resume();
+    assert!(again.status.success(), "{}", told(&again));
+    assert_eq!(finished(&folder), before);
     let changed = SWEEP.replace("memory: 16 MiB", "memory: 32 MiB");
     fs::write(folder.join("experiment.yaml"), changed).unwrap();
     let refused = resume();

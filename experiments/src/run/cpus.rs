@@ -88,7 +88,6 @@ mod tests {
             requires: Vec::new(),
             cpus: cpus.map(|cpus| CpuList::parse(cpus).unwrap()),
             numa_node,
-            large_pages: false,
         }
     }
 

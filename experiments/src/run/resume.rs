@@ -135,6 +135,10 @@ pub struct Unfinished {
     images: BTreeMap<String, ImageRecord>,
 }
 
+/// What changes no figure: words for readers, claims, which are judged anew, and where results are,
+/// which may have been moved.
+const WORDS: [&str; 5] = ["title", "question", "estimate", "expect", "outputs"];
+
 impl Unfinished {
     /// Reads the results folder of an experiment. Runs that failed are done too, unless
     /// `retry_failed`.
@@ -240,8 +244,7 @@ impl Unfinished {
         };
         let names = before.keys().chain(now.keys()).collect::<BTreeSet<_>>();
         for name in names {
-            // Results may have been moved.
-            if name != "outputs" && before.get(name) != now.get(name) {
+            if !WORDS.contains(&name.as_str()) && before.get(name) != now.get(name) {
                 let shown = |value: Option<&Value>| value.map_or("none".into(), Value::to_string);
                 return Err(Self::changed(
                     &format!("`{name}` of the experiment"),
