@@ -69,15 +69,18 @@ const FIGURES: [(&str, &str); 5] = [
     ),
     (
         "esx-figure-6",
-        "active memory against its estimate: experiments/esx/fig6-active-sampling.yaml",
+        "active memory against its estimate: experiments/esx/fig6-active-sampling.yaml; \
+         docs/figures/esx-figure-6.md",
     ),
     (
         "esx-figure-7",
-        "memory of an idle and an active guest under the tax: experiments/esx/fig7-idle-tax.yaml",
+        "memory of an idle and an active guest under the tax: experiments/esx/fig7-idle-tax.yaml; \
+         docs/figures/esx-figure-7.md",
     ),
     (
         "esx-figure-8",
-        "memory of guests that come, go and change: experiments/esx/fig8-dynamic-reallocation.yaml",
+        "memory of guests whose demands rise and fall: experiments/esx/fig8-dynamic-reallocation.yaml; \
+         docs/figures/esx-figure-8.md",
     ),
 ];
 

@@ -19,7 +19,6 @@ mod access;
 mod balloon;
 mod fence;
 mod flatten;
-mod large;
 mod lend;
 mod settle;
 mod share;

@@ -69,10 +69,7 @@ impl AddressSpace {
         if table.detached() {
             return taken;
         }
-        let found = self
-            .forget_split_zeros(&mut table)
-            .and_then(|()| common.pagemap.written_runs(base, whole, &mut written));
-        let unprotected = match found {
+        let unprotected = match common.pagemap.written_runs(base, whole, &mut written) {
             Ok(unprotected) => unprotected,
             Err(error) => {
                 // Fail closed: without the page map nothing is shared or freed on stale books.
@@ -80,7 +77,6 @@ impl AddressSpace {
                 return taken;
             }
         };
-        let written = self.without_large_zeros(written);
         if let Take::Written(most) = take {
             let chosen = match most.filter(|_| common.tracking.is_some()) {
                 Some(most) => table.take_turns(&written, most),
@@ -147,7 +143,7 @@ impl AddressSpace {
                 tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
             }
         }
-        written.append(&mut self.without_large_zeros(protected));
+        written.append(&mut protected);
         union(written)
     }
 }
