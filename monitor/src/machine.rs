@@ -36,6 +36,9 @@ pub struct MachineConfig {
     /// How long copies of disk blocks rest before they are mapped; `None`: blocks are mapped as
     /// they are read.
     pub disk_rest: Option<Rest>,
+    /// Whether the kernel may back guests' private memory by pages of 2 MiB until parts of them are
+    /// shared. Without write tracking, or where the kernel has none, there are none.
+    pub large_pages: bool,
 }
 
 impl Default for MachineConfig {
@@ -45,6 +48,7 @@ impl Default for MachineConfig {
             device_workers: 2,
             disk_sharing: true,
             disk_rest: Some(Rest::default()),
+            large_pages: false,
         }
     }
 }
@@ -73,6 +77,7 @@ pub struct Machine {
     shelves: Shelves,
     /// What keeps Linux guests from this host; looked for when the first is made.
     linux_obstacle: OnceLock<Option<String>>,
+    large_pages: bool,
     vms: RwLock<Inventory>,
     next_vm: AtomicU32,
 }
@@ -104,7 +109,7 @@ impl Machine {
         limits::raise_nofile(u64::MAX).map_err(MonitorError::os("raise the open file limit"))?;
         let mut memory = config.pmap.clone();
         if memory.guest_fault.is_none() {
-            memory.guest_fault = hypervisor.exit_time();
+            memory.guest_fault = hypervisor.fault_time();
         }
         let pmap = Pmap::new(&memory)?;
         let workers = Workers::start(config.device_workers)
@@ -133,6 +138,7 @@ impl Machine {
             splash: Arc::from(mirrorball_splash_image::SPLASH),
             shelves: Shelves::default(),
             linux_obstacle: OnceLock::new(),
+            large_pages: config.large_pages,
             vms: RwLock::new(inventory),
             next_vm: AtomicU32::new(1),
         }))
@@ -214,6 +220,11 @@ impl Machine {
     ) -> Result<Arc<Vm>, MonitorError> {
         let id = VmId(self.next_vm.fetch_add(1, Ordering::Relaxed));
         let space = self.pmap.create_space(id, config.group, config.memory)?;
+        if self.large_pages
+            && let Err(error) = space.allow_large_pages()
+        {
+            tracing::warn!(%error, vm = ?id, "no large pages");
+        }
         let vm = assemble(&space).inspect_err(|_| self.pmap.remove_space(id))?;
         let mut inventory = self.vms.write();
         for block in vm.blocks() {

@@ -132,6 +132,7 @@ impl crate::AddressSpace {
         let whole = PpnRun::new(Ppn(0), self.pages());
         self.pagemap()
             .private_runs(self.host_address(), whole, &mut runs)?;
+        let runs = self.without_large_zeros(runs);
         Ok(runs.iter().map(|run| u64::from(run.pages)).sum())
     }
 }

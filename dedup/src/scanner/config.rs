@@ -61,7 +61,7 @@ impl Default for ScannerConfig {
             order: Order::DirtyAware,
             pages_per_second: None,
             cpu_percent: None,
-            burden: Some(2.0),
+            burden: Some(1.0),
             nice: 15,
             interval: Duration::from_secs(1),
             settle: 1,

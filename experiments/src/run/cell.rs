@@ -113,9 +113,12 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// An empty machine, its sampler and its disk images.
     fn new(context: &'a Context<'a>) -> Result<Self, RunError> {
-        // Where nothing scans, writes are not tracked: the baselines pay for nothing they don't use.
+        let large_pages = context.experiment.machine.large_pages;
+        // Where nothing scans, writes are not tracked: the baselines pay for nothing they don't use. But
+        // all of them have large pages, or none.
         let pmap = PmapConfig {
             tracking: context.set.scans()
+                || large_pages
                 || switched_later(context.experiment)
                 || context.experiment.policy.is_some(),
             ..PmapConfig::default()
@@ -123,6 +126,7 @@ impl<'a> Run<'a> {
         let config = MachineConfig {
             pmap,
             disk_sharing: context.set.disk,
+            large_pages,
             ..MachineConfig::default()
         };
         let machine = Machine::new(&config)?;

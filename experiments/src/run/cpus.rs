@@ -88,6 +88,7 @@ mod tests {
             requires: Vec::new(),
             cpus: cpus.map(|cpus| CpuList::parse(cpus).unwrap()),
             numa_node,
+            large_pages: false,
         }
     }
 

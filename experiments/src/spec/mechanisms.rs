@@ -144,7 +144,7 @@ impl Default for ScannerSpec {
             order: ScanOrder::DirtyAware,
             rate: None,
             cpu_budget: None,
-            burden: Percent(2.0),
+            burden: Percent(1.0),
             nice: Niceness(15),
             interval: Time(Duration::from_secs(1)),
             settle: 1,

@@ -96,6 +96,9 @@ pub struct MachineSpec {
     /// The NUMA node that everything runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
+    /// Whether guests' private memory may be in pages of 2 MiB.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub large_pages: bool,
 }
 
 /// A capability of the host.

@@ -12,6 +12,7 @@ use crate::boot::{BootImage, Key};
 use crate::devices::{Fitted, Given};
 use crate::latency::Latency;
 use crate::linux::{self, LinuxBoot, Ports, Prepared, SerialPort};
+use crate::sys::faults::FaultCounter;
 use crate::sys::memory::GuestVm;
 use crate::vcpu::{self, Guest, Start, VcpuContext};
 use crate::vm::control::RunControl;
@@ -118,6 +119,11 @@ impl Machine {
             .map(|device| self.workers.register(device, &failure))
             .collect::<Result<_, _>>()
             .map_err(MonitorError::os("poll the VM's doorbells"))?;
+        let faults = match parts.guest {
+            Guest::Linux(_) => parts.vcpus.iter().map(FaultCounter::open).collect(),
+            // Thousands of them would take as many files.
+            Guest::Thin(_) => Ok(Vec::new()),
+        };
         let context = VcpuContext {
             control: parts.control,
             bus,
@@ -130,6 +136,7 @@ impl Machine {
             vcpus: parts.vcpus,
             threads: Vec::new(),
             registrations,
+            faults: faults.unwrap_or_default(),
             vm: Some(parts.vm),
         };
         Ok(Vm::assemble(

@@ -36,7 +36,10 @@ impl GuestVm {
     }
 }
 
-/// A page of anonymous memory for the host probe's own little guest.
+/// Pages of memory that the host probe's guest has.
+pub(crate) const PROBE_PAGES: u8 = 64;
+
+/// Anonymous memory for the host probe's own little guest.
 #[derive(Debug)]
 pub(crate) struct ProbeVm {
     fd: VmFd,
@@ -44,11 +47,13 @@ pub(crate) struct ProbeVm {
 }
 
 impl ProbeVm {
-    /// A VM with one page at guest-physical 0 that holds `code`.
+    /// A VM with memory from guest-physical 0 on that holds `code`, and zeros.
     pub(crate) fn new(fd: VmFd, code: &[u8]) -> io::Result<Self> {
-        const SIZE: usize = 4096;
+        const SIZE: usize = 4096 * PROBE_PAGES as usize;
         let memory = vm_memory::MmapRegion::new(SIZE).map_err(io::Error::other)?;
         let slice = vm_memory::VolatileMemory::as_volatile_slice(&memory);
+        // Each page is there, or the first touch would be of two kinds.
+        slice.copy_from(&vec![1_u8; SIZE]);
         slice.copy_from(code);
         let region = kvm_userspace_memory_region {
             slot: 0,
@@ -64,7 +69,18 @@ impl ProbeVm {
     }
 
     pub(crate) fn fd(&self) -> &VmFd {
-        debug_assert!(self.memory.size() > 0);
         &self.fd
+    }
+
+    /// Has KVM forget where the memory is, by taking the right to write it away and giving it back.
+    pub(crate) fn forget_translations(&self) -> io::Result<()> {
+        let (start, size) = (self.memory.as_ptr().cast(), self.memory.size());
+        for protection in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
+            // SAFETY: a mapping of our own, which nobody writes but the guest, and it does not run.
+            if unsafe { libc::mprotect(start, size, protection) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! is sound. The rest of the crate holds no unsafe code.
 
 pub(crate) mod clock;
+pub(crate) mod faults;
 pub(crate) mod kick;
 pub(crate) mod memory;
 pub(crate) mod schedule;

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use crate::MonitorError;
 use crate::boot;
 use crate::devices::{Devices, Registration};
+use crate::sys::faults::FaultCounter;
 use crate::sys::memory::GuestVm;
 use crate::vcpu::gate::Order;
 use crate::vcpu::{self, Guest, VcpuContext};
@@ -47,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) vcpus: Vec<VcpuFd>,
     pub(crate) threads: Vec<JoinHandle<()>>,
     pub(crate) registrations: Vec<Registration>,
+    /// One for each vCPU of a Linux guest, if KVM counts.
+    pub(crate) faults: Vec<FaultCounter>,
     pub(crate) vm: Option<GuestVm>,
 }
 
@@ -360,6 +363,17 @@ impl Vm {
         self.context.exit_latency.snapshot()
     }
 
+    /// Page faults that a Linux guest's vCPUs took at pages that KVM had no translation of, from its
+    /// start on; `None` if KVM does not tell, or the VM is stopped.
+    #[must_use]
+    pub fn guest_faults(&self) -> Option<u64> {
+        let engine = self.engine.lock();
+        if engine.faults.is_empty() {
+            return None;
+        }
+        engine.faults.iter().map(|one| one.read().ok()).sum()
+    }
+
     /// Time from a kick until the vCPU was out of the guest, in nanoseconds.
     #[must_use]
     pub fn kick_times(&self) -> Histogram<u64> {
@@ -376,6 +390,7 @@ impl Engine {
         }
         self.registrations.clear();
         self.vcpus.clear();
+        self.faults.clear();
         self.vm = None;
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod disk;
+mod large;
 mod memory;
 mod socket;
 mod talk;

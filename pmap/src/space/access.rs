@@ -100,6 +100,7 @@ impl Access<'_> {
                 vm: space.group,
             });
         }
+        space.region.break_large(run);
         let mut released = Vec::new();
         let mut table = space.table.lock();
         if table.detached() {

@@ -73,6 +73,7 @@ impl AddressSpace {
     }
 
     fn give_up_part(&self, part: PpnRun, empty: Empty, outcome: &mut GiveOutcome) {
+        self.region.break_large(part);
         let mut released = Vec::new();
         let mut table = self.table.lock();
         if table.detached() {

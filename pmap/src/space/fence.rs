@@ -50,6 +50,8 @@ impl AddressSpace {
     /// Closes a fence around the pages of `run`. `None` when the VM has left, no mappings are left,
     /// or the kernel refuses.
     pub(super) fn fence(&self, run: PpnRun) -> Option<Fence<'_>> {
+        // Before anybody is held: what is not shared of a large page stays, as small ones.
+        self.region.break_large(run);
         let dma = self.dma.write();
         let table = self.table.lock();
         if table.detached() || !self.common.budget.has_room(MOST_NEW_VMAS) {

@@ -19,6 +19,7 @@ mod access;
 mod balloon;
 mod fence;
 mod flatten;
+mod large;
 mod lend;
 mod settle;
 mod share;

@@ -69,7 +69,10 @@ impl AddressSpace {
         if table.detached() {
             return taken;
         }
-        let unprotected = match common.pagemap.written_runs(base, whole, &mut written) {
+        let found = self
+            .forget_split_zeros(&mut table)
+            .and_then(|()| common.pagemap.written_runs(base, whole, &mut written));
+        let unprotected = match found {
             Ok(unprotected) => unprotected,
             Err(error) => {
                 // Fail closed: without the page map nothing is shared or freed on stale books.
@@ -77,6 +80,7 @@ impl AddressSpace {
                 return taken;
             }
         };
+        let written = self.without_large_zeros(written);
         if let Take::Written(most) = take {
             let chosen = match most.filter(|_| common.tracking.is_some()) {
                 Some(most) => table.take_turns(&written, most),
@@ -143,7 +147,7 @@ impl AddressSpace {
                 tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
             }
         }
-        written.append(&mut protected);
+        written.append(&mut self.without_large_zeros(protected));
         union(written)
     }
 }

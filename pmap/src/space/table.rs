@@ -316,6 +316,22 @@ impl Table {
         self.rebordered(run, borders)
     }
 
+    /// Private pages of a range that lie over no frame, as runs.
+    pub(super) fn plain_private(&self, range: std::ops::Range<u32>) -> Vec<PpnRun> {
+        let mut runs: Vec<PpnRun> = Vec::new();
+        for ppn in range.map(Ppn) {
+            let index = ppn.index();
+            if self.state[index] != PRIVATE || self.backing[index] != 0 {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(last) if last.end() == ppn => last.pages += 1,
+                _ => runs.push(PpnRun::new(ppn, 1)),
+            }
+        }
+        runs
+    }
+
     /// Pages of the run that are in the balloon are untouched now; returns how many.
     pub(super) fn leave_balloon(&mut self, run: PpnRun) -> u64 {
         let before = self.ballooned;

@@ -14,7 +14,7 @@ mod tracking;
 pub(crate) use pagemap::Pagemap;
 pub(crate) use paging::{Buffer, Scratch};
 pub use priority::Undisturbed;
-pub(crate) use region::Region;
+pub(crate) use region::{LARGE_PAGES, Region};
 pub(crate) use store::StoreMemory;
 pub use support::TrackingSupport;
 pub(crate) use tracking::WriteTracking;

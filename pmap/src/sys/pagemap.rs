@@ -183,6 +183,15 @@ impl Pagemap {
         Ok(!found.is_empty())
     }
 
+    /// Whether the page in the page table is one of a file's, or the kernel's own.
+    pub(crate) fn is_shared(&self, base: u64, ppn: Ppn) -> io::Result<bool> {
+        let mut entry = [0; 8];
+        let at = (base + ppn.address()) / PAGE_BYTES * 8;
+        self.file.read_exact_at(&mut entry, at)?;
+        let entry = u64::from_ne_bytes(entry);
+        Ok(entry & OLD_PRESENT != 0 && entry & OLD_FILE != 0)
+    }
+
     fn collect(
         &self,
         base: u64,

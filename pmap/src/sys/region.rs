@@ -4,11 +4,18 @@
 use super::{bytes_of, store::StoreMemory};
 use crate::types::{Mpn, PAGE_SIZE, Page, Ppn, PpnRun};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
-use std::{ffi::c_void, io, ptr};
+use std::{
+    ffi::c_void,
+    io, ptr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// Regions start at this alignment, so that a region's page tables are its own.
 const ALIGNMENT: usize = 2 << 20;
+
+/// Pages of a large page.
+pub(crate) const LARGE_PAGES: u32 = 512;
 
 /// A reserved address range of `pages` pages, unmapped when dropped.
 ///
@@ -20,6 +27,8 @@ pub(crate) struct Region {
     pages: u32,
     reservation: *mut c_void,
     reserved: usize,
+    /// Whether the kernel may use large pages.
+    large: AtomicBool,
 }
 
 // SAFETY: the region is plain memory of the whole process; the pointer is only turned into
@@ -50,12 +59,60 @@ impl Region {
             pages,
             reservation,
             reserved,
+            large: AtomicBool::new(false),
         };
         region.protect(PpnRun::new(Ppn(0), pages), true)?;
-        // Sharing is by 4 KiB pages: a huge page would hide duplicates and break by 2 MiB.
+        // Sharing is by 4 KiB pages: a guest that touches one is to have that one, unless asked for.
         region.advise(PpnRun::new(Ppn(0), pages), Advice::LinuxNoHugepage)?;
         region.advise(PpnRun::new(Ppn(0), pages), Advice::LinuxDontFork)?;
         Ok(region)
+    }
+
+    /// Lets the kernel back memory by pages of 2 MiB from now on, where 2 MiB are plain and untouched.
+    ///
+    /// # Errors
+    /// The kernel has no transparent large pages.
+    pub(crate) fn allow_large(&self) -> io::Result<()> {
+        self.advise(PpnRun::new(Ppn(0), self.pages), Advice::LinuxHugepage)?;
+        self.large.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether [`Self::allow_large`] was called.
+    pub(crate) fn is_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
+    }
+
+    /// Breaks large pages of which `run` is only a part, so that memory of the part can go back alone:
+    /// the kernel would keep all 2 MiB until it is short of memory itself.
+    ///
+    /// "Cold" means nothing by itself. But who says it of a part of a large page has the kernel split it
+    /// (`madvise_cold_or_pageout_pte_range` in `mm/madvise.c`); nothing else says it directly.
+    pub(crate) fn break_large(&self, run: PpnRun) {
+        if !self.is_large() || run.pages == 0 {
+            return;
+        }
+        let last = Ppn(run.end().0 - 1);
+        let ends = [(run.start, run.start.0), (last, run.end().0)];
+        let cut = ends
+            .into_iter()
+            .filter(|(_, edge)| !edge.is_multiple_of(LARGE_PAGES));
+        let mut blocks: Vec<Ppn> = cut.map(|(ppn, _)| ppn).collect();
+        blocks.dedup_by_key(|ppn| ppn.0 / LARGE_PAGES);
+        for ppn in blocks {
+            if let Err(error) = self.advise(PpnRun::new(ppn, 1), Advice::LinuxCold) {
+                tracing::debug!(%error, ?ppn, "a large page stays whole");
+            }
+        }
+    }
+
+    /// What mappings of plain memory are advised of: all alike, or the kernel could not join them.
+    fn page_size_advice(&self) -> Advice {
+        if self.is_large() {
+            Advice::LinuxHugepage
+        } else {
+            Advice::LinuxNoHugepage
+        }
     }
 
     /// Host address of the first page.
@@ -120,7 +177,7 @@ impl Region {
                 MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
             )?;
         }
-        self.advise(run, Advice::LinuxNoHugepage)?;
+        self.advise(run, self.page_size_advice())?;
         self.advise(run, Advice::LinuxDontFork)
     }
 
@@ -138,7 +195,7 @@ impl Region {
             )?
         };
         let moved = (|| {
-            for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontFork] {
+            for advice in [self.page_size_advice(), Advice::LinuxDontFork] {
                 // SAFETY: the mapping just made.
                 unsafe { mm::madvise(copy, length, advice)? };
             }

@@ -155,8 +155,10 @@ impl Disk {
             if !whole || !self.copy_frames(run, access, &mut moved)? {
                 self.copy(&overlay, run, access.memory(), &mut moved)?;
             }
-            if let Some(resting) = resting.filter(|_| whole && kept) {
-                self.rest(resting, run, access);
+            match resting {
+                Some(resting) if whole && kept => self.rest(resting, run, access),
+                Some(resting) if whole => overwritten(resting, run, access),
+                _ => {}
             }
         }
         Ok(moved)
@@ -216,10 +218,7 @@ impl Disk {
             again
         };
         for piece in run {
-            let (Ok(at), Ok(pages)) = (
-                u32::try_from(piece.guest / PAGE_BYTES),
-                u32::try_from(piece.len / BLOCK_BYTES),
-            ) else {
+            let Some((at, pages)) = pages(piece) else {
                 continue;
             };
             let copied = Copied {
@@ -230,7 +229,7 @@ impl Disk {
                 again,
                 mapped: Arc::clone(&self.rested_pages),
             };
-            resting.add(access.space().vm(), Ppn(at), copied);
+            resting.add(access.space().vm(), at, copied);
         }
     }
 
@@ -333,6 +332,20 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// Takes note that a run went to pages that are no cache: nothing there waits to be mapped any more.
+fn overwritten(resting: &Resting, run: &[Piece], access: &Access<'_>) {
+    for (at, pages) in run.iter().filter_map(pages) {
+        resting.overwritten(access.space().vm(), at, pages);
+    }
+}
+
+/// The guest's pages that a piece of whole blocks goes to.
+fn pages(piece: &Piece) -> Option<(Ppn, u32)> {
+    let at = u32::try_from(piece.guest / PAGE_BYTES).ok()?;
+    let pages = u32::try_from(piece.len / BLOCK_BYTES).ok()?;
+    Some((Ppn(at), pages))
 }
 
 /// The blocks that a run of whole ones reads.

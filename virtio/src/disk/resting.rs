@@ -215,6 +215,17 @@ impl Resting {
         }
     }
 
+    /// The guest has read something else to these pages that is not to be mapped: what was copied to a
+    /// place among them before is gone.
+    pub(super) fn overwritten(&self, vm: VmId, at: Ppn, pages: u32) {
+        let mut waiting = self.waiting.lock();
+        let gone = waiting.copies.range((vm, at)..(vm, at.plus(pages)));
+        let gone: Vec<_> = gone.map(|(place, _)| *place).collect();
+        for place in gone {
+            waiting.copies.remove(&place);
+        }
+    }
+
     /// Maps what has rested by `now`, or as much of it as guests that are busy should bear.
     pub(super) fn map(&self, now: Instant) {
         let mut spare = self.mapping.lock();

@@ -151,6 +151,26 @@ fn a_later_read_to_the_same_place_is_the_one_that_counts() {
 }
 
 #[test]
+fn buffers_that_were_read_into_again_need_no_frames() {
+    let content = pattern(8 * 4096);
+    let image = file(&content);
+    let machine = machine();
+    let (guest, disk) = machine.guest(1, &open(image.path()));
+    assert_eq!(guest.request(IN, 0, &[(DATA, 4 * 4096)]).0, 0);
+    // To the same pages soon after: buffers, as the disk takes it.
+    assert_eq!(guest.request(IN, 4 * 8, &[(DATA, 4 * 4096)]).0, 0);
+    machine.cache.map_rested(Instant::now() + REST.most);
+    assert_eq!(frames(&guest, DATA, 4), [None; 4]);
+    assert_eq!(machine.pmap.frames().counts().frames, 0, "none was made");
+    assert_eq!(
+        disk.stats().image_reads,
+        2,
+        "nothing was read for the mapper"
+    );
+    assert!(guest.read(DATA, 4 * 4096) == content[4 * 4096..]);
+}
+
+#[test]
 fn neighbours_that_were_read_one_by_one_become_one_mapping() {
     let content = pattern(16 * 4096);
     let image = file(&content);

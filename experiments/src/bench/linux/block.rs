@@ -90,7 +90,7 @@ struct Outputs {
 }
 
 fn ours(first: &Plan, second: &Plan, folder: &Path) -> Result<Outputs, BenchError> {
-    let machine = Ours::new(true, folder)?;
+    let machine = Ours::new(true, true, folder)?;
     let mut holder = machine.start(first)?;
     holder.ready()?;
     holder.go()?;

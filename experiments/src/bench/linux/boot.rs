@@ -75,7 +75,7 @@ struct Boot {
 
 fn ours(plan: &Plan, folder: &Path) -> Result<Boot, BenchError> {
     let began = Instant::now();
-    let machine = Ours::new(true, folder)?;
+    let machine = Ours::new(true, true, folder)?;
     let (guest, _) = machine.start(plan)?.whole()?;
     guest.wait_off()?;
     let exits = guest.exits();

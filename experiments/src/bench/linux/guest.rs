@@ -47,6 +47,11 @@ impl<C: Channel> Talk<C> {
         Self { channel, agent }
     }
 
+    /// What the guest is spoken with through.
+    pub fn channel(&self) -> &C {
+        &self.channel
+    }
+
     /// Waits until the guest is up.
     pub fn ready(&mut self) -> Result<(), BenchError> {
         self.reach(Stage::Ready)

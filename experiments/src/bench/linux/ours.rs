@@ -27,14 +27,15 @@ pub struct Ours {
 
 impl Ours {
     /// A machine without guests. With `sharing` it maps disk blocks and tracks writes, as in a run
-    /// with all mechanisms; without, as in one with none. Guests' consoles go to a file in `folder`.
-    pub fn new(sharing: bool, folder: &Path) -> Result<Self, BenchError> {
+    /// with all mechanisms; without, as in one with none. QEMU's guests have large pages. Consoles go to a file in `folder`.
+    pub fn new(sharing: bool, large_pages: bool, folder: &Path) -> Result<Self, BenchError> {
         let config = MachineConfig {
             pmap: PmapConfig {
                 tracking: sharing,
                 ..PmapConfig::default()
             },
             disk_sharing: sharing,
+            large_pages,
             ..MachineConfig::default()
         };
         Ok(Self {
@@ -76,6 +77,11 @@ impl Ours {
         ScannerThread::start(scanner).map_err(BenchError::of("no scanner thread"))
     }
 
+    /// What a guest's fault is taken to cost, seconds.
+    pub fn fault_seconds(&self) -> f64 {
+        self.machine.pmap().guest_fault().as_secs_f64()
+    }
+
     /// Pages that are not needed thanks to sharing, now.
     pub fn reclaimed(&self) -> u64 {
         self.machine.pmap().settle_all();
@@ -103,6 +109,11 @@ impl OurChannel {
             Ok(other) => Err(self.ended(&other)),
             Err(error) => Err(BenchError(format!("the guest did not power off: {error}"))),
         }
+    }
+
+    /// Faults at pages that KVM had no translation of; none if it doesn't tell.
+    pub fn faults(&self) -> u64 {
+        self.0.guest_faults().unwrap_or(0)
     }
 
     /// Exits that came to the monitor.

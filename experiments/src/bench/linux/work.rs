@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::super::{Bench, BenchError, Log, Row, Wanted};
-use super::guest::Plan;
-use super::ours::Ours;
+use super::guest::{Plan, Talk};
+use super::ours::{OurChannel, Ours};
 use super::{image_for, scratch};
 
 /// The measurement.
@@ -74,8 +74,17 @@ fn tell(log: &mut Log<'_>, on: &Side, off: &Side) {
             on / off,
         );
     }
+    if off.faults > 0 {
+        let what = "the guests' page faults in KVM meanwhile, all on over all off";
+        let more = on.faults as f64 / off.faults as f64;
+        log.add(&Row::detail("linux-work-faults", what, ""), more);
+    }
     let mut detail = |id, what, unit, value| log.add(&Row::detail(id, what, unit), value);
     detail("linux-work-off", "time with all off", "s", total(off));
+    let what = "page faults with all off";
+    detail("linux-work-faults-off", what, "", off.faults as f64);
+    let what = "what a fault is taken to cost a guest";
+    detail("linux-work-fault", what, "ms", on.fault * 1e3);
     let what = "the scanner's CPU time over the time of the work";
     detail("linux-work-scanner", what, "", on.scanner / total(on));
     let what = "memory that was saved at the end";
@@ -91,10 +100,14 @@ struct Side {
     scanner: f64,
     /// Pages.
     reclaimed: u64,
+    /// In KVM, of all guests during the work.
+    faults: u64,
+    /// Seconds that the scanner charges for a fault.
+    fault: f64,
 }
 
 fn side(plan: &Plan, on: bool, folder: &Path) -> Result<Side, BenchError> {
-    let machine = Ours::new(on, folder)?;
+    let machine = Ours::new(on, false, folder)?;
     let mut guests = (0..GUESTS)
         .map(|_| machine.start(plan))
         .collect::<Result<Vec<_>, _>>()?;
@@ -102,6 +115,10 @@ fn side(plan: &Plan, on: bool, folder: &Path) -> Result<Side, BenchError> {
         guest.ready()?;
     }
     let scanner = if on { Some(machine.scan()?) } else { None };
+    let count = |guests: &[Talk<OurChannel>]| -> u64 {
+        guests.iter().map(|guest| guest.channel().faults()).sum()
+    };
+    let before = count(&guests);
     for guest in &mut guests {
         guest.go()?;
     }
@@ -111,6 +128,7 @@ fn side(plan: &Plan, on: bool, folder: &Path) -> Result<Side, BenchError> {
             *sum += record.seconds.unwrap_or(f64::NAN) / GUESTS as f64;
         }
     }
+    let faults = count(&guests).saturating_sub(before);
     let scanner = scanner.map_or(0.0, |scanner| scanner.stop().cpu_seconds);
     let reclaimed = machine.reclaimed();
     for guest in guests {
@@ -120,5 +138,7 @@ fn side(plan: &Plan, on: bool, folder: &Path) -> Result<Side, BenchError> {
         seconds,
         scanner,
         reclaimed,
+        faults,
+        fault: machine.fault_seconds(),
     })
 }

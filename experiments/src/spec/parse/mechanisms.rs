@@ -119,7 +119,7 @@ impl FromMap for ScannerSpec {
             ),
             Field::or::<Percent>(
                 "burden",
-                "2 %",
+                "1 %",
                 "most of busy guests' time that scanning may cost them, their faults included; 0 % is no \
                  limit",
             ),

@@ -20,7 +20,7 @@ use super::policy::PolicySpec;
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::sweep::Sweep;
 use super::text::{Node, Value};
-use super::units::{Size, Time};
+use super::units::{Size, Switch, Time};
 use mechanisms::{Sharing, matrix};
 
 from_map!(Experiment, Estimate, MachineSpec, ImageSource);
@@ -111,6 +111,7 @@ impl FromMap for Experiment {
                 requires: Vec::new(),
                 cpus: None,
                 numa_node: None,
+                large_pages: false,
             }),
             policy: fields.get("policy"),
             images: fields.get::<Images>("images").unwrap_or_default().0,
@@ -206,6 +207,11 @@ impl FromMap for MachineSpec {
                 "all nodes",
                 "the host's NUMA node: everything but ksmd runs on its CPUs, and takes its memory there as long as there is any",
             ),
+            Field::or::<Switch>(
+                "large-pages",
+                "off",
+                "let the kernel back guests' private memory by pages of 2 MiB until parts of them are shared: guests take fewer faults and more memory ([large-pages.md](mechanisms/large-pages.md)). Without effect where the host can't track writes",
+            ),
         ];
         Map::new("machine", "What the machine must have", fields)
     }
@@ -216,6 +222,7 @@ impl FromMap for MachineSpec {
             requires: fields.get("requires")?,
             cpus: fields.get("cpus"),
             numa_node: fields.get("numa-node"),
+            large_pages: fields.get::<Switch>("large-pages")?.0,
         })
     }
 }
