@@ -11,6 +11,8 @@ use loom::sync::{Arc, Mutex, RwLock};
 enum Mapping {
     Private(u8),
     Frame,
+    /// Nothing, for a moment: whoever looks gets a fault that nobody handles.
+    Gap,
 }
 
 struct Mmu {
@@ -31,7 +33,14 @@ impl Vm {
         match self.mmu.lock().unwrap().mapping {
             Mapping::Private(byte) => byte,
             Mapping::Frame => FRAME,
+            Mapping::Gap => panic!("somebody met the gap"),
         }
+    }
+
+    /// A read by the monitor itself, say to hash the page.
+    fn look(&self) -> u8 {
+        let _mapped = self.dma.read().unwrap();
+        self.read()
     }
 
     /// A guest's store: it faults on a fence, waits, and is executed again.
@@ -40,6 +49,7 @@ impl Vm {
             {
                 let _inside = self.guest.read().unwrap();
                 let mut mmu = self.mmu.lock().unwrap();
+                assert!(mmu.mapping != Mapping::Gap, "the guest met the gap");
                 if mmu.writable {
                     mmu.mapping = Mapping::Private(byte);
                     return;
@@ -54,19 +64,23 @@ impl Vm {
         let _access = self.dma.read().unwrap();
         let mut mmu = self.mmu.lock().unwrap();
         assert!(mmu.writable, "a device met a fence");
+        assert!(mmu.mapping != Mapping::Gap, "a device met the gap");
         mmu.mapping = Mapping::Private(byte);
     }
 
     fn share(&self, fence: Fence) {
         let _batch = self.dma.write().unwrap();
         let outside = match fence {
-            Fence::TryOutside => self.guest.try_write().ok(),
-            Fence::Always | Fence::Never => None,
+            Fence::TryOutside | Fence::Stretch => self.guest.try_write().ok(),
+            Fence::Always | Fence::Never | Fence::Gap => None,
         };
         if outside.is_none() && fence != Fence::Never {
             self.mmu.lock().unwrap().writable = false;
         }
         let equal = self.read() == FRAME;
+        if equal && (fence == Fence::Gap || fence == Fence::Stretch && outside.is_some()) {
+            self.mmu.lock().unwrap().mapping = Mapping::Gap;
+        }
         let mut mmu = self.mmu.lock().unwrap();
         if equal {
             mmu.mapping = Mapping::Frame;
@@ -82,6 +96,10 @@ enum Fence {
     TryOutside,
     Always,
     Never,
+    /// As `TryOutside`, and if the guest is outside the pages are unmapped before they are mapped.
+    Stretch,
+    /// Unmapping them whoever is inside.
+    Gap,
 }
 
 fn run(fence: Fence, device: bool) {
@@ -103,7 +121,7 @@ fn run(fence: Fence, device: bool) {
         } else {
             vm.guest_write(1);
         }
-        assert_eq!(vm.read(), 1, "a write was lost");
+        assert_eq!(vm.look(), 1, "a write was lost");
         sharer.join().unwrap();
         assert_eq!(vm.read(), 1, "a write was lost");
     });
@@ -122,6 +140,18 @@ fn no_write_is_lost_of_a_guest_that_was_outside() {
 #[test]
 fn no_device_write_is_lost() {
     run(Fence::TryOutside, true);
+}
+
+#[test]
+fn nobody_meets_the_gap_of_a_stretch() {
+    run(Fence::Stretch, false);
+    run(Fence::Stretch, true);
+}
+
+#[test]
+#[should_panic(expected = "met the gap")]
+fn a_guest_inside_would_meet_the_gap() {
+    run(Fence::Gap, false);
 }
 
 #[test]

@@ -277,21 +277,38 @@ impl Machine {
                 pages,
             } => {
                 let pages = clip(source.max(target), pages);
-                let frames = self.make_frames(&self.vms[&from].bytes[range(source, pages)]);
+                // Frames in an order of their own: neighbouring runs that have to be mapped apart.
+                let length = if target % 3 == 0 {
+                    pages
+                } else {
+                    1 + target % 5
+                };
+                let mut made: Vec<_> = (0..pages)
+                    .step_by(length as usize)
+                    .rev()
+                    .map(|n| {
+                        let bytes = range(source + n, length.min(pages - n));
+                        (n, self.make_frames(&self.vms[&from].bytes[bytes]))
+                    })
+                    .collect();
+                made.reverse();
                 let equal: Vec<u32> = (0..pages)
                     .filter(|&n| {
                         let page = &self.vms[&to].bytes[range(target + n, 1)];
                         page == &self.vms[&from].bytes[range(source + n, 1)]
                     })
                     .collect();
-                let candidate = ShareCandidate {
-                    at: Ppn(target),
-                    frames: &frames,
-                };
+                let candidates: Vec<_> = made
+                    .iter()
+                    .map(|(n, frames)| ShareCandidate {
+                        at: Ppn(target + n),
+                        frames,
+                    })
+                    .collect();
                 // As if a vCPU were in guest mode, or not: two kinds of fence.
                 let space = &self.vms[&to].space;
                 let inside = (source % 2 == 0).then(|| space.enter_guest());
-                let outcome = space.share(&[candidate], Mechanism::Content);
+                let outcome = space.share(&candidates, Mechanism::Content);
                 drop(inside);
                 let count = equal.len() as u64;
                 assert_eq!(

@@ -57,6 +57,9 @@ pub(super) struct Books {
     pub(super) mapped: RunSet,
     /// Pages that equal another page of this VM, put off to the end of the pass.
     pub(super) put_off: Vec<Ppn>,
+    /// Pages whose content another VM has given a frame; they join it when many of them have come
+    /// together, for neighbours are cheaper together.
+    pub(super) named: Vec<Ppn>,
     /// Pages the pmap had no budget for, to be tried again later.
     refused: Vec<PpnRun>,
 }
@@ -71,6 +74,7 @@ impl Books {
             due: RunSet::default(),
             mapped: RunSet::default(),
             put_off: Vec::new(),
+            named: Vec::new(),
             refused: Vec::new(),
         }
     }

@@ -85,7 +85,7 @@ impl Matcher<'_> {
         if let Some((vm, run)) = target
             && let Some(space) = self.pmap.space(vm)
         {
-            self.close(&space, run);
+            self.finish(&space, Some(run));
         }
     }
 }

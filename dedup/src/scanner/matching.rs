@@ -116,8 +116,11 @@ pub(super) struct Matcher<'a> {
     pub(super) stats: &'a mut ScannerStats,
     pub(super) hasher: &'a PageHasher,
     pub(super) rules: Rules,
-    /// Put pages off that equal another of their own VM.
+    /// Put pages off that equal another of their own VM, or have given their content to another.
     pub(super) put_off: bool,
+    /// Neighbouring pages of the VM at hand and the frames that are to be proposed to them, in order:
+    /// together they are cheaper.
+    pub(super) pending: Vec<(Ppn, PinnedFrames)>,
     /// Taken before the first fence of a slice, so that no fence stays closed for want of a core.
     pub(super) undisturbed: Option<Undisturbed>,
 }
@@ -136,9 +139,7 @@ impl Matcher<'_> {
                 Content::Hash(_) => self.mark(space, *ppn, Mark::DATA),
             }
         }
-        if let Some(run) = open {
-            self.close(space, run);
-        }
+        self.finish(space, open);
         if !zeros.is_empty() {
             self.release(space, &zeros);
         }
@@ -157,9 +158,15 @@ impl Matcher<'_> {
                 self.page(space, *ppn, mark, &mut open);
             }
         }
+        self.finish(space, open);
+    }
+
+    /// Shares what is left of a part.
+    pub(super) fn finish(&mut self, space: &AddressSpace, open: Option<Open>) {
         if let Some(run) = open {
             self.close(space, run);
         }
+        self.share_pending(space);
     }
 
     fn mark(&mut self, space: &AddressSpace, ppn: Ppn, mark: Mark) {
@@ -233,7 +240,7 @@ impl Matcher<'_> {
     }
 
     /// Shares the pages of a run that is at its end.
-    pub(super) fn close(&mut self, space: &AddressSpace, run: Open) {
+    fn close(&mut self, space: &AddressSpace, run: Open) {
         match run.source {
             Source::Frames(frames) => self.join_frames(space, run.start, &run.keys, &frames),
             Source::Hinted(first) => self.join_hinted(space, run.start, &run.keys, first),
@@ -257,8 +264,8 @@ impl Matcher<'_> {
         while let Some(rest) = frames.get(done..).filter(|rest| !rest.is_empty()) {
             let at = start.plus(u32::try_from(done).unwrap_or(u32::MAX));
             if let Some(pinned) = self.pmap.frames().pin_run(rest) {
-                self.propose(space, at, &pinned);
                 done += pinned.pages() as usize;
+                self.propose(space, at, pinned);
             } else {
                 if let Some(key) = keys.get(done) {
                     self.index.remove_frame(*key);
@@ -356,33 +363,68 @@ impl Matcher<'_> {
                     self.index.insert_frame(*key, *frame);
                 }
                 let frames = made.frames.slice(from, pages);
-                self.propose(space, start.plus(from), &frames);
                 if let Some((other, at)) = other {
-                    self.propose(other, at.plus(from), &frames);
+                    self.name(other, at.plus(from), &frames);
                 }
+                self.propose(space, start.plus(from), frames);
             }
             from += pages;
         }
     }
 
-    /// Shares pages with frames; their marks go, for a page that maps a frame
-    /// is no hint, and one that turns out different is seen written.
-    fn propose(&mut self, space: &AddressSpace, at: Ppn, frames: &PinnedFrames) {
-        let run = PpnRun::new(at, frames.pages());
-        if run.pages < space.least_run() {
+    /// Has pages share with frames, as soon as no more of their neighbours come.
+    fn propose(&mut self, space: &AddressSpace, at: Ppn, frames: PinnedFrames) {
+        if frames.pages() < space.least_run() {
             return;
         }
+        let follows = |(before, last): &(Ppn, PinnedFrames)| before.plus(last.pages()) == at;
+        if !self.pending.last().is_some_and(follows) {
+            self.share_pending(space);
+        }
+        self.pending.push((at, frames));
+    }
+
+    /// Has the pages that gave the content join its frames, later if they may.
+    fn name(&mut self, other: &AddressSpace, at: Ppn, frames: &PinnedFrames) {
+        if frames.pages() < other.least_run() {
+            return;
+        }
+        match self.books.get_mut(&other.vm()).filter(|_| self.put_off) {
+            Some(books) => books.named.extend(PpnRun::new(at, frames.pages()).iter()),
+            None => self.share(other, &[(at, frames)]),
+        }
+    }
+
+    fn share_pending(&mut self, space: &AddressSpace) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            let proposed: Vec<_> = pending.iter().map(|(at, frames)| (*at, frames)).collect();
+            self.share(space, &proposed);
+        }
+    }
+
+    /// Shares pages with frames; their marks go, for a page that maps a frame
+    /// is no hint, and one that turns out different is seen written.
+    fn share(&mut self, space: &AddressSpace, proposed: &[(Ppn, &PinnedFrames)]) {
         self.undisturbed.get_or_insert_with(Undisturbed::begin);
-        let outcome = space.share(&[ShareCandidate { at, frames }], Mechanism::Content);
+        let candidates = proposed
+            .iter()
+            .map(|&(at, frames)| ShareCandidate { at, frames });
+        let candidates: Vec<_> = candidates.collect();
+        let outcome = space.share(&candidates, Mechanism::Content);
         self.stats.count_share(&outcome);
         let Some(books) = self.books.get_mut(&space.vm()) else {
             return;
         };
-        for ppn in run.iter() {
+        let runs: Vec<_> = proposed
+            .iter()
+            .map(|(at, frames)| PpnRun::new(*at, frames.pages()))
+            .collect();
+        for ppn in runs.iter().flat_map(|run| run.iter()) {
             books.set(ppn, Mark::NONE, self.index);
         }
         if outcome.refused > 0 {
-            let mut left = RunSet::new(vec![run], books.pages());
+            let mut left = RunSet::new(runs, books.pages());
             left.subtract(&RunSet::new(outcome.shared_runs, books.pages()));
             books.refuse(left.runs());
         }

@@ -46,6 +46,9 @@ use std::time::{Duration, Instant};
 /// slowly, and until then every try is wasted.
 const RETRY_EVERY: u64 = 32;
 
+/// Pages of a VM that wait for neighbours at most, more or less: 16 MiB that take memory twice meanwhile.
+const MANY: usize = 4096;
+
 /// The content scanner, without a thread of its own.
 #[derive(Debug)]
 pub struct Scanner {
@@ -141,9 +144,10 @@ impl Scanner {
             let hashed = self.stats.hashed;
             self.slice(&slice);
             let hashed = self.stats.hashed - hashed;
-            complete = self.charge(pace, Work::hashing(hashed), &mut clock);
+            complete = self.charge(pace, Work::hashing(hashed), &mut clock)
+                && self.put_off(&spaces, MANY, pace, &mut clock);
         }
-        complete = complete && self.put_off(&spaces, pace, &mut clock);
+        complete = complete && self.put_off(&spaces, 0, pace, &mut clock);
         let frames = self.pmap.frames();
         self.index
             .purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
@@ -299,16 +303,26 @@ impl Scanner {
         true
     }
 
-    /// Matches what was put off; false if stopped.
+    /// Matches what was put off, in VMs with `least` pages that only wait for neighbours, or in all
+    /// when that is 0; false if stopped.
     fn put_off(
         &mut self,
         spaces: &[Arc<AddressSpace>],
+        least: usize,
         pace: &mut dyn Pace,
         clock: &mut Duration,
     ) -> bool {
         for space in spaces {
-            let books = self.books.get_mut(&space.vm());
-            let mut pages = books.map_or_else(Vec::new, |books| std::mem::take(&mut books.put_off));
+            let Some(books) = self.books.get_mut(&space.vm()) else {
+                continue;
+            };
+            if books.named.len() < least {
+                continue;
+            }
+            let mut pages = std::mem::take(&mut books.named);
+            if least == 0 {
+                pages.append(&mut books.put_off);
+            }
             pages.sort_unstable();
             for pages in pages.chunks(pace.slice() as usize) {
                 let mut matcher = self.matcher();
@@ -347,6 +361,7 @@ impl Scanner {
             hasher: self.lookers.hasher(),
             rules,
             put_off: true,
+            pending: Vec::new(),
             undisturbed: None,
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Pages of a slice when the scanning thread hashes alone: when they are compared they are still in
 /// the core's second-level cache (1 MiB), which is most of what comparing costs.
-const ALONE: u32 = 256;
+const ALONE: u32 = 128;
 
 /// Pages of a slice for each of several hashing threads: what it costs to wake them is spread.
 const PER_THREAD: u32 = 1024;

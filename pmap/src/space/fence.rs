@@ -73,6 +73,32 @@ impl AddressSpace {
         })
     }
 
+    /// Keeps everybody out of all of the VM's memory, readers too, if no vCPU is in guest mode: `None`
+    /// when one is, when the VM has left, or `vmas` more mappings are too many.
+    #[cfg(not(feature = "broken-share-protocol"))]
+    pub(super) fn fence_outside(&self, vmas: i64) -> Option<Fence<'_>> {
+        let dma = self.dma.write();
+        let table = self.table.lock();
+        if table.detached() || !self.common.budget.has_room(vmas) {
+            return None;
+        }
+        let outside = self.guest.try_write()?;
+        Some(Fence {
+            space: self,
+            barrier: Barrier::Outside { _guest: outside },
+            closed: Instant::now(),
+            table,
+            released: Vec::new(),
+            dma,
+        })
+    }
+
+    /// The deliberate bug is in the other fence; this one is never closed then.
+    #[cfg(feature = "broken-share-protocol")]
+    pub(super) fn fence_outside(&self, _vmas: i64) -> Option<Fence<'_>> {
+        None
+    }
+
     /// Whether no vCPU is in guest mode at this moment: a fence could do without forbidding writes.
     #[must_use]
     pub fn guest_outside(&self) -> bool {

@@ -3,9 +3,11 @@
 //! # Locks
 //! Two locks (and, after them, that of what is on swap: see `swap`), taken in this order, guard a space:
 //!
-//! 1. `dma`, a read-write lock. Devices hold it shared ([`Access`]) while they touch guest memory;
+//! 1. `dma`, a read-write lock. Devices hold it shared ([`Access`]) while they touch guest memory, and
+//!    so does whoever else reads it ([`AddressSpace::with_page`]);
 //!    content sharing holds it exclusively for one bounded batch. So a device never meets a fence
-//!    and never writes a page between its comparison and its remapping.
+//!    and never writes a page between its comparison and its remapping, and nobody meets the gap in
+//!    which a stretch of pages is replaced (`stretch`).
 //! 2. `table`, a mutex: the books and every change of the mappings. The books follow the kernel
 //!    with one lag that is allowed: a guest's write breaks a mapped page without telling us, and
 //!    the books say *mapped* until the next [`AddressSpace::settle`]. References are only ever
@@ -23,6 +25,7 @@ mod large;
 mod lend;
 mod settle;
 mod share;
+mod stretch;
 mod swap;
 mod table;
 mod watch;
@@ -209,6 +212,8 @@ impl AddressSpace {
     /// # Panics
     /// When the page lies outside the VM's memory.
     pub fn with_page<R>(&self, ppn: Ppn, look: impl FnOnce(&Page) -> R) -> R {
+        // Not a page of a stretch that is being replaced: nothing may be mapped there at that moment.
+        let _mapped = self.dma.read_recursive();
         look(self.region.page(ppn))
     }
 

@@ -69,9 +69,14 @@ impl AddressSpace {
         if table.detached() {
             return taken;
         }
-        let found = self
-            .forget_split_zeros(&mut table)
-            .and_then(|()| common.pagemap.written_runs(base, whole, &mut written));
+        // What was never looked at needs no question first: all of it is to be protected.
+        let mut fresh = Vec::new();
+        let found = self.forget_split_zeros(&mut table).and_then(|()| {
+            if matches!(take, Take::Written(None)) && table.totals().private == 0 {
+                self.protect(whole, &mut fresh);
+            }
+            common.pagemap.written_runs(base, whole, &mut written)
+        });
         let unprotected = match found {
             Ok(unprotected) => unprotected,
             Err(error) => {
@@ -87,6 +92,10 @@ impl AddressSpace {
                 None => written.clone(),
             };
             taken.runs = self.track(&table, chosen);
+        }
+        if !fresh.is_empty() {
+            taken.runs = union([taken.runs, fresh.clone()].concat());
+            written = union([written, fresh].concat());
         }
         for &run in written.iter().chain(&taken.runs) {
             table.set_private(run, &mut released);
@@ -142,13 +151,22 @@ impl AddressSpace {
         }
         let mut protected = Vec::new();
         for range in clusters(&written, self.common.notified()) {
-            if let Err(error) = self.common.pagemap.protect(base, range, &mut protected) {
-                // The pages are reported as written again next time: slower, not wrong.
-                tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
-            }
+            self.protect(range, &mut protected);
         }
         written.append(&mut self.without_large_zeros(protected));
         union(written)
+    }
+
+    /// Has the next write to private pages of `range` noticed, where tracking is on, and appends those
+    /// that were written before.
+    fn protect(&self, range: PpnRun, written: &mut Vec<PpnRun>) {
+        if self.common.tracking.is_none() {
+            return;
+        }
+        if let Err(error) = (self.common.pagemap).protect(self.region.address(), range, written) {
+            // The pages are reported as written again next time: slower, not wrong.
+            tracing::warn!(%error, vm = ?self.vm, "writes can't be tracked");
+        }
     }
 }
 

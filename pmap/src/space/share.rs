@@ -19,6 +19,9 @@ use std::ops::Range;
 /// Pages that one fence covers at most: bounds how long a writer can be held.
 const MOST_FENCED: u32 = 64;
 
+/// Pages that are dealt with together at most while the guest is outside.
+const MOST_TOGETHER: u32 = 128;
+
 /// Guest pages that are thought to equal frames.
 #[derive(Clone, Copy, Debug)]
 pub struct ShareCandidate<'a> {
@@ -43,11 +46,31 @@ pub struct ShareOutcome {
     pub shared_runs: Vec<PpnRun>,
 }
 
+/// Pages of a candidate that are dealt with together.
+#[derive(Clone, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) at: Ppn,
+    pub(super) frames: &'a PinnedFrames,
+    /// Which of the candidate's pages.
+    pub(super) range: Range<u32>,
+}
+
+impl Part<'_> {
+    pub(super) fn run(&self) -> PpnRun {
+        PpnRun::new(
+            self.at.plus(self.range.start),
+            self.range.end - self.range.start,
+        )
+    }
+}
+
 impl AddressSpace {
     /// Makes every candidate page that equals its frame name it, safely against running vCPUs and
-    /// devices. Pages that differ stay as they are.
+    /// devices. Pages that differ stay as they are. Candidates that are neighbours, in order, are
+    /// cheaper together.
     pub fn share(&self, candidates: &[ShareCandidate<'_>], mechanism: Mechanism) -> ShareOutcome {
         let mut outcome = ShareOutcome::default();
+        let mut parts = Vec::new();
         for candidate in candidates {
             let (at, frames) = (candidate.at, candidate.frames);
             let inside = u64::from(at.0) + u64::from(frames.pages()) <= u64::from(self.pages());
@@ -55,10 +78,34 @@ impl AddressSpace {
                 outcome.refused += u64::from(frames.pages());
                 continue;
             }
-            let mut rest = 0..frames.pages();
-            while !rest.is_empty() {
-                let part = rest.start..rest.end.min(rest.start + MOST_FENCED);
-                rest.start += self.share_part(at, frames, part, mechanism, &mut outcome);
+            parts.extend(
+                (0..frames.pages())
+                    .step_by(MOST_FENCED as usize)
+                    .map(|from| Part {
+                        at,
+                        frames,
+                        range: from..frames.pages().min(from + MOST_FENCED),
+                    }),
+            );
+        }
+        let mut rest = parts.as_slice();
+        while !rest.is_empty() {
+            let (stretch, others) = rest.split_at(neighbours(rest));
+            rest = others;
+            if self.share_stretch(stretch, mechanism, &mut outcome) {
+                continue;
+            }
+            for part in stretch {
+                let mut rest = part.range.clone();
+                while !rest.is_empty() {
+                    rest.start += self.share_part(
+                        part.at,
+                        part.frames,
+                        rest.clone(),
+                        mechanism,
+                        &mut outcome,
+                    );
+                }
             }
         }
         outcome
@@ -76,6 +123,7 @@ impl AddressSpace {
         let equal = |index| self.region.page(at.plus(index)) == frames.page(index);
         let from = part.start;
         if !self.guest_outside() {
+            let _mapped = self.dma.read_recursive();
             // A look before the fence: pages that already differ need none, and what it brings into
             // the cache shortens the time that writers are held.
             let (pages, same) = stretch(part.clone(), equal);
@@ -117,7 +165,7 @@ impl AddressSpace {
     }
 
     /// Makes pages that equal frames name them.
-    fn remap(
+    pub(super) fn remap(
         &self,
         fence: &mut Fence<'_>,
         piece: PpnRun,
@@ -131,6 +179,18 @@ impl AddressSpace {
             fence.open(piece);
             return;
         }
+        self.note_shared(fence, piece, first, mechanism, outcome);
+    }
+
+    /// Enters pages that name frames now into the books.
+    pub(super) fn note_shared(
+        &self,
+        fence: &mut Fence<'_>,
+        piece: PpnRun,
+        first: Mpn,
+        mechanism: Mechanism,
+        outcome: &mut ShareOutcome,
+    ) {
         self.forget_swapped(piece, true);
         let already = piece.iter().zip(first.0..).filter(|&(ppn, mpn)| {
             matches!(fence.table.state(ppn), PageState::Mapped(now, _) if now.0 == mpn)
@@ -151,8 +211,23 @@ impl AddressSpace {
     }
 }
 
+/// How many of the parts, from the first on, are neighbours and may be dealt with together.
+fn neighbours(parts: &[Part<'_>]) -> usize {
+    let Some(first) = parts.first().map(Part::run) else {
+        return 0;
+    };
+    let mut end = first.end();
+    let follow = parts.iter().skip(1).take_while(|part| {
+        let run = part.run();
+        let next = run.start == end && run.end().0 - first.start.0 <= MOST_TOGETHER;
+        end = run.end();
+        next
+    });
+    1 + follow.count()
+}
+
 /// How many pages from the first on have the answer of the first, and that answer.
-fn stretch(part: Range<u32>, answer: impl Fn(u32) -> bool) -> (u32, bool) {
+pub(super) fn stretch(part: Range<u32>, answer: impl Fn(u32) -> bool) -> (u32, bool) {
     let Some(first) = part.clone().next().map(&answer) else {
         return (0, false);
     };
@@ -161,10 +236,10 @@ fn stretch(part: Range<u32>, answer: impl Fn(u32) -> bool) -> (u32, bool) {
 }
 
 #[cfg(not(feature = "broken-share-protocol"))]
-fn between_compare_and_remap() {}
+pub(super) fn between_compare_and_remap() {}
 
 /// Time for a guest to write where no fence is closed.
 #[cfg(feature = "broken-share-protocol")]
-fn between_compare_and_remap() {
+pub(super) fn between_compare_and_remap() {
     std::thread::sleep(std::time::Duration::from_micros(50));
 }

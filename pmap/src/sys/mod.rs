@@ -7,6 +7,8 @@ mod pagemap;
 mod paging;
 mod priority;
 mod region;
+mod replace;
+mod seclusion;
 mod store;
 mod support;
 mod tracking;

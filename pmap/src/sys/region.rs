@@ -1,7 +1,7 @@
 //! One VM's memory: an address range of this process in which pages are anonymous, overlaid by
 //! frames, or fenced.
 
-use super::{bytes_of, store::StoreMemory};
+use super::{bytes_of, seclusion, store::StoreMemory};
 use crate::types::{Mpn, PAGE_SIZE, Page, Ppn, PpnRun};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::{
@@ -29,6 +29,7 @@ pub(crate) struct Region {
     reserved: usize,
     /// Whether the kernel may use large pages.
     large: AtomicBool,
+    secluded: bool,
 }
 
 // SAFETY: the region is plain memory of the whole process; the pointer is only turned into
@@ -41,14 +42,18 @@ impl Region {
     /// Reserves memory for `pages` pages, demand-zero, followed by one page that can't be accessed.
     pub(crate) fn reserve(pages: u32) -> io::Result<Self> {
         let reserved = bytes_of(pages) + PAGE_SIZE + ALIGNMENT;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let reservation = unsafe {
-            mm::mmap_anonymous(
-                ptr::null_mut(),
-                reserved,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )?
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let secluded = seclusion::next(reserved).and_then(|wanted| {
+            let flags = flags | MapFlags::FIXED_NOREPLACE;
+            // SAFETY: a new mapping that replaces none, as the flag says.
+            unsafe { mm::mmap_anonymous(wanted, reserved, ProtFlags::empty(), flags) }.ok()
+        });
+        let reservation = match secluded {
+            Some(reservation) => reservation,
+            // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+            None => unsafe {
+                mm::mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags)?
+            },
         };
         // What lies before and after stays reserved and inaccessible: giving it back would cost two
         // `munmap`s, each of which every VM of the process is told of.
@@ -60,6 +65,7 @@ impl Region {
             reservation,
             reserved,
             large: AtomicBool::new(false),
+            secluded: secluded.is_some(),
         };
         region.protect(PpnRun::new(Ppn(0), pages), true)?;
         // Sharing is by 4 KiB pages: a guest that touches one is to have that one, unless asked for.
@@ -140,7 +146,13 @@ impl Region {
         GuestMemoryMmap::from_regions(vec![region]).map_err(io::Error::other)
     }
 
-    fn at(&self, run: PpnRun) -> *mut c_void {
+    /// Whether the kernel gives addresses of this region to nobody else, even while nothing is mapped
+    /// there.
+    pub(crate) fn is_secluded(&self) -> bool {
+        self.secluded
+    }
+
+    pub(super) fn at(&self, run: PpnRun) -> *mut c_void {
         assert!(
             run.end().0 <= self.pages && run.start.0 < run.end().0,
             "{run:?} is outside the region"
