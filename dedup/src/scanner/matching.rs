@@ -22,17 +22,21 @@
 use super::books::{Books, Mark};
 use super::making::{self, Made};
 use super::stats::ScannerStats;
+use super::turn::Turn;
 use crate::index::{Entry, Hint, Index, Key};
 use crate::page::{Content, PageHasher};
 use crate::runs::RunSet;
 use mirrorball_pmap::{
-    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate,
-    Undisturbed, VmId, WeakFrame,
+    AddressSpace, Mechanism, PageState, PinnedFrames, Pmap, Ppn, PpnRun, ShareCandidate, VmId,
+    WeakFrame,
 };
 use std::collections::BTreeMap;
 
 /// Longest run that is shared at a time; bounds what is pinned meanwhile.
 const LONGEST_RUN: usize = 512;
+
+/// Pages that are looked up together.
+const TOGETHER: usize = 32;
 
 /// What is to be done with what was seen.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +125,8 @@ pub(super) struct Matcher<'a> {
     /// Neighbouring pages of the VM at hand and the frames that are to be proposed to them, in order:
     /// together they are cheaper.
     pub(super) pending: Vec<(Ppn, PinnedFrames)>,
-    /// Taken before the first fence of a slice, so that no fence stays closed for want of a core.
-    pub(super) undisturbed: Option<Undisturbed>,
+    /// Begun before the first fence, so that no fence stays closed for want of a core.
+    pub(super) turn: &'a mut Turn,
 }
 
 impl Matcher<'_> {
@@ -130,7 +134,10 @@ impl Matcher<'_> {
     pub(super) fn part(&mut self, space: &AddressSpace, seen: &[(Ppn, Content)]) {
         let mut zeros = RunSet::default();
         let mut open = None;
-        for (ppn, content) in seen {
+        for (n, (ppn, content)) in seen.iter().enumerate() {
+            if n.is_multiple_of(TOGETHER) {
+                self.touch(space, seen.iter().skip(n).take(TOGETHER));
+            }
             match content {
                 Content::Zero => self.zero(space, *ppn, &mut zeros),
                 Content::Hash(hash) if self.rules.content => {
@@ -142,6 +149,16 @@ impl Matcher<'_> {
         self.finish(space, open);
         if !zeros.is_empty() {
             self.release(space, &zeros);
+        }
+    }
+
+    /// Looks pages up in the index for nothing but to have its slots in the cache: lookups one after
+    /// another wait for memory each, these wait together.
+    fn touch<'a>(&self, space: &AddressSpace, seen: impl Iterator<Item = &'a (Ppn, Content)>) {
+        for (_, content) in seen {
+            if let Content::Hash(hash) = content {
+                std::hint::black_box(self.index.find(Mark::of(*hash).key(space.group())));
+            }
         }
     }
 
@@ -406,7 +423,7 @@ impl Matcher<'_> {
     /// Shares pages with frames; their marks go, for a page that maps a frame
     /// is no hint, and one that turns out different is seen written.
     fn share(&mut self, space: &AddressSpace, proposed: &[(Ppn, &PinnedFrames)]) {
-        self.undisturbed.get_or_insert_with(Undisturbed::begin);
+        self.turn.go_first();
         let candidates = proposed
             .iter()
             .map(|&(at, frames)| ShareCandidate { at, frames });
@@ -432,7 +449,7 @@ impl Matcher<'_> {
 
     /// Gives zero pages back.
     pub(super) fn release(&mut self, space: &AddressSpace, zeros: &RunSet) {
-        self.undisturbed.get_or_insert_with(Undisturbed::begin);
+        self.turn.go_first();
         let outcome = space.release_zero(zeros.runs());
         self.stats.count_zero(outcome);
         if let (true, Some(books)) = (outcome.refused > 0, self.books.get_mut(&space.vm())) {

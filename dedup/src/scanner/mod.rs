@@ -20,6 +20,7 @@ mod order;
 mod pace;
 mod stats;
 mod thread;
+mod turn;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,6 @@ pub use config::{Order, ScannerConfig};
 pub use stats::{PassReport, ScannerStats};
 pub use thread::ScannerThread;
 
-use crate::cpu;
 use crate::index::Index;
 use crate::page::{PageHasher, SplitMix};
 use crate::runs::RunSet;
@@ -41,6 +41,7 @@ use pace::{Pace, Unlimited, Work};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use turn::Turn;
 
 /// Passes after which refused pages are tried again: budgets come back
 /// slowly, and until then every try is wasted.
@@ -126,10 +127,10 @@ impl Scanner {
 
     fn pass_at(&mut self, pace: &mut dyn Pace) -> PassReport {
         let (start, before) = (Instant::now(), self.stats);
-        let mut clock = cpu::thread();
+        let mut turn = Turn::new();
         let spaces = self.pmap.spaces();
-        let mut complete = self.plan(&spaces, pace, &mut clock);
-        complete = complete && self.mapped(&spaces, pace, &mut clock);
+        let mut complete = self.plan(&spaces, pace, &mut turn);
+        complete = complete && self.mapped(&spaces, pace, &mut turn);
         let mut plan = match self.order() {
             Order::EsxRandom => Plan::Random {
                 left: spaces.iter().map(|space| u64::from(space.pages())).sum(),
@@ -142,12 +143,12 @@ impl Scanner {
                 break;
             }
             let hashed = self.stats.hashed;
-            self.slice(&slice);
+            self.slice(&slice, &mut turn);
             let hashed = self.stats.hashed - hashed;
-            complete = self.charge(pace, Work::hashing(hashed), &mut clock)
-                && self.put_off(&spaces, MANY, pace, &mut clock);
+            complete = self.charge(pace, Work::hashing(hashed), &mut turn)
+                && self.put_off(&spaces, MANY, pace, &mut turn);
         }
-        complete = complete && self.put_off(&spaces, 0, pace, &mut clock);
+        complete = complete && self.put_off(&spaces, 0, pace, &mut turn);
         let frames = self.pmap.frames();
         self.index
             .purge(frames.counts().frames, |weak| frames.pin(weak).is_some());
@@ -155,7 +156,7 @@ impl Scanner {
         self.stats.whole_passes += u64::from(complete && !self.portioned);
         self.stats.index_bytes =
             self.index.bytes() + self.books.values().map(Books::bytes).sum::<u64>();
-        self.charge(pace, Work::default(), &mut clock);
+        self.charge(pace, Work::default(), &mut turn);
         PassReport {
             work: self.stats - before,
             elapsed: start.elapsed(),
@@ -173,12 +174,7 @@ impl Scanner {
     }
 
     /// Brings the books up to date and decides what is due; false if stopped.
-    fn plan(
-        &mut self,
-        spaces: &[Arc<AddressSpace>],
-        pace: &mut dyn Pace,
-        clock: &mut Duration,
-    ) -> bool {
+    fn plan(&mut self, spaces: &[Arc<AddressSpace>], pace: &mut dyn Pace, turn: &mut Turn) -> bool {
         self.forget_gone(spaces);
         self.portioned = false;
         for space in spaces {
@@ -191,7 +187,7 @@ impl Scanner {
                     self.note_mapped(space);
                 }
             }
-            if !self.charge(pace, work, clock) {
+            if !self.charge(pace, work, turn) {
                 return false;
             }
         }
@@ -280,7 +276,7 @@ impl Scanner {
         &mut self,
         spaces: &[Arc<AddressSpace>],
         pace: &mut dyn Pace,
-        clock: &mut Duration,
+        turn: &mut Turn,
     ) -> bool {
         if !self.config.content {
             return true;
@@ -293,9 +289,9 @@ impl Scanner {
             {
                 let pages = books.mapped.take_front(pace.slice());
                 let hashed = self.stats.hashed;
-                self.matcher().mapped(space, &pages);
+                self.matcher(turn).mapped(space, &pages);
                 let hashed = self.stats.hashed - hashed;
-                if !self.charge(pace, Work::hashing(hashed), clock) {
+                if !self.charge(pace, Work::hashing(hashed), turn) {
                     return false;
                 }
             }
@@ -310,7 +306,7 @@ impl Scanner {
         spaces: &[Arc<AddressSpace>],
         least: usize,
         pace: &mut dyn Pace,
-        clock: &mut Duration,
+        turn: &mut Turn,
     ) -> bool {
         for space in spaces {
             let Some(books) = self.books.get_mut(&space.vm()) else {
@@ -325,10 +321,10 @@ impl Scanner {
             }
             pages.sort_unstable();
             for pages in pages.chunks(pace.slice() as usize) {
-                let mut matcher = self.matcher();
+                let mut matcher = self.matcher(turn);
                 matcher.put_off = false;
                 matcher.put_off(space, pages);
-                if !self.charge(pace, Work::default(), clock) {
+                if !self.charge(pace, Work::default(), turn) {
                     return false;
                 }
             }
@@ -336,17 +332,17 @@ impl Scanner {
         true
     }
 
-    fn slice(&mut self, slice: &look::Slice) {
+    fn slice(&mut self, slice: &look::Slice, turn: &mut Turn) {
         let seen = self.lookers.look(slice);
         self.stats.seen += slice.pages();
         self.stats.hashed += seen.iter().map(|seen| seen.len() as u64).sum::<u64>();
-        let mut matcher = self.matcher();
+        let mut matcher = self.matcher(turn);
         for ((space, _), seen) in slice.parts.iter().zip(&seen) {
             matcher.part(space, seen);
         }
     }
 
-    fn matcher(&mut self) -> Matcher<'_> {
+    fn matcher<'a>(&'a mut self, turn: &'a mut Turn) -> Matcher<'a> {
         let rules = Rules {
             zero: self.config.zero,
             content: self.config.content,
@@ -362,21 +358,22 @@ impl Scanner {
             rules,
             put_off: true,
             pending: Vec::new(),
-            undisturbed: None,
+            turn,
         }
     }
 
-    /// Accounts for the CPU time since `clock`, and asks whether to go on.
-    fn charge(&mut self, pace: &mut dyn Pace, mut work: Work, clock: &mut Duration) -> bool {
+    /// Accounts for the CPU time since the last time, and asks whether to go on.
+    fn charge(&mut self, pace: &mut dyn Pace, mut work: Work, turn: &mut Turn) -> bool {
         let workers = self.lookers.cpu();
-        let now = cpu::thread();
-        let cpu = now.saturating_sub(*clock) + workers.saturating_sub(self.charged);
-        (*clock, self.charged) = (now, workers);
+        let cpu = turn.used() + workers.saturating_sub(self.charged);
+        self.charged = workers;
         self.stats.cpu_seconds += cpu.as_secs_f64();
         work.cpu = cpu;
         work.fenced = self.stats.compared - self.fenced;
         self.fenced = self.stats.compared;
-        pace.go_on(work, &self.stats)
+        let go_on = pace.go_on(work, &self.stats);
+        turn.yield_after();
+        go_on
     }
 }
 

@@ -73,10 +73,11 @@ impl AddressSpace {
         })
     }
 
-    /// Keeps everybody out of all of the VM's memory, readers too, if no vCPU is in guest mode: `None`
-    /// when one is, when the VM has left, or `vmas` more mappings are too many.
+    /// Keeps everybody out of all of the VM's memory, readers too, if no vCPU is in guest mode, to
+    /// replace the pages of `run`: `None` when one is, when the VM has left, or `vmas` more mappings
+    /// are too many.
     #[cfg(not(feature = "broken-share-protocol"))]
-    pub(super) fn fence_outside(&self, vmas: i64) -> Option<Fence<'_>> {
+    pub(super) fn fence_outside(&self, run: PpnRun, vmas: i64) -> Option<Fence<'_>> {
         let dma = self.dma.write();
         let table = self.table.lock();
         if table.detached() || !self.common.budget.has_room(vmas) {
@@ -95,7 +96,7 @@ impl AddressSpace {
 
     /// The deliberate bug is in the other fence; this one is never closed then.
     #[cfg(feature = "broken-share-protocol")]
-    pub(super) fn fence_outside(&self, _vmas: i64) -> Option<Fence<'_>> {
+    pub(super) fn fence_outside(&self, _run: PpnRun, _vmas: i64) -> Option<Fence<'_>> {
         None
     }
 

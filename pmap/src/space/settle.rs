@@ -69,10 +69,10 @@ impl AddressSpace {
         if table.detached() {
             return taken;
         }
-        // What was never looked at needs no question first: all of it is to be protected.
+        // What was never taken needs no question first: all of it is to be protected.
         let mut fresh = Vec::new();
         let found = self.forget_split_zeros(&mut table).and_then(|()| {
-            if matches!(take, Take::Written(None)) && table.totals().private == 0 {
+            if matches!(take, Take::Written(None)) && !std::mem::replace(&mut table.taken, true) {
                 self.protect(whole, &mut fresh);
             }
             common.pagemap.written_runs(base, whole, &mut written)
@@ -94,6 +94,7 @@ impl AddressSpace {
             taken.runs = self.track(&table, chosen);
         }
         if !fresh.is_empty() {
+            let fresh = self.without_large_zeros(fresh);
             taken.runs = union([taken.runs, fresh.clone()].concat());
             written = union([written, fresh].concat());
         }

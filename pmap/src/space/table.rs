@@ -95,6 +95,8 @@ pub(super) struct Table {
     detached: bool,
     newly_mapped: Vec<PpnRun>,
     calm: Calm,
+    /// Whether the pages written were ever taken, and with them their next writes noticed.
+    pub(super) taken: bool,
     /// Where the pages begin whose turn to be taken it is.
     turn: Ppn,
 }
@@ -115,6 +117,7 @@ impl Table {
             detached: false,
             newly_mapped: Vec::new(),
             calm: Calm::START,
+            taken: false,
             turn: Ppn(0),
         }
     }
