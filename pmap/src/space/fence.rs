@@ -78,6 +78,10 @@ impl AddressSpace {
     /// are too many.
     #[cfg(not(feature = "broken-share-protocol"))]
     pub(super) fn fence_outside(&self, run: PpnRun, vmas: i64) -> Option<Fence<'_>> {
+        if !self.guest_outside() {
+            return None;
+        }
+        self.region.break_large(run);
         let dma = self.dma.write();
         let table = self.table.lock();
         if table.detached() || !self.common.budget.has_room(vmas) {

@@ -85,7 +85,7 @@ impl AddressSpace {
                 return taken;
             }
         };
-        let written = self.without_large_zeros(written);
+        let mut written = self.without_large_zeros(written);
         if let Take::Written(most) = take {
             let chosen = match most.filter(|_| common.tracking.is_some()) {
                 Some(most) => table.take_turns(&written, most),

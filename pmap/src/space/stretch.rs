@@ -27,8 +27,12 @@ impl AddressSpace {
         if parts.len() < 2 || !self.region.is_secluded() {
             return false;
         }
-        let pages: u32 = parts.iter().map(|part| part.run().pages).sum();
-        let Some(mut fence) = self.fence_outside(i64::from(pages) + MOST_NEW_VMAS) else {
+        let pages = parts.iter().map(|part| part.run().pages).sum();
+        let run = parts
+            .first()
+            .map(|part| PpnRun::new(part.run().start, pages));
+        let most_vmas = i64::from(pages) + MOST_NEW_VMAS;
+        let Some(mut fence) = run.and_then(|run| self.fence_outside(run, most_vmas)) else {
             return false;
         };
         outcome.fences += 1;
@@ -36,9 +40,9 @@ impl AddressSpace {
         between_compare_and_remap();
         // An overlay of these very frames whose pages were broken is not laid again (see `overlay`).
         let again = |(run, first): &(PpnRun, Mpn)| fence.table.overlaid_by(*run, *first);
-        let mut together =
-            equal.chunk_by(|one, next| one.0.end() == next.0.start && !again(one) && !again(next));
-        let together: Vec<_> = together.by_ref().collect();
+        let together: Vec<_> = equal
+            .chunk_by(|one, next| one.0.end() == next.0.start && !again(one) && !again(next))
+            .collect();
         for runs in together {
             self.replace(&mut fence, runs, mechanism, outcome);
         }
