@@ -123,6 +123,49 @@ fn equal_pages_share_and_a_write_breaks_only_the_writer() {
 }
 
 #[test]
+fn neighbouring_runs_of_a_guest_outside_are_shared_together() {
+    let (pmap, spaces) = machine(64, 2);
+    for space in &spaces {
+        (8..24).for_each(|ppn| write(space, ppn, u8::try_from(ppn).unwrap()));
+        write(space, 17, 99);
+    }
+    // Frames in another order than the pages.
+    let runs = [16..24, 8..12, 12..16];
+    let mut made = runs.map(|run: std::ops::Range<u8>| {
+        let first = Ppn(u32::from(run.start));
+        (first, frames(&pmap, &run.collect::<Vec<_>>()))
+    });
+    made.sort_by_key(|(at, _)| *at);
+    let candidates: Vec<_> = made
+        .iter()
+        .map(|(at, frames)| ShareCandidate { at: *at, frames })
+        .collect();
+    let outside = spaces[0].share(&candidates, Mechanism::Content);
+    let inside = {
+        let _inside = spaces[1].enter_guest();
+        spaces[1].share(&candidates, Mechanism::Content)
+    };
+    for outcome in [&outside, &inside] {
+        assert_eq!((outcome.shared, outcome.different), (15, 1));
+        let shared = [PpnRun::new(Ppn(8), 9), PpnRun::new(Ppn(18), 6)];
+        assert_eq!(outcome.shared_runs, shared);
+    }
+    assert_eq!(outside.fences, 1);
+    assert!(inside.fences > 1);
+    for space in &spaces {
+        for ppn in 8..24 {
+            let content = if ppn == 17 {
+                99
+            } else {
+                u8::try_from(ppn).unwrap()
+            };
+            assert_eq!(read(space, ppn), [content; PAGE_SIZE]);
+        }
+    }
+    check_kernel(&pmap);
+}
+
+#[test]
 fn a_page_that_differs_is_left_alone() {
     let (pmap, spaces) = machine(16, 1);
     (0..8).for_each(|ppn| write(&spaces[0], ppn, 7));
