@@ -2,10 +2,9 @@
 //!
 //! Like guests' pages come in runs of some ten pages between which the frames are not consecutive, so
 //! each needs a mapping of its own. While no vCPU is in guest mode nobody has to see the memory
-//! at all: vCPUs, devices and readers wait at their locks. Then the
-//! runs are compared together and replaced together, which takes the kernel half the time (see
-//! `sys::replace`). For a VM whose vCPUs run it would not be right: a read of theirs
-//! must find something at every moment.
+//! at all: vCPUs, devices and readers wait at their locks. Then the runs are compared together and
+//! replaced together, which takes the kernel half the time (see `sys::replace`). For a VM whose vCPUs
+//! run it would not be right: a read of theirs must find something at every moment.
 
 use super::AddressSpace;
 use super::fence::Fence;
