@@ -77,7 +77,7 @@ pub(crate) const WATCH: &str = "Examples:
 
 pub(crate) const IMAGE: &str = "Examples:
   mirrorball image list
-  mirrorball image linux --kernel 6.12 -o guest";
+  mirrorball image linux --kernel 6.12";
 
 pub(crate) const COMPLETIONS: &str = "Examples:
   mirrorball completions bash
