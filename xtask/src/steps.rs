@@ -31,7 +31,10 @@ pub(crate) fn test(fast: bool) -> Result<()> {
             "warnings",
         ],
     )?;
-    cargo("tests", &["test", "--workspace", "--quiet"])?;
+    cargo(
+        "tests",
+        &["test", "--workspace", "--quiet", "--no-fail-fast"],
+    )?;
     cargo(
         "Parquet tables",
         &[
