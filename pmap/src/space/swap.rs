@@ -388,6 +388,12 @@ impl AddressSpace {
         }
     }
 
+    /// Whether a page may ever be lost, see [`is_abandoned`](Self::is_abandoned): without swap none is.
+    #[must_use]
+    pub fn can_lose_pages(&self) -> bool {
+        self.paging().is_some()
+    }
+
     /// Whether pages may read as zeros that held something else: what was read before this said no is
     /// what the guest wrote, anything later may not be, and must reach nobody.
     #[must_use]

@@ -115,6 +115,10 @@ impl BlockDevice {
 
     /// Does what was asked; answers what moved and how many bytes of data the guest got.
     fn execute(&self, operation: &Operation, access: &Access<'_>) -> Result<(Moved, u32), Failure> {
+        if access.space().is_abandoned() {
+            // What was read as this request may be zeros in a lost page's place.
+            return Err(DiskError::PageLost.into());
+        }
         let memory = access.memory();
         let moved = match operation {
             Operation::Read { offset, buffers } => {
@@ -125,7 +129,7 @@ impl BlockDevice {
                     u32::try_from(buffers.bytes()).unwrap_or(u32::MAX - 1),
                 ));
             }
-            Operation::Write { offset, buffers } => self.disk.write(*offset, buffers, memory)?,
+            Operation::Write { offset, buffers } => self.disk.write(*offset, buffers, access)?,
             Operation::Flush => {
                 self.disk.flush()?;
                 Moved::default()

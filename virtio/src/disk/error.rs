@@ -90,6 +90,9 @@ pub enum DiskError {
         /// The overlay.
         path: PathBuf,
     },
+    /// A page of the request could not be brought back from swap: nobody knows what it said.
+    #[error("a page of the request is lost: it can't be read from swap")]
+    PageLost,
     /// A buffer is not in guest memory; requests are checked, so this is a fault of the monitor.
     #[error("guest memory: {0}")]
     Guest(#[source] GuestMemoryError),

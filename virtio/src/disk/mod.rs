@@ -261,18 +261,45 @@ impl Disk {
     ///
     /// # Errors
     /// When the overlay's file can't be written, for want of space for example; the blocks that
-    /// were there before may be partly overwritten then, as on a disk.
+    /// were there before may be partly overwritten then, as on a disk. When a page of `buffers` is lost;
+    /// nothing was written then.
     pub fn write(
         &self,
         offset: u64,
         buffers: &Buffers,
-        memory: &GuestMemoryMmap,
+        access: &Access<'_>,
     ) -> Result<Moved, DiskError> {
-        let slices = transfer::slices(memory, buffers.iter().map(|b| (b.address, b.len.into())))?;
+        if access.space().can_lose_pages() {
+            return self.write_copied(offset, buffers, access);
+        }
+        let ranges = buffers.iter().map(|b| (b.address, b.len.into()));
+        let slices = transfer::slices(access.memory(), ranges)?;
         let mut moved = Moved::default();
         let mut overlay = self.overlay.lock();
         self.complete_edges(&mut overlay, offset, buffers.bytes(), &mut moved)?;
         overlay.write_scattered(offset, &slices)?;
+        Ok(moved)
+    }
+
+    /// As [`write`](Self::write), but has all bytes in hand before any is written: what the kernel took
+    /// from guest memory itself would be in the file before it is known that it was no lost page.
+    fn write_copied(
+        &self,
+        offset: u64,
+        buffers: &Buffers,
+        access: &Access<'_>,
+    ) -> Result<Moved, DiskError> {
+        let mut content = vec![0; usize::try_from(buffers.bytes()).unwrap_or(usize::MAX)];
+        buffers
+            .read(access.memory(), &mut content)
+            .map_err(DiskError::Guest)?;
+        if access.space().is_abandoned() {
+            return Err(DiskError::PageLost);
+        }
+        let mut moved = Moved::default();
+        let mut overlay = self.overlay.lock();
+        self.complete_edges(&mut overlay, offset, buffers.bytes(), &mut moved)?;
+        overlay.write(offset, &content)?;
         Ok(moved)
     }
 
@@ -328,7 +355,7 @@ impl Disk {
                 self.image.read(block * BLOCK_BYTES, &mut content)?;
                 moved.image_reads += 1;
             }
-            overlay.put_block(block, &content)?;
+            overlay.write(block * BLOCK_BYTES, &content)?;
         }
         Ok(())
     }

@@ -122,11 +122,12 @@ impl Overlay {
         self.change(offset, bytes, |file| transfer::write(file, slices, at))
     }
 
-    /// Writes one whole block.
-    pub(super) fn put_block(&mut self, block: u64, content: &[u8]) -> Result<(), DiskError> {
-        let offset = block * BLOCK_BYTES;
+    /// Writes from disk offset `offset` on. Blocks covered in part must be here already.
+    pub(super) fn write(&mut self, offset: u64, content: &[u8]) -> Result<(), DiskError> {
         let at = self.data + offset;
-        self.change(offset, BLOCK_BYTES, |file| file.write_all_at(content, at))
+        self.change(offset, content.len() as u64, |file| {
+            file.write_all_at(content, at)
+        })
     }
 
     /// Makes a range read as zeros. Blocks covered in part must be here already.

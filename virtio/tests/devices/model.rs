@@ -112,7 +112,7 @@ fn apply(disk: &Disk, space: &AddressSpace, model: &mut [u8], op: Op) -> Result<
                 .map(|i| fill.wrapping_add((i % 199) as u8))
                 .collect();
             buffers.write(access.memory(), &data).unwrap();
-            disk.write(sector * 512, &buffers, access.memory()).unwrap();
+            disk.write(sector * 512, &buffers, &access).unwrap();
             model[span(sector, sectors)].copy_from_slice(&data);
         }
         Op::Zero { sector, sectors } => {
