@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
+use common::check_kernel;
 use mirrorball_pmap::*;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress};
@@ -71,17 +74,6 @@ fn is_part_of_large(space: &AddressSpace, ppn: u32) -> Option<bool> {
     let frame = number("/proc/self/pagemap", address / PAGE_BYTES)? & ((1 << 55) - 1);
     let flags = number("/proc/kpageflags", frame).filter(|_| frame != 0)?;
     Some(flags & HEAD_OR_TAIL != 0)
-}
-
-fn check_kernel(pmap: &Pmap) {
-    pmap.settle_all();
-    let (books, kernel) = (pmap.totals(), pmap.kernel_account().unwrap());
-    assert_eq!(
-        books.private * PAGE_BYTES,
-        kernel.private_bytes,
-        "{books:?}"
-    );
-    assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! or removed, in any order, every VM reads what it wrote, and the books agree with the kernel.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
+use common::check_kernel;
 use mirrorball_pmap::*;
 use proptest::prelude::*;
 use std::{
@@ -378,16 +381,10 @@ impl Machine {
                 vm.space.vm()
             );
         }
-        self.pmap.settle_all();
-        self.vms.values_mut().for_each(Vm::settled);
-        let (books, kernel) = (self.pmap.totals(), self.pmap.kernel_account().unwrap());
         // The reads above may have put zero frames of the kernel in; those are nobody's memory.
-        assert_eq!(
-            books.private * PAGE_BYTES,
-            kernel.private_bytes,
-            "{books:?}"
-        );
-        assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
+        check_kernel(&self.pmap);
+        self.vms.values_mut().for_each(Vm::settled);
+        let books = self.pmap.totals();
         assert_eq!(books.touched, books.private + books.mapped + books.zero);
         assert_eq!(
             books.reclaimed,

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
+use common::check_kernel;
 use mirrorball_pmap::*;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress};
@@ -48,21 +51,6 @@ fn frames(pmap: &Pmap, bytes: &[u8]) -> PinnedFrames {
         page.fill(byte);
     }
     new.publish()
-}
-
-fn check_kernel(pmap: &Pmap) {
-    pmap.settle_all();
-    let (books, kernel) = (pmap.totals(), pmap.kernel_account().unwrap());
-    assert_eq!(
-        books.private * PAGE_BYTES,
-        kernel.private_bytes,
-        "private: {books:?} {kernel:?}"
-    );
-    assert_eq!(
-        books.frames * PAGE_BYTES,
-        kernel.frame_bytes,
-        "frames: {books:?} {kernel:?}"
-    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Pages on swap: guests find what they wrote, whatever happens meanwhile and whatever fails.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod common;
+
+use common::check_kernel;
 use mirrorball_pmap::*;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -101,18 +104,6 @@ impl Bench {
         self.space.settle();
         self.space.swap_out(pages, 7)
     }
-
-    /// The books and the kernel agree to the byte.
-    fn books_are_exact(&self) {
-        self.pmap.settle_all();
-        let (books, kernel) = (self.pmap.totals(), self.pmap.kernel_account().unwrap());
-        assert_eq!(
-            books.private * PAGE_BYTES,
-            kernel.private_bytes,
-            "{books:?}"
-        );
-        assert_eq!(books.frames * PAGE_BYTES, kernel.frame_bytes, "{books:?}");
-    }
 }
 
 const ALL: PpnRun = PpnRun::new(Ppn(0), PAGES);
@@ -123,13 +114,13 @@ fn swapped_pages_take_no_memory_and_come_back_as_they_were() {
     bench.fill(ALL, 3);
     let outcome = bench.swap_out(40).unwrap();
     assert_eq!((outcome.swapped, outcome.zero), (40, 0));
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
     let totals = bench.pmap.totals();
     assert_eq!((totals.private, totals.swapped), (24, 40));
     for ppn in ALL.iter() {
         assert!(bench.holds(ppn, 3), "{ppn:?}");
     }
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
     let totals = bench.pmap.totals();
     assert_eq!((totals.private, totals.swapped), (64, 0));
     let counts = bench.pager.counts();
@@ -164,7 +155,7 @@ fn untouched_and_zero_pages_stay_zero_and_write_nothing() {
     for ppn in ALL.iter().filter(|ppn| !(5..8).contains(&ppn.0)) {
         assert!(bench.space.with_page(ppn, is_zero), "{ppn:?}");
     }
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
     assert_eq!(bench.pmap.totals().swapped, 3);
 }
 
@@ -180,14 +171,14 @@ fn pages_written_over_frames_are_swapped_too() {
     let written = PpnRun::new(Ppn(10), 20);
     bench.fill(written, 4);
     assert_eq!(bench.swap_out(PAGES).unwrap().swapped, 20);
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
     for ppn in written.iter() {
         assert!(bench.holds(ppn, 4), "{ppn:?}");
     }
     let frame = |page: &Page| page.iter().all(|&byte| byte == 1);
     assert!(bench.space.with_page(Ppn(9), frame));
     assert!(bench.space.with_page(Ppn(30), frame));
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
 }
 
 #[test]
@@ -211,7 +202,7 @@ fn what_is_laid_over_a_swapped_page_counts() {
     assert!((0..4).all(|ppn| is(ppn, 8)));
     assert!((10..14).chain(20..24).all(|ppn| is(ppn, 0)));
     assert!(bench.holds(Ppn(30), 5));
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
 }
 
 #[test]
@@ -232,7 +223,7 @@ fn a_full_file_and_a_failing_one_leave_pages_where_they_are() {
     for ppn in ALL.iter() {
         assert!(bench.holds(ppn, 6), "{ppn:?}");
     }
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
     assert_eq!(bench.pmap.totals().swapped, 0);
 }
 
@@ -318,7 +309,7 @@ fn under_constant_swapping_no_write_is_lost() {
     writers
         .into_iter()
         .for_each(|writer| writer.join().unwrap());
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
 }
 
 #[test]
@@ -340,7 +331,7 @@ fn touches_of_watched_pages_are_counted_once_reads_as_well_as_writes() {
     let watch = bench.space.watch(PAGES, 2).unwrap();
     assert_eq!(bench.space.end_watch(watch), 0, "nobody touched any");
     assert!((0..32).all(|ppn| bench.holds(Ppn(ppn), 3)));
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
 }
 
 #[test]
@@ -366,5 +357,5 @@ fn touches_of_frames_are_seen_page_by_page() {
         "{touched} of {pages}"
     );
     assert!(bench.holds(Ppn(60), 4) && bench.holds(Ppn(61), 4));
-    bench.books_are_exact();
+    check_kernel(&bench.pmap);
 }
