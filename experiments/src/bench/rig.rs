@@ -154,14 +154,6 @@ impl Rig {
             .collect()
     }
 
-    /// Has the guests do the same one after the other.
-    pub fn run_in_turns(&self, workload: &Workload) -> Result<Vec<Status>, BenchError> {
-        self.vms
-            .iter()
-            .map(|vm| done(vm, vm.command(workload)))
-            .collect()
-    }
-
     /// Pages that are reclaimed now, exactly.
     pub fn reclaimed(&self) -> u64 {
         self.pmap().settle_all();

@@ -79,13 +79,14 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 /// | `FileClient` | 0 passes (2), 1 most bytes of files to read (all), 2 requests under way at a time (8) |
 /// | `Exchange` | 0 pages to verify in all (100,000), 1 guests in all (2), 2 most bytes of a message (2^20), 3 percent of messages from memory that was not written before (50) |
 /// | `Stream` | 0 role: 1 sends, 2 receives (1), 1 bytes in all (2^30), 2 pages of a message (16), 3 percent of pages written before each message (0) |
-/// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite |
+/// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite, 2 read all pages before the first write: 1 yes (no) |
 ///
 /// `Probe` is given as two commands. The fill step takes the pages, which nobody has touched since
 /// the guest started if it is the guest's first command, and records the ticks of the first write
 /// to each in [`crate::Status::write_ticks`]; each page then holds content equal in all guests of
 /// the seed. After the monitor has shared them, the overwrite step (same seed and pages) writes one
 /// word in each page, records the ticks of that write in the same way, and verifies every byte.
+/// With parameter 2 a step reads one word of every page before it writes the first.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

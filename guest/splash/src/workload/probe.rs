@@ -2,7 +2,8 @@
 //!
 //! The fill step's first writes meet untouched anonymous memory; the overwrite step's meet
 //! whatever the monitor made of the pages meanwhile, shared frames as a rule. Between the two
-//! commands the pages are kept.
+//! commands the pages are kept. Either step may read all pages before it writes one: what was read
+//! has translations, which a write that copies the page has to take away.
 
 use super::{Job, fitting, mismatch};
 use crate::memory::{self, Region};
@@ -11,6 +12,7 @@ use crate::port;
 use crate::shared::{self, ACTIVE_PAGES, OPERATIONS, VERIFIED_PAGES};
 use crate::sync::Spin;
 use alloc::string::String;
+use core::hint::black_box;
 use core::sync::atomic::Ordering;
 
 /// Pages of the fill step, for the overwrite step.
@@ -29,6 +31,18 @@ pub(super) fn run(job: &Job) -> Result<(), String> {
     match job.params[1] {
         0 => fill(job),
         _ => overwrite(job),
+    }
+}
+
+/// Reads a word of each page, if the command says so.
+fn read(job: &Job, region: &Region) {
+    if job.params[2] == 0 {
+        return;
+    }
+    for page in 0..region.pages() {
+        let word = &region.page(page)[shared::usize_of(MEASURED)];
+        // A read that nobody needs would be left out.
+        black_box(word.load(Ordering::Relaxed));
     }
 }
 
@@ -52,6 +66,7 @@ fn fill(job: &Job) -> Result<(), String> {
         free,
     )?;
     let region = Region::new(pages).ok_or("no such run of consecutive pages is free")?;
+    read(job, &region);
     for page in 0..pages {
         let content = content(job, page);
         measure(&region, page, content.word(MEASURED));
@@ -64,6 +79,7 @@ fn fill(job: &Job) -> Result<(), String> {
 
 fn overwrite(job: &Job) -> Result<(), String> {
     let region = FILLED.lock().take().ok_or("nothing was filled before")?;
+    read(job, &region);
     for page in 0..region.pages() {
         let content = content(job, page);
         let value = content.word(MEASURED) ^ CHANGE;
