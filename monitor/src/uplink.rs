@@ -230,19 +230,22 @@ impl Way {
                 return false;
             };
             // The host is told of no work left undone.
-            let whole = packet.with_checksum();
-            let pieces = whole.as_ref().unwrap_or(&packet).pieces();
-            let parts: Vec<_> = pieces
-                .iter()
-                .map(|piece| IoSlice::new(piece.bytes()))
-                .collect();
-            let counter = match self.tap.write_vectored(&parts) {
-                Ok(_) => &self.counters.out_frames,
-                Err(_) => &self.counters.refused,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            match packet.segmented() {
+                Some(parts) => parts.iter().for_each(|part| self.out(part)),
+                None => self.out(packet.with_checksum().as_ref().unwrap_or(&packet)),
+            }
         }
         true
+    }
+
+    fn out(&mut self, packet: &Packet) {
+        let pieces = packet.pieces().iter();
+        let parts: Vec<_> = pieces.map(|piece| IoSlice::new(piece.bytes())).collect();
+        let counter = match self.tap.write_vectored(&parts) {
+            Ok(_) => &self.counters.out_frames,
+            Err(_) => &self.counters.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -30,7 +30,7 @@ pub use block::{BlockDevice, BlockStats};
 pub use console::{Console, InputFull, Tail};
 pub use device::{Completed, Device, DeviceError};
 pub use disk::{BaseImage, BlockCache, Disk, DiskError, OverlayMode, Rest, ext4_size};
-pub use net::{NetConfig, NetDevice, NetStats, Transfer};
+pub use net::{MOST_PAIRS, NetConfig, NetDevice, NetStats, Transfer};
 pub use rng::Rng;
 pub use transport::{Notifier, Transport};
 pub use vsock::Vsock;

@@ -20,6 +20,7 @@ mod network;
 mod offload;
 mod packet;
 mod port;
+mod segments;
 
 pub use capture::Capture;
 pub use inbox::Bounds;

@@ -123,6 +123,20 @@ impl Network {
         config: PortConfig,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Port, AttachError> {
+        self.attach_lanes(config, 1, move |_| wake())
+    }
+
+    /// [`attach`](Self::attach) for a receiver that takes packets in up to so many lanes; `wake` is
+    /// told in which.
+    ///
+    /// # Errors
+    /// As for one lane.
+    pub fn attach_lanes(
+        self: &Arc<Self>,
+        config: PortConfig,
+        lanes: usize,
+        wake: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Result<Port, AttachError> {
         let mac = config.mac;
         if !mac.is_station() {
             return Err(AttachError::NoStation(mac));
@@ -147,7 +161,11 @@ impl Network {
             self.begin_late()?;
         }
         *came += 1;
-        let station = Arc::new(Station::new((number, *came), config, Box::new(wake)));
+        let station = Arc::new(Station::new(
+            (number, *came),
+            config,
+            (lanes, Box::new(wake)),
+        ));
         *self.slots[free].write() = Some(Arc::clone(&station));
         self.addresses.give(mac, number);
         Ok(Port::new(Arc::clone(self), station))

@@ -25,7 +25,7 @@ impl Packet {
 }
 
 /// The Internet checksum (RFC 1071); never 0, which would mean none in UDP.
-fn internet_checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn internet_checksum(bytes: &[u8]) -> u16 {
     let (words, last) = bytes.as_chunks::<2>();
     let words = words
         .iter()

@@ -98,15 +98,21 @@ pub(crate) struct Station {
     shaper: Option<(Instant, Mutex<Shaper>)>,
     /// Bytes that it has sent and that are not due.
     pub(crate) late: AtomicUsize,
-    inbox: Mutex<Inbox>,
-    wake: Box<dyn Fn() + Send + Sync>,
+    /// What waits for it, by the connections that they belong to.
+    lanes: Box<[Mutex<Inbox>]>,
+    /// How many of these are in use, from the first.
+    open: AtomicUsize,
+    wake: Wake,
 }
+
+/// Called with the lane to which a packet came.
+pub(crate) type Wake = Box<dyn Fn(usize) + Send + Sync>;
 
 impl Station {
     pub(crate) fn new(
         (number, id): (u16, u64),
         config: PortConfig,
-        wake: Box<dyn Fn() + Send + Sync>,
+        (lanes, wake): (usize, Wake),
     ) -> Self {
         Self {
             number,
@@ -118,7 +124,8 @@ impl Station {
             capture: OnceLock::new(),
             shaper: (config.limits).map(|limits| (Instant::now(), Mutex::new(Shaper::new(limits)))),
             late: AtomicUsize::new(0),
-            inbox: Mutex::default(),
+            lanes: (0..lanes.max(1)).map(|_| Mutex::default()).collect(),
+            open: AtomicUsize::new(1),
             wake,
         }
     }
@@ -135,9 +142,16 @@ impl Station {
         if !self.up.load(Ordering::Relaxed) {
             return count(&self.counters.down, 1);
         }
-        let pushed = self.inbox.lock().push(from.id, Arc::clone(packet), bounds);
+        let lane = match self.open.load(Ordering::Relaxed) {
+            0 | 1 => 0,
+            open => packet.flow() as usize % open,
+        };
+        let Some(inbox) = self.lanes.get(lane) else {
+            return;
+        };
+        let pushed = inbox.lock().push(from.id, Arc::clone(packet), bounds);
         match pushed {
-            Ok(true) => (self.wake)(),
+            Ok(true) => (self.wake)(lane),
             Ok(false) => {}
             Err(_) => count(&self.counters.full, 1),
         }
@@ -182,11 +196,17 @@ impl Port {
         self.network.forward(&self.station, packet);
     }
 
-    /// Takes the next packet that waits here. When there is none, the next to come calls the
-    /// port's closure.
+    /// Takes the next packet that waits here, in the first lane. When there is none, the next to come
+    /// calls the port's closure.
     #[must_use]
     pub fn receive(&self) -> Option<Arc<Packet>> {
-        let packet = self.station.inbox.lock().pop()?;
+        self.receive_in(0)
+    }
+
+    /// [`receive`](Self::receive) in any lane.
+    #[must_use]
+    pub fn receive_in(&self, lane: usize) -> Option<Arc<Packet>> {
+        let packet = self.station.lanes.get(lane)?.lock().pop()?;
         count(&self.station.counters.received, 1);
         count(&self.station.counters.received_bytes, packet.bytes());
         if let Some(capture) = self.station.capture.get() {
@@ -195,16 +215,31 @@ impl Port {
         Some(packet)
     }
 
-    /// Whether a packet waits here.
+    /// Whether a packet waits in a lane.
     #[must_use]
-    pub fn has_packet(&self) -> bool {
-        !self.station.inbox.lock().is_empty()
+    pub fn has_packet_in(&self, lane: usize) -> bool {
+        let inbox = self.station.lanes.get(lane);
+        inbox.is_some_and(|inbox| !inbox.lock().is_empty())
     }
 
     /// Forgets what waits here: there is nobody for it any more.
     pub fn clear(&self) {
-        let waiting = std::mem::take(&mut *self.station.inbox.lock());
-        drop(waiting);
+        self.clear_from(0);
+    }
+
+    fn clear_from(&self, lane: usize) {
+        for inbox in self.station.lanes.iter().skip(lane) {
+            let waiting = std::mem::take(&mut *inbox.lock());
+            drop(waiting);
+        }
+    }
+
+    /// From now on packets are spread over so many lanes, each connection's in one of them; what waits
+    /// in others is forgotten. A port begins with one, and has no more than it was attached with.
+    pub fn set_lanes(&self, lanes: usize) {
+        let lanes = lanes.clamp(1, self.station.lanes.len());
+        self.station.open.store(lanes, Ordering::Relaxed);
+        self.clear_from(lanes);
     }
 
     /// Plugs the cable in or out: while it is out, nothing is sent from here and nothing comes.

@@ -175,7 +175,7 @@ impl<'a> Fleet<'a> {
             disks,
             networks: self
                 .networks
-                .place(spec.network.as_ref())?
+                .place(spec.network.as_ref(), spec.vcpus)?
                 .into_iter()
                 .collect(),
             console: true,

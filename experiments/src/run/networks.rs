@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mirrorball_monitor::VmNetwork;
 use mirrorball_monitor::uplink::Uplink;
-use mirrorball_virtio::{NetConfig, NetStats};
+use mirrorball_virtio::{MOST_PAIRS, NetConfig, NetStats};
 use mirrorball_vnet::{Capture, MOST_PORTS, Mac, Network, NetworkConfig, PortConfig};
 
 use super::RunError;
@@ -66,13 +66,14 @@ impl Networks {
         Ok(made)
     }
 
-    /// The next guest's place.
+    /// The next guest's place; it may use a pair of queues for each vCPU.
     ///
     /// # Errors
     /// There is no such network.
     pub(super) fn place(
         &mut self,
         place: Option<&GuestNetwork>,
+        vcpus: u32,
     ) -> Result<Option<VmNetwork>, RunError> {
         let Some(place) = place else {
             return Ok(None);
@@ -90,6 +91,9 @@ impl Networks {
             },
             mtu: spec.mtu,
             transfer: spec.transfer,
+            pairs: u16::try_from(vcpus)
+                .unwrap_or(MOST_PAIRS)
+                .clamp(1, MOST_PAIRS),
         };
         Ok(Some(VmNetwork {
             network: Arc::clone(network),

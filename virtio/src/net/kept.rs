@@ -53,7 +53,17 @@ impl Kept {
         {
             self.out.remove(&start);
         }
-        self.delivered = self.delivered.saturating_add(run.pages);
+        self.count(run.pages);
+    }
+
+    /// Pages came that fall on no whole page of the guest's room: there is nothing of theirs to keep.
+    pub(super) fn misplaced(&mut self, pages: u32) {
+        self.count(pages);
+        self.returned = self.returned.saturating_add(pages);
+    }
+
+    fn count(&mut self, pages: u32) {
+        self.delivered = self.delivered.saturating_add(pages);
         if self.delivered > MEMORY {
             (self.delivered, self.returned) = (self.delivered / 2, self.returned / 2);
         }

@@ -14,12 +14,14 @@ mod header;
 mod judge;
 mod kept;
 mod own;
+mod pairs;
 mod place;
 mod policy;
 mod receive;
 mod send;
 mod stats;
 
+pub use pairs::MOST_PAIRS;
 pub use policy::{Transfer, UnknownTransfer};
 pub use stats::NetStats;
 
@@ -29,6 +31,7 @@ use crate::transport::Notifier;
 use mirrorball_pmap::{Access, AddressSpace};
 use mirrorball_vnet::{AttachError, Network, Port, PortConfig};
 use own::Own;
+use pairs::Kind;
 use parking_lot::Mutex;
 use receive::{Means, Receiving};
 use stats::{Counters, count};
@@ -36,21 +39,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_ECN,
+    VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_USO4,
+    VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
+    VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF,
     VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP,
 };
 use virtio_queue::Queue;
 
-/// receiveq1 and transmitq1 (clause 5.1.2).
-const QUEUE_SIZES: [u16; 2] = [256, 256];
-/// Index of receiveq1.
-const RECEIVE: usize = 0;
-/// Index of transmitq1.
-const TRANSMIT: usize = 1;
+/// Size of each queue.
+const QUEUE_SIZE: u16 = 256;
 
 /// What is offered to the driver.
 const FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_NET_F_GUEST_CSUM
+    | 1 << VIRTIO_NET_F_GUEST_TSO4
+    | 1 << VIRTIO_NET_F_GUEST_TSO6
+    | 1 << VIRTIO_NET_F_GUEST_ECN
+    | 1 << VIRTIO_NET_F_GUEST_USO4
+    | 1 << VIRTIO_NET_F_GUEST_USO6
+    | 1 << VIRTIO_NET_F_HOST_TSO4
+    | 1 << VIRTIO_NET_F_HOST_TSO6
+    | 1 << VIRTIO_NET_F_HOST_ECN
+    | 1 << VIRTIO_NET_F_HOST_USO
     | 1 << VIRTIO_NET_F_MTU
     | 1 << VIRTIO_NET_F_MAC
     | 1 << VIRTIO_NET_F_MRG_RXBUF
@@ -65,6 +76,9 @@ pub struct NetConfig {
     pub mtu: u16,
     /// How whole pages get from guest to guest.
     pub transfer: Transfer,
+    /// Most pairs of queues that its driver may use, one for each vCPU at best; at most
+    /// [`MOST_PAIRS`].
+    pub pairs: u16,
 }
 
 /// One guest's network device.
@@ -73,7 +87,9 @@ pub struct NetDevice {
     port: Port,
     config: NetConfig,
     features: AtomicU64,
-    receiving: Mutex<Receiving>,
+    queue_sizes: Vec<u16>,
+    /// By lane of the port.
+    receiving: Vec<Mutex<Receiving>>,
     own: Mutex<Own>,
     counters: Counters,
     notifier: Arc<OnceLock<Notifier>>,
@@ -87,9 +103,10 @@ impl NetDevice {
     pub fn new(network: &Arc<Network>, config: NetConfig) -> Result<Self, AttachError> {
         let notifier = Arc::new(OnceLock::<Notifier>::new());
         let woken = Arc::clone(&notifier);
-        let port = network.attach(config.port, move || {
+        let pairs = usize::from(config.pairs.clamp(1, MOST_PAIRS));
+        let port = network.attach_lanes(config.port, pairs, move |lane| {
             if let Some(notifier) = woken.get() {
-                notifier.ring(RECEIVE);
+                notifier.ring(pairs::receives(lane));
             }
         })?;
         port.set_least_run(config.transfer.least_run());
@@ -97,7 +114,10 @@ impl NetDevice {
             port,
             config,
             features: AtomicU64::new(0),
-            receiving: Mutex::new(Receiving::new(config.transfer)),
+            queue_sizes: vec![QUEUE_SIZE; pairs::queues(pairs)],
+            receiving: (0..pairs)
+                .map(|lane| Mutex::new(Receiving::new(lane, config.transfer)))
+                .collect(),
             own: Mutex::default(),
             counters: Counters::default(),
             notifier,
@@ -150,15 +170,47 @@ impl NetDevice {
         Ok(0)
     }
 
-    fn receive(&self, ring: &mut Queue, access: &Access<'_>) -> Result<Completed, DeviceError> {
+    fn kind(&self, queue: usize) -> Kind {
+        let pairs = if self.has(VIRTIO_NET_F_MQ) {
+            self.receiving.len()
+        } else {
+            1
+        };
+        let controlled = self.has(VIRTIO_NET_F_CTRL_VQ);
+        pairs::kind(queue, controlled.then_some(pairs))
+    }
+
+    /// A command of the driver's (clause 5.1.6.5): how many pairs it uses.
+    fn command(&self, chain: &queue::Chain, access: &Access<'_>) -> Result<u32, DeviceError> {
+        let most = if self.has(VIRTIO_NET_F_MQ) {
+            self.receiving.len()
+        } else {
+            0
+        };
+        let done = pairs::command(&chain.readable, access.memory(), most)?;
+        if let Some(pairs) = done {
+            self.port.set_lanes(pairs);
+        }
+        pairs::answer(&chain.writable, access.memory(), done.is_some())
+    }
+
+    fn receive(
+        &self,
+        lane: usize,
+        ring: &mut Queue,
+        access: &Access<'_>,
+    ) -> Result<Completed, DeviceError> {
+        let Some(receiving) = self.receiving.get(lane) else {
+            return Ok(Completed::default());
+        };
         let means = Means {
             access,
             transfer: self.config.transfer,
             counters: &self.counters,
             mergeable: self.has(VIRTIO_NET_F_MRG_RXBUF),
-            checksums: self.has(VIRTIO_NET_F_GUEST_CSUM),
+            abilities: header::Abilities(self.features.load(Ordering::Acquire)),
         };
-        self.receiving.lock().round(&self.port, ring, means)
+        receiving.lock().round(&self.port, ring, means)
     }
 }
 
@@ -168,14 +220,17 @@ impl Device for NetDevice {
     }
 
     fn features(&self) -> u64 {
-        FEATURES
+        match self.receiving.len() {
+            1 => FEATURES,
+            _ => FEATURES | 1 << VIRTIO_NET_F_MQ | 1 << VIRTIO_NET_F_CTRL_VQ,
+        }
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
     }
 
-    /// `struct virtio_net_config`, as far as the features go: address, status, one pair of queues, MTU.
+    /// `struct virtio_net_config`, as far as the features go: address, status, pairs of queues, MTU.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let status = if self.port.link() {
             VIRTIO_NET_S_LINK_UP
@@ -184,7 +239,8 @@ impl Device for NetDevice {
         };
         let status = u16::try_from(status).unwrap_or(0);
         let mut config = Vec::from(self.port.mac().0);
-        for word in [status, 1, self.config.mtu] {
+        let pairs = u16::try_from(self.receiving.len()).unwrap_or(1);
+        for word in [status, pairs, self.config.mtu] {
             config.extend(word.to_le_bytes());
         }
         device::read_config(&config, offset, data);
@@ -205,14 +261,16 @@ impl Device for NetDevice {
         ring: &mut Queue,
         access: &Access<'_>,
     ) -> Result<Completed, DeviceError> {
-        if queue == TRANSMIT {
-            return queue::drain(ring, access.memory(), |chain| self.transmit(chain, access));
+        let memory = access.memory();
+        match self.kind(queue) {
+            Kind::Receive(lane) => self.receive(lane, ring, access),
+            Kind::Transmit => queue::drain(ring, memory, |chain| self.transmit(chain, access)),
+            Kind::Control => queue::drain(ring, memory, |chain| self.command(&chain, access)),
         }
-        self.receive(ring, access)
     }
 
     fn finish(&self, queue: usize, space: &AddressSpace) {
-        if queue != TRANSMIT {
+        if self.kind(queue) != Kind::Transmit {
             return;
         }
         let shared = own::share(&self.own, space);
@@ -222,7 +280,10 @@ impl Device for NetDevice {
     fn reset(&self) {
         self.features.store(0, Ordering::Release);
         *self.own.lock() = Own::default();
-        *self.receiving.lock() = Receiving::new(self.config.transfer);
+        for (lane, receiving) in self.receiving.iter().enumerate() {
+            *receiving.lock() = Receiving::new(lane, self.config.transfer);
+        }
+        self.port.set_lanes(1);
         self.port.set_least_run(self.config.transfer.least_run());
         self.port.clear();
     }

@@ -70,7 +70,7 @@ impl Scatter<'_> {
     /// Places frames: mapped where the room is whole pages and begins where one of them does.
     fn frames(&mut self, frames: &PinnedFrames) -> Result<(), DeviceError> {
         let bytes = frames.bytes();
-        let mut done = 0;
+        let (mut done, mut placed) = (0, 0);
         while let Some(buffer) = self.room.front().copied().filter(|_| done < bytes.len()) {
             let len = (bytes.len() - done).min(buffer.len as usize);
             let ppn = u32::try_from(buffer.address / PAGE_BYTES).map(Ppn);
@@ -81,6 +81,7 @@ impl Scatter<'_> {
                 Ok(at) if aligned && pages > 0 => {
                     let first = u32::try_from(done / PAGE_SIZE).unwrap_or(0);
                     self.whole(at, &frames.slice(first, pages))?;
+                    placed += pages;
                     pages as usize * PAGE_SIZE
                 }
                 _ => {
@@ -92,6 +93,10 @@ impl Scatter<'_> {
             };
             self.advance(len);
             done += len;
+        }
+        if self.means.transfer == Transfer::Cost {
+            let misplaced = frames.pages().saturating_sub(placed);
+            self.books.kept.misplaced(misplaced);
         }
         Ok(())
     }

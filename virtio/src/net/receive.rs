@@ -22,7 +22,9 @@ const MOST_CHAINS: usize = 64;
 /// What waits on both sides, and what was learnt of this guest.
 #[derive(Debug)]
 pub(super) struct Receiving {
-    packet: Option<Arc<Packet>>,
+    /// Which of the port's lanes it serves.
+    lane: usize,
+    packets: VecDeque<Arc<Packet>>,
     chains: VecDeque<Chain>,
     /// Where the ring stood after the last round.
     next: u16,
@@ -46,14 +48,15 @@ pub(super) struct Means<'a> {
     pub(super) counters: &'a Counters,
     /// Whether one packet may fill several chains (MRG_RXBUF).
     pub(super) mergeable: bool,
-    /// Whether the guest completes checksums itself (GUEST_CSUM).
-    pub(super) checksums: bool,
+    /// What the guest does itself.
+    pub(super) abilities: header::Abilities,
 }
 
 impl Receiving {
-    pub(super) fn new(transfer: Transfer) -> Self {
+    pub(super) fn new(lane: usize, transfer: Transfer) -> Self {
         Self {
-            packet: None,
+            lane,
+            packets: VecDeque::new(),
             chains: VecDeque::new(),
             next: 0,
             books: Books {
@@ -128,7 +131,27 @@ impl Receiving {
 
     /// Whether a packet waits for chains.
     fn wants(&self, port: &Port) -> bool {
-        self.packet.is_some() || port.has_packet()
+        !self.packets.is_empty() || port.has_packet_in(self.lane)
+    }
+
+    /// The next packet, with all done that the guest can't do.
+    fn next_packet(&mut self, port: &Port, abilities: header::Abilities) -> Option<Arc<Packet>> {
+        if let Some(packet) = self.packets.pop_front() {
+            return Some(packet);
+        }
+        let packet = port.receive_in(self.lane)?;
+        let offload = packet.offload();
+        let whole = offload
+            .segments
+            .is_none_or(|segments| abilities.takes(segments));
+        if !whole && let Some(parts) = packet.segmented() {
+            self.packets.extend(parts.into_iter().map(Arc::new));
+            return self.packets.pop_front();
+        }
+        if abilities.checksums() {
+            return Some(packet);
+        }
+        Some(packet.with_checksum().map_or(packet, Arc::new))
     }
 
     /// Places packets into the chains that are here, as many as fit; answers how many chains went
@@ -140,17 +163,12 @@ impl Receiving {
         means: Means<'_>,
     ) -> Result<u32, DeviceError> {
         let mut used = 0;
-        while let Some(packet) = self.packet.take().or_else(|| port.receive()) {
-            let packet = if means.checksums {
-                packet
-            } else {
-                packet.with_checksum().map_or(packet, Arc::new)
-            };
+        while let Some(packet) = self.next_packet(port, means.abilities) {
             let needed = (header::HEADER + packet.bytes()) as u64;
             self.prefer(&packet, needed, means);
             match self.chains_for(needed, means.mergeable) {
                 Some(0) => {
-                    self.packet = Some(packet);
+                    self.packets.push_front(packet);
                     break;
                 }
                 Some(chains) => {
@@ -164,7 +182,7 @@ impl Receiving {
                     count(&means.counters.unfit, 1);
                 }
                 None => {
-                    self.packet = Some(packet);
+                    self.packets.push_front(packet);
                     break;
                 }
             }

@@ -80,6 +80,7 @@ pub(super) fn packet(chain: Chain, means: Means<'_>) -> Result<Option<Sent>, Dev
         ..
     } = gather;
     let packet = Packet::new(pieces, offload).ok();
+    let packet = packet.filter(Packet::segments_are_sound);
     Ok(packet.map(|packet| Sent {
         packet,
         equal,
@@ -153,10 +154,8 @@ impl Gather<'_> {
             self.pieces.push(Piece::Bytes(Vec::new()));
         }
         if let Some(Piece::Bytes(bytes)) = self.pieces.last_mut() {
-            let start = bytes.len();
-            bytes.resize(start + len, 0);
             (self.means.access.memory())
-                .read_slice(&mut bytes[start..], GuestAddress(from))
+                .write_all_volatile_to(GuestAddress(from), bytes, len)
                 .map_err(virtio_queue::Error::GuestMemory)?;
             count(&self.means.counters.sent_copied, len as u64);
         }

@@ -42,6 +42,7 @@ impl Station {
             port: PortConfig::station(mac),
             mtu: 9000,
             transfer,
+            pairs: 1,
         };
         let device = Arc::new(NetDevice::new(network, config).unwrap());
         let guest = Guest::new(&machine.pmap, vm, Arc::clone(&device) as Arc<dyn Device>);
