@@ -31,6 +31,8 @@ enum Unit {
     Files,
     /// Which end of a stream.
     Role,
+    /// Which end of an echo.
+    End,
 }
 
 /// Where a workload's files are; the number is the guest's for it.
@@ -76,6 +78,20 @@ impl Word for Role {
     const WORDS: &'static [(&'static str, Self, &'static str)] = &[
         ("send", Self::Send, "it sends"),
         ("receive", Self::Receive, "it receives"),
+    ];
+}
+
+/// The ends of an echo; the number is the guest's for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Answer = 1,
+    Ask = 2,
+}
+
+impl Word for End {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("answer", Self::Answer, "it gives back what comes"),
+        ("ask", Self::Ask, "it sends, and verifies what comes back"),
     ];
 }
 
@@ -275,6 +291,27 @@ const WORKLOADS: &[Workload] = &[
         ],
     ),
     (
+        "echo",
+        WorkloadKind::Echo,
+        "TCP's echo service (port 7), with Linux or thin guests, and answers to pings; it needs a network",
+        &[
+            ("role", Unit::End, "answer", "which end this is"),
+            (
+                "connections",
+                Unit::Number,
+                "1",
+                "connections that an answering end waits for",
+            ),
+            (
+                "peer",
+                Unit::Number,
+                "1",
+                "which guest is asked: the number of its address, 10.77.0.1 for 1",
+            ),
+            ("bytes", Unit::Bytes, "1 MiB", "bytes to send"),
+        ],
+    ),
+    (
         "hostile",
         WorkloadKind::Hostile,
         "Attacks its devices",
@@ -341,6 +378,7 @@ fn map((name, _, about, params): &Workload) -> Map {
             Unit::Place => Field::maybe::<Place>(name, default, about),
             Unit::Files => Field::maybe::<Files>(name, default, about),
             Unit::Role => Field::maybe::<Role>(name, default, about),
+            Unit::End => Field::maybe::<End>(name, default, about),
         });
     Map::new(name, about, common.into_iter().chain(params).collect())
 }
@@ -405,6 +443,7 @@ fn read(fields: &Fields<'_>, name: &'static str, unit: Unit) -> Option<u64> {
         Unit::Place => fields.get::<Place>(name)? as u64,
         Unit::Files => fields.get::<Files>(name)? as u64,
         Unit::Role => fields.get::<Role>(name)? as u64,
+        Unit::End => fields.get::<End>(name)? as u64,
         Unit::Percent => {
             #[allow(
                 clippy::cast_possible_truncation,

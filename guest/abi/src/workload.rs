@@ -30,6 +30,8 @@ pub enum WorkloadKind {
     Exchange = 10,
     /// A stream of messages from one guest to another, for throughput.
     Stream = 11,
+    /// TCP's echo service, either end of it, and answers to pings.
+    Echo = 12,
 }
 
 impl WorkloadKind {
@@ -49,6 +51,7 @@ impl WorkloadKind {
             9 => Self::FileClient,
             10 => Self::Exchange,
             11 => Self::Stream,
+            12 => Self::Echo,
             _ => return None,
         })
     }
@@ -79,6 +82,7 @@ pub const OUTCOME_UNKNOWN: u32 = 3;
 /// | `FileClient` | 0 passes (2), 1 most bytes of files to read (all), 2 requests under way at a time (8) |
 /// | `Exchange` | 0 pages to verify in all (100,000), 1 guests in all (2), 2 most bytes of a message (2^20), 3 percent of messages from memory that was not written before (50) |
 /// | `Stream` | 0 role: 1 sends, 2 receives (1), 1 bytes in all (2^30), 2 pages of a message (16), 3 percent of pages written before each message (0) |
+/// | `Echo` | 0 role: 1 answers, 2 asks (1), 1 connections until an answering end is done (1), 2 which guest is asked, by the last two bytes of its Ethernet address (1), 3 bytes to send (2^20) |
 /// | `Probe` | 0 pages (1024), 1 step: 0 fill, 1 overwrite, 2 read all pages before the first write: 1 yes (no) |
 ///
 /// `Probe` is given as two commands. The fill step takes the pages, which nobody has touched since

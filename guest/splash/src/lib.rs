@@ -23,6 +23,7 @@ mod fs;
 mod hal;
 mod hash;
 pub mod heap;
+mod ip;
 mod lru;
 mod lz;
 mod memory;

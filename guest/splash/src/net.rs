@@ -141,6 +141,12 @@ impl<T: Transport> Net<T> {
         })
     }
 
+    /// From now on the end of a sending ends no wait: for who hears of it from the other end anyway, and
+    /// never fills the queue.
+    pub fn ignore_sent(&mut self) {
+        self.transmit.set_dev_notify(false);
+    }
+
     /// Packets that the device has not sent yet.
     pub fn sending(&self) -> usize {
         self.sending.len()

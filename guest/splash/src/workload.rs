@@ -3,6 +3,7 @@
 //! Each workload verifies its own results and says so in the same few counters, so that the
 //! monitor can judge them all alike.
 
+mod echo;
 mod exchange;
 mod files;
 mod hostile;
@@ -101,6 +102,7 @@ fn run(workload: &Workload, job: &Job) -> Result<(), (u32, String)> {
         WorkloadKind::FileClient => files::read(job),
         WorkloadKind::Exchange => exchange::run(job),
         WorkloadKind::Stream => stream::run(job),
+        WorkloadKind::Echo => echo::run(job),
     };
     result.map_err(|reason| (OUTCOME_FAILED, reason))
 }

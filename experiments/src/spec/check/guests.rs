@@ -187,7 +187,9 @@ impl Checks<'_> {
     }
 
     fn workload(&mut self, path: &str, group: &GuestGroup, workload: &WorkloadSpec) {
-        use WorkloadKind::{Exchange, FileClient, FileServer, Idle, Pmake, Scan, Stream, Torture};
+        use WorkloadKind::{
+            Echo, Exchange, FileClient, FileServer, Idle, Pmake, Scan, Stream, Torture,
+        };
         let kind = workload.kind;
         if matches!(kind, Pmake | Scan | Torture | FileServer) && group.disks.is_empty() {
             let problem = self.problem(
@@ -197,7 +199,7 @@ impl Checks<'_> {
             self.add(problem.expected("a guest with `disks`"));
         }
         let remote = kind == Pmake && workload.is_remote();
-        let talks = matches!(kind, FileServer | FileClient | Exchange | Stream);
+        let talks = matches!(kind, FileServer | FileClient | Exchange | Stream | Echo);
         if (talks || remote) && group.network.is_none() {
             let text = format!("`{}` is for guests on a network", workload.name);
             self.add(self.problem(path, text).expected("a guest with `network`"));
