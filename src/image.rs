@@ -55,6 +55,9 @@ struct LinuxOptions {
     /// Size of the root's file system [default: what is in it and 256 MiB]
     #[arg(long)]
     size: Option<Size>,
+    /// A kernel module to be loaded besides those that every guest needs (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    module: Vec<String>,
 }
 
 impl LinuxOptions {
@@ -71,6 +74,7 @@ impl LinuxOptions {
             version: self.version.clone(),
             root,
             size: self.size.map(|size| size.0),
+            modules: self.module.clone(),
         }
     }
 }

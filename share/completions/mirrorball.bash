@@ -763,7 +763,7 @@ _mirrorball() {
             return 0
             ;;
         mirrorball__subcmd__image__subcmd__linux)
-            opts="-h --kernel --version --root --package --source --size --json --help"
+            opts="-h --kernel --version --root --package --source --size --module --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -790,6 +790,10 @@ _mirrorball() {
                     return 0
                     ;;
                 --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --module)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

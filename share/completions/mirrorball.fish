@@ -162,6 +162,7 @@ complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -l package -d 'A Debian package in the root, NAME or NAME=VERSION, with what it depends on (may be repeated)' -r
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -l source -d 'A Debian source package in the root, below /usr/src (may be repeated)' -r
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -l size -d 'Size of the root\'s file system [default: what is in it and 256 MiB]' -r
+complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -l module -d 'A kernel module to be loaded besides those that every guest needs (may be repeated)' -r
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -l json -d 'Print JSON, and nothing else, to standard output'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from linux" -s h -l help -d 'Print help'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the images in the cache'

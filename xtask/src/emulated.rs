@@ -66,6 +66,7 @@ fn folder(kernel: &str, cache: &Path, say: &dyn Fn(&str)) -> Result<PathBuf> {
         version: None,
         root: Root::None,
         size: None,
+        modules: vec!["virtio_net".into()],
     };
     let image = guest_image(&spec, cache, say)?;
     let folder = image.kernel.parent().context("a kernel without a folder")?;

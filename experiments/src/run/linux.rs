@@ -13,6 +13,8 @@ use super::RunError;
 use crate::image;
 use crate::spec::{Experiment, GuestGroup, LinuxSpec, RootSpec, resolve};
 
+/// What guests with a network need; others are spared it.
+const NETWORK_DRIVER: &str = "virtio_net";
 /// Longest line of a panic that is told.
 const MOST_PANIC: usize = 200;
 
@@ -29,7 +31,7 @@ impl Images {
     pub fn of(&self, experiment: &Experiment) -> BTreeMap<String, GuestImage> {
         let groups = experiment.guests.iter();
         let image = |group: &GuestGroup| {
-            let wanted = wanted(group.system.linux()?, &self.folder);
+            let wanted = wanted(group, group.system.linux()?, &self.folder);
             let (_, image) = self.made.iter().find(|(made, _)| *made == wanted)?;
             Some((group.id.clone(), image.clone()))
         };
@@ -102,7 +104,7 @@ pub fn prepare(
         let Some(linux) = group.system.linux() else {
             continue;
         };
-        let wanted = wanted(linux, folder);
+        let wanted = wanted(group, linux, folder);
         let index = match images.made.iter().position(|(made, _)| *made == wanted) {
             Some(index) => index,
             None => {
@@ -129,7 +131,7 @@ fn check_boot(group: &GuestGroup, linux: &LinuxSpec, image: &GuestImage) -> Resu
     })
 }
 
-fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
+fn wanted(group: &GuestGroup, linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
     let (root, size) = match &linux.root {
         RootSpec::None => (Root::None, None),
         RootSpec::Busybox => (Root::Busybox, None),
@@ -152,11 +154,13 @@ fn wanted(linux: &LinuxSpec, folder: &Path) -> GuestImageSpec {
     } else {
         linux.kernel.clone()
     };
+    let driver = group.network.as_ref().map(|_| NETWORK_DRIVER.to_owned());
     GuestImageSpec {
         kernel,
         version: linux.version.clone(),
         root,
         size,
+        modules: driver.into_iter().chain(linux.modules.clone()).collect(),
     }
 }
 
@@ -252,6 +256,7 @@ mod tests {
             version: None,
             root: Root::Busybox,
             size: None,
+            modules: Vec::new(),
         };
         let images = Images {
             folder: place.path().into(),

@@ -72,6 +72,7 @@ mod tests {
             root: RootSpec::None,
             run: Vec::new(),
             command_line: String::new(),
+            modules: Vec::new(),
             boot_timeout: boot.map(time),
             command_timeout: command.map(time),
         };

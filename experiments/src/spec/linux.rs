@@ -26,6 +26,8 @@ pub struct LinuxSpec {
     pub run: Vec<String>,
     /// Kernel parameters after the monitor's own.
     pub command_line: String,
+    /// Kernel modules that are loaded besides those which every guest needs.
+    pub modules: Vec<String>,
     /// How long it may take to boot; then it is ended, and the others go on.
     pub boot_timeout: Option<Time>,
     /// How long each command may take.
@@ -73,6 +75,11 @@ impl FromMap for LinuxSpec {
                 "none",
                 "kernel parameters after the monitor's own",
             ),
+            Field::or::<Vec<String>>(
+                "modules",
+                "[]",
+                "kernel modules that are loaded besides those which every guest needs, with what they depend on; a bzImage must have them built in",
+            ),
             Field::maybe::<Time>(
                 "boot-timeout",
                 "the phase's timeout",
@@ -91,13 +98,14 @@ impl FromMap for LinuxSpec {
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
         let (kernel, run) = (fields.get("kernel"), fields.get("run"));
         let (version, root) = (fields.get("version"), fields.get("root"));
-        let command_line = fields.get("command-line");
+        let (command_line, modules) = (fields.get("command-line"), fields.get("modules"));
         Some(Self {
             kernel: kernel?,
             version,
             root: root?,
             run: run?,
             command_line: command_line.unwrap_or_default(),
+            modules: modules?,
             boot_timeout: fields.get("boot-timeout"),
             command_timeout: fields.get("command-timeout"),
         })

@@ -50,6 +50,9 @@ pub struct GuestImageSpec {
     pub root: Root,
     /// Bytes of the root's file system; by default its contents and 256 MiB.
     pub size: Option<u64>,
+    /// Kernel modules that are loaded besides those which every guest needs, with all that they depend
+    /// on. A bzImage must have them built in.
+    pub modules: Vec<String>,
 }
 
 /// A guest image that is ready to be booted.
@@ -101,7 +104,11 @@ pub fn guest_image(
     let busybox = fetch_into(&cache, "busybox-static", None, progress)?;
     let root = root::prepare(&spec.root, spec.size, &busybox, &cache, progress)?;
     let root_id = root.as_ref().map_or("", |root| root.id.as_str());
-    let modules = [WELCOME, NEEDED].concat().join(" ");
+    let asked = spec.modules.iter().map(String::as_str);
+    let modules: Vec<&str> = (WELCOME.iter().chain(NEEDED).copied())
+        .chain(asked)
+        .collect();
+    let modules = modules.join(" ");
     let id = digest(&[
         BUILDER_VERSION,
         source.id.as_bytes(),
@@ -123,7 +130,11 @@ pub fn guest_image(
         release: source.kernel.release.clone(),
         id,
     };
-    let initramfs = initramfs(&busybox, &source.modules()?, image.root.is_some())?;
+    let initramfs = initramfs(
+        &busybox,
+        &source.modules(&spec.modules)?,
+        image.root.is_some(),
+    )?;
     let described = CachedImage {
         kernel: source.name,
         root: spec.root.to_string(),
@@ -254,7 +265,7 @@ impl Source {
         };
         let kernel = kernel_in(&package)?;
         let id = if package.sha256.is_empty() {
-            format!("folder {}", own_id(&kernel, &package)?)
+            format!("folder {}", own_id(&kernel, &package, &spec.modules)?)
         } else {
             format!("package {}", package.sha256)
         };
@@ -268,23 +279,25 @@ impl Source {
     }
 
     /// The modules for a guest, in load order.
-    fn modules(&self) -> Result<Vec<Module>, DebianError> {
-        self.package.as_ref().map_or(Ok(Vec::new()), guest_modules)
+    fn modules(&self, asked: &[String]) -> Result<Vec<Module>, DebianError> {
+        let package = self.package.as_ref();
+        package.map_or(Ok(Vec::new()), |package| guest_modules(package, asked))
     }
 }
 
-fn guest_modules(package: &Unpacked) -> Result<Vec<Module>, DebianError> {
+fn guest_modules(package: &Unpacked, asked: &[String]) -> Result<Vec<Module>, DebianError> {
     let tree = Tree::open(&package.folder, &package.name)?;
     let welcome = WELCOME.iter().filter(|name| tree.has(name));
-    let wanted: Vec<&str> = welcome.chain(NEEDED).copied().collect();
+    let asked = asked.iter().map(String::as_str);
+    let wanted: Vec<&str> = welcome.chain(NEEDED).copied().chain(asked).collect();
     tree.closure(&wanted)
 }
 
 /// What a user's own kernel and its modules are known by: their contents, since they may change in
 /// place.
-fn own_id(kernel: &Kernel, package: &Unpacked) -> Result<String, DebianError> {
+fn own_id(kernel: &Kernel, package: &Unpacked, asked: &[String]) -> Result<String, DebianError> {
     let kernel = digest_of(&kernel.image)?;
-    let modules = guest_modules(package)?;
+    let modules = guest_modules(package, asked)?;
     let modules = modules.iter().map(|module| module.bytes.as_slice());
     let parts: Vec<&[u8]> = [kernel.as_bytes()].into_iter().chain(modules).collect();
     Ok(digest(&parts))
@@ -391,6 +404,7 @@ mod tests {
             version: None,
             root: Root::Image(folder.path().join("none")),
             size: None,
+            modules: Vec::new(),
         };
         assert!(guest_image(&spec, &cache, &|_| ()).is_err());
         spec.kernel = "./no/such/kernel".to_owned();

@@ -97,6 +97,18 @@ set_up() {
         [ -f "$module" ] || continue
         insmod "$module" || echo "init: $module could not be loaded"
     done
+    for link in /sys/class/net/eth*; do
+        [ -e "$link" ] && address "${link##*/}"
+    done
+}
+
+# Gives a network device the address 10.77.X.Y/16, X and Y the last bytes of its Ethernet address: guests
+# that are given none are numbered there.
+address() {
+    IFS=: read -r _ _ _ _ high low <"/sys/class/net/$1/address"
+    ip link set lo up
+    ip addr add "10.77.$((0x$high)).$((0x$low))/16" brd + dev "$1"
+    ip link set "$1" up
 }
 
 # This is run twice: by the kernel, and by what it becomes to connect.

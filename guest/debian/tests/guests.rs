@@ -39,6 +39,7 @@ fn image(kernel: &str, root: Root) -> Option<GuestImage> {
         version: None,
         root,
         size: None,
+        modules: Vec::new(),
     };
     let started = Instant::now();
     match guest_image(&spec, &cache(), &|line| println!("  {line}")) {
@@ -407,6 +408,7 @@ fn what_is_built_is_listed_and_found_again() {
         version: None,
         root: Root::Busybox,
         size: None,
+        modules: Vec::new(),
     };
     let built = std::cell::Cell::new(0);
     let count = |line: &str| {
@@ -426,6 +428,7 @@ fn names_that_do_not_exist_are_answered_with_those_that_do() {
         version: version.map(str::to_owned),
         root: Root::None,
         size: None,
+        modules: Vec::new(),
     };
     if image("6.12", Root::None).is_none() {
         return;

@@ -10,6 +10,7 @@
 mod disk;
 mod large;
 mod memory;
+mod network;
 mod socket;
 mod talk;
 
