@@ -9,8 +9,9 @@ use crate::HostError;
 
 /// The kernel's version: `PAGEMAP_SCAN` needs 6.7, and Debian has this one for years.
 const KERNEL: &str = "6.12";
-/// KVM on AMD, the way to this machine's files, and the layer over them.
-const MODULES: [&str; 7] = [
+/// KVM on AMD, the way to this machine's files, the layer over them, and what virtual networks are
+/// compared with or connected to.
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "kvm-amd",
     "ccp",
@@ -18,6 +19,8 @@ const MODULES: [&str; 7] = [
     "9pnet_virtio",
     "9p",
     "overlay",
+    "tun",
+    "bridge",
 ];
 const INIT: &[u8] = include_bytes!("init.sh");
 

@@ -7,6 +7,7 @@
 //! wherever the question allows it.
 
 mod breaks;
+mod bridge;
 mod clean;
 mod disk;
 mod hashing;
@@ -154,6 +155,7 @@ pub const BENCHES: &[Bench] = &[
     stream::BENCH,
     linux::BOOT,
     linux::BLOCK,
+    linux::NET,
     linux::WORK,
 ];
 

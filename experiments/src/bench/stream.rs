@@ -1,7 +1,6 @@
 //! A stream from one thin guest to another: pages moved by mapping against the same copied, and
 //! against the same guests' traffic through the host, two TAP devices on a bridge.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use mirrorball_monitor::uplink::Uplink;
 use mirrorball_virtio::{NetConfig, Transfer};
 use mirrorball_vnet::{Mac, Network, NetworkConfig, PortConfig};
 
+use super::bridge::{self, Bridge};
 use super::rig::{self, Rig};
 use super::{Bench, BenchError, Log, Row, Wanted};
 
@@ -118,6 +118,7 @@ fn place(network: &Arc<Network>, number: u32, transfer: Transfer) -> VmNetwork {
             port: PortConfig::station(mac),
             mtu: u16::MAX,
             transfer,
+            pairs: 1,
         },
     }
 }
@@ -131,14 +132,14 @@ fn switched(transfer: Transfer, stream: Stream) -> Result<f64, BenchError> {
 
 /// MiB a second from one network to another, over TAP devices and a bridge.
 fn bridged(stream: Stream) -> Result<f64, BenchError> {
-    let names = [0, 1].map(|number| format!("mb{}-{number}", std::process::id() % 100_000));
+    let names = bridge::tap_names();
     let networks = [0, 1].map(|_| Network::new("uplinked", &NetworkConfig::default()));
     let mut uplinks = Vec::new();
     for (number, (network, name)) in (100..).zip(networks.iter().zip(&names)) {
         let uplink = Uplink::start(network, name, Mac::numbered(number));
         uplinks.push(uplink.map_err(|error| BenchError(error.to_string()))?);
     }
-    let bridge = Bridge::new(&names)?;
+    let bridge = Bridge::between(&names, LONGEST_MTU)?;
     let places = (1..).zip(&networks);
     let places = places.map(|(number, network)| place(network, number, Transfer::Never));
     let rate = throughput(&Rig::on_networks(places.collect(), MEMORY)?, stream);
@@ -169,40 +170,4 @@ fn throughput(rig: &Rig, stream: Stream) -> Result<f64, BenchError> {
     #[allow(clippy::cast_precision_loss, reason = "some gigabytes")]
     let mib = status.bytes as f64 / f64::from(1 << 20);
     Ok(mib / seconds)
-}
-
-/// A bridge of the host's between TAP devices; gone when dropped.
-struct Bridge(String);
-
-impl Bridge {
-    fn new(taps: &[String]) -> Result<Self, BenchError> {
-        let bridge = Self(format!("mbr{}", std::process::id() % 100_000));
-        ip(&["link", "add", &bridge.0, "type", "bridge"])?;
-        for tap in taps {
-            ip(&["link", "set", tap, "mtu", LONGEST_MTU])?;
-            ip(&["link", "set", tap, "master", &bridge.0, "up"])?;
-        }
-        ip(&["link", "set", &bridge.0, "mtu", LONGEST_MTU, "up"])?;
-        Ok(bridge)
-    }
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        let _ = ip(&["link", "delete", &self.0]);
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<(), BenchError> {
-    let output = Command::new("ip").args(arguments).output();
-    let output = output.map_err(BenchError::of("`ip` of iproute2 can't be run"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(BenchError(format!(
-        "ip {}: {}",
-        arguments.join(" "),
-        said.trim()
-    )))
 }

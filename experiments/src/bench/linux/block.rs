@@ -34,6 +34,7 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
         image: image.clone(),
         disks: vec![disk.clone(), written],
         commands,
+        place: None,
     };
     let all = fio::command(JOBS.iter());
     let reads = fio::command(JOBS.iter().filter(|job| job.reads));

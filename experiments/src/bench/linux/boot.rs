@@ -25,6 +25,7 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
         image: image_for(BENCH.id)?,
         disks: Vec::new(),
         commands: Vec::new(),
+        place: None,
     };
     let folder = scratch()?;
     let folder = folder.path();

@@ -1,9 +1,11 @@
 //! A guest of either side: what it is made of, and the talk with its `init`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mirrorball_debian::GuestImage;
+use mirrorball_vnet::Network;
 
 use super::super::BenchError;
 use crate::run::agent::{Agent, CommandRecord, Stage};
@@ -23,6 +25,19 @@ pub struct Plan {
     pub disks: Vec<PathBuf>,
     /// What it shall run.
     pub commands: Vec<String>,
+    /// Its place on a network, if it has one.
+    pub place: Option<Place>,
+}
+
+/// A guest's place on a network of either side.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Our network.
+    pub network: Arc<Network>,
+    /// Name of a TAP device, for QEMU.
+    pub tap: String,
+    /// Which of the guests it is, from 1: its addresses follow from it.
+    pub number: u32,
 }
 
 /// A guest's control channel.
@@ -142,6 +157,7 @@ mod tests {
             image,
             disks: Vec::new(),
             commands: vec!["true".to_owned()],
+            place: None,
         };
         let script = Script {
             lines: lines.to_vec(),

@@ -9,12 +9,14 @@ mod block;
 mod boot;
 mod fio;
 mod guest;
+mod net;
 mod ours;
 mod qemu;
 mod work;
 
 pub use block::BENCH as BLOCK;
 pub use boot::BENCH as BOOT;
+pub use net::BENCH as NET;
 pub use work::BENCH as WORK;
 
 use std::io::Write as _;
@@ -32,9 +34,11 @@ const MEMORY: u64 = 256 << 20;
 const KERNEL: &str = "6.12";
 
 /// What these measurements' guests boot.
-fn roots() -> [(&'static str, Root, Option<u64>); 3] {
+fn roots() -> [(&'static str, Root, Option<u64>); 4] {
     let (fio, size) = fio::root();
+    let (iperf, room) = net::root();
     [
+        (NET.id, iperf, room),
         (BOOT.id, Root::Busybox, None),
         (BLOCK.id, fio.clone(), size),
         (WORK.id, fio, size),
@@ -47,8 +51,8 @@ fn roots() -> [(&'static str, Root, Option<u64>); 3] {
 /// # Errors
 /// A package that can't be had, a cache without room.
 pub fn prepare(wanted: impl Fn(&str) -> bool, progress: &dyn Fn(&str)) -> Result<(), BenchError> {
-    for (_, root, size) in roots().into_iter().filter(|(id, ..)| wanted(id)) {
-        made(root, size, progress)?;
+    for (id, root, size) in roots().into_iter().filter(|(id, ..)| wanted(id)) {
+        made((root, size), modules(id), progress)?;
     }
     Ok(())
 }
@@ -59,15 +63,29 @@ fn image_for(bench: &str) -> Result<GuestImage, BenchError> {
         .map_err(|error| BenchError(error.to_string()))?;
     let found = roots().into_iter().find(|(id, ..)| *id == bench);
     let (_, root, size) = found.ok_or_else(|| BenchError(format!("{bench} has no image")))?;
-    made(root, size, &|_| ())
+    made((root, size), modules(bench), &|_| ())
 }
 
-fn made(root: Root, size: Option<u64>, progress: &dyn Fn(&str)) -> Result<GuestImage, BenchError> {
+/// What its guests load besides what all do.
+fn modules(bench: &str) -> &'static [&'static str] {
+    if bench == NET.id {
+        &["virtio_net"]
+    } else {
+        &[]
+    }
+}
+
+fn made(
+    (root, size): (Root, Option<u64>),
+    modules: &[&str],
+    progress: &dyn Fn(&str),
+) -> Result<GuestImage, BenchError> {
     let spec = GuestImageSpec {
         kernel: KERNEL.to_owned(),
         version: None,
         root,
         size,
+        modules: modules.iter().map(|&name| name.to_owned()).collect(),
     };
     guest_image(&spec, &image::packages_folder(), progress)
         .map_err(|error| BenchError(error.to_string()))

@@ -7,14 +7,15 @@ use mirrorball_debian::job;
 use mirrorball_dedup::{Scanner, ScannerConfig, ScannerThread};
 use mirrorball_monitor::{
     Boot, DiskConfig, Equipment, InitramfsPart, LinuxBoot, Machine, MachineConfig, MonitorError,
-    StopCause, Vm, VmConfig, WaitError, linux,
+    StopCause, Vm, VmConfig, VmNetwork, WaitError, linux,
 };
 use mirrorball_pmap::{GroupId, PmapConfig};
-use mirrorball_virtio::OverlayMode;
+use mirrorball_virtio::{NetConfig, OverlayMode, Transfer};
+use mirrorball_vnet::{Mac, PortConfig};
 
 use super::super::BenchError;
 use super::MEMORY;
-use super::guest::{Channel, PATIENCE, Plan, Talk};
+use super::guest::{Channel, PATIENCE, Place, Plan, Talk};
 use crate::output::provenance;
 use crate::run::linux::panic;
 
@@ -61,7 +62,7 @@ impl Ours {
             memory: MEMORY,
             vcpus: 1,
             disks: disks.collect::<Result<_, BenchError>>()?,
-            networks: Vec::new(),
+            networks: plan.place.iter().map(on_network).collect(),
             console: false,
             balloon: false,
             boot: Boot::Linux(boot(plan, self.log.clone())),
@@ -159,6 +160,19 @@ impl Channel for OurChannel {
     fn say(&mut self, word: &str) -> Result<(), BenchError> {
         self.0.control_write(word);
         Ok(())
+    }
+}
+
+/// Ethernet's usual MTU, as QEMU's devices have it.
+fn on_network(place: &Place) -> VmNetwork {
+    VmNetwork {
+        network: Arc::clone(&place.network),
+        config: NetConfig {
+            port: PortConfig::station(Mac::numbered(place.number)),
+            mtu: 1500,
+            transfer: Transfer::Cost,
+            pairs: 1,
+        },
     }
 }
 

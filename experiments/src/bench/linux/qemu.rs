@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use mirrorball_debian::job;
 use mirrorball_monitor::linux::COMMAND_LINE;
+use mirrorball_vnet::Mac;
 
 use super::super::BenchError;
 use super::MEMORY;
@@ -161,6 +162,13 @@ fn arguments(plan: &Plan, folder: &Path, control: &str) -> Vec<OsString> {
     }
     for (number, path) in (1..).zip(&plan.disks) {
         line.disk(number, path, "");
+    }
+    if let Some(place) = &plan.place {
+        let (tap, mac) = (&place.tap, Mac::numbered(place.number));
+        line.words(&format!(
+            "-netdev tap,id=net,ifname={tap},script=no,downscript=no"
+        ));
+        line.words(&format!("-device virtio-net-device,netdev=net,mac={mac}"));
     }
     line.words("-device virtio-balloon-device,free-page-reporting=on");
     line.words("-object rng-random,id=random,filename=/dev/urandom");

@@ -43,6 +43,7 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
             .iter()
             .map(|(_, command)| (*command).to_owned())
             .collect(),
+        place: None,
     };
     let folder = scratch()?;
     let folder = folder.path();
