@@ -39,6 +39,14 @@ enum Step {
         from: u8,
         parts: Vec<(u8, u16, u16)>,
     },
+    /// TCP over IPv4 that stands for segments of `size` bytes, nearly right.
+    Long {
+        to: u8,
+        size: u16,
+        bytes: u16,
+        at: u8,
+        wrong: u8,
+    },
     /// A receive buffer in parts.
     Post {
         parts: Vec<(u8, u16, u16)>,
@@ -126,6 +134,7 @@ impl Station {
             port: PortConfig::station(mac),
             mtu: 1500,
             transfer,
+            pairs: 2,
         };
         let device = Arc::new(NetDevice::new(network, config).unwrap());
         let shown = Arc::clone(&device) as Arc<dyn Device>;
@@ -143,14 +152,15 @@ impl Station {
             (0x70, 0),
             (0x70, 3),
             (0x24, 1),
-            (0x20, 1),
+            // With segments of UDP where those of TCP are taken.
+            (0x20, 1 | (features >> 7 & 1) * 0x01c0_0000),
             (0x24, 0),
             (0x20, features),
             (0x70, 11),
         ] {
             set(register, value);
         }
-        for queue in 0..2 {
+        for queue in 0..5 {
             let base = u64::from(queue) * PAGE_BYTES;
             self.write(AVAIL + base, &[0; 4]);
             self.write(USED + base, &[0; 4]);
@@ -271,6 +281,26 @@ impl World {
                 all.extend(buffers(&parts));
                 guest.chain(1, &all, 0);
             }
+            Step::Long {
+                to,
+                size,
+                bytes,
+                at,
+                wrong,
+            } => {
+                let mut header = vec![1, 1, 54, 0];
+                header.extend(size.to_le_bytes());
+                header.extend([34, 0, 16, 0, 0, 0]);
+                header.extend([&self.mac(to).0[..], &self.own.0, &[8, 0, 0x45, 0, 0, 0]].concat());
+                header.extend([0, 1, 0, 0, 64, 6, 0, 0, 10, 77, 0, 1, 10, 77, 0, 2]);
+                header.extend([0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x19, 1, 0, 0, 0, 0, 0]);
+                if let Some(byte) = header.get_mut(usize::from(at)) {
+                    *byte ^= wrong;
+                }
+                guest.write(HEADERS, &header);
+                let rest = u32::from(bytes).max(1);
+                guest.chain(1, &[(HEADERS, 66), (ROOM, rest)], 0);
+            }
             Step::Post { parts } if parts.is_empty() => {}
             Step::Post { parts } => drop(guest.chain(0, &buffers(&parts), 2)),
             Step::Buffer {
@@ -278,17 +308,17 @@ impl World {
                 address,
                 len,
                 flags,
-            } => drop(guest.chain(u64::from(queue & 1), &[(address, len)], (flags & 7).into())),
+            } => drop(guest.chain(u64::from(queue % 5), &[(address, len)], (flags & 7).into())),
             Step::Memory { at, bytes } => guest.write(at.into(), &bytes),
-            Step::Offer { queue, head, ahead } => guest.offer(u64::from(queue & 1), head, ahead),
+            Step::Offer { queue, head, ahead } => guest.offer(u64::from(queue % 5), head, ahead),
             Step::Access { offset, len, value } => {
                 let mut data = value.to_le_bytes()[..usize::from(len % 9)].to_vec();
                 guest.transport.write(offset, &data);
                 guest.transport.read(offset, &mut data);
             }
             Step::Process { queue } => {
-                drop(guest.transport.process(usize::from(queue % 3)));
-                guest.device.finish(usize::from(queue % 3), &guest.space);
+                drop(guest.transport.process(usize::from(queue % 5)));
+                guest.device.finish(usize::from(queue % 5), &guest.space);
             }
             Step::Map { at, pages } => {
                 let pages = u32::from(pages % 8) + 1;
@@ -312,7 +342,9 @@ impl World {
             Step::Start { features } => guest.start(
                 u32::from(features & 3)
                     | u32::from(features >> 2 & 1) << 15
-                    | u32::from(features >> 3 & 3) << 28,
+                    | u32::from(features >> 3 & 3) << 28
+                    | u32::from(features >> 5 & 1) * (1 << 17 | 1 << 22)
+                    | u32::from(features >> 6 & 1) * 0x3b80,
             ),
         }
     }
@@ -360,7 +392,7 @@ impl World {
         let _ = self.bystander.transport.process(0);
         let (room, end) = (ROOM / PAGE_BYTES, ROOM / PAGE_BYTES + 16);
         let mine = |page: &[u8; 4096]| page.iter().all(|&byte| byte == BYSTANDER);
-        for ppn in PpnRun::new(Ppn(3), PAGES - 3).iter() {
+        for ppn in PpnRun::new(Ppn(6), PAGES - 6).iter() {
             let inside = (room..end).contains(&u64::from(ppn.0));
             assert!(
                 inside || self.bystander.space.with_page(ppn, mine),
