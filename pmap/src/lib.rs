@@ -32,5 +32,5 @@ pub use space::{
 };
 pub use spare::Spare;
 pub use swap::{Lost, Pager, SwapCounts, SwapError, SwapFile, SwapStore};
-pub use sys::{TrackingSupport, Undisturbed};
+pub use sys::{Alarm, TrackingSupport, Undisturbed};
 pub use types::*;

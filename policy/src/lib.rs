@@ -10,6 +10,7 @@
 //! | active memory | how much of its memory a VM uses, from sampled pages | [`active`] |
 //! | targets | how much each VM is entitled to: shares, min, max, idle memory tax | [`targets`] |
 //! | state | how hard memory has to be taken back: high, soft, hard, low | [`state`] |
+//! | reserve | what has to stay free because guests can't be stopped at once | [`reserve`] |
 //! | orders | by what means each VM gets to its target: balloon, swap, hold | [`reclaim`] |
 //! | simulation | all of it over thousands of model guests | [`simulate`] |
 //!
@@ -20,6 +21,7 @@
 pub mod active;
 pub mod admission;
 pub mod reclaim;
+pub mod reserve;
 pub mod simulate;
 pub mod state;
 pub mod targets;

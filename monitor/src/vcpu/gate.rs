@@ -97,7 +97,9 @@ impl Gate {
     pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
         state.pending = true;
-        if matches!(state.place, Place::Waiting) {
+        let waits = matches!(state.place, Place::Waiting);
+        drop(state);
+        if waits {
             self.go.notify_one();
         }
     }
@@ -109,11 +111,14 @@ impl Gate {
             return;
         }
         state.order = order;
-        self.go.notify_one();
         if let (Place::Running(target), Order::Pause | Order::Stop) = (state.place, order) {
             state.kicked.get_or_insert_with(Instant::now);
             target.kick();
         }
+        // Who is woken while the lock is held may be given it before it has a core, and then keeps the
+        // next order waiting for as long as it waits for one.
+        drop(state);
+        self.go.notify_one();
     }
 
     /// Waits until the vCPU is outside guest mode and can't get back without looking at its order.

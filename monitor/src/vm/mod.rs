@@ -136,9 +136,12 @@ impl Vm {
     }
 
     /// As [`Self::pause`], without waiting for the vCPUs to leave the guest: they do so at once, or in
-    /// the middle of a wait for a page. True if the VM ran.
+    /// the middle of a wait for a page. True if the VM ran; false as well while somebody else starts,
+    /// pauses, resumes or ends it, for whom this does not wait either.
     pub fn pause_soon(&self) -> bool {
-        let _life_cycle = self.engine.lock();
+        let Some(_life_cycle) = self.engine.try_lock() else {
+            return false;
+        };
         let ran = self.control().advance(&VmState::Running, VmState::Paused);
         if ran {
             self.control().order(Order::Pause);

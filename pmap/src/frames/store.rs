@@ -134,6 +134,12 @@ impl FrameStore {
         self.inner.ledger.lock().counts()
     }
 
+    /// The same, if nobody else is at the books just now: for who must not wait for whom.
+    #[must_use]
+    pub fn try_counts(&self) -> Option<FrameCounts> {
+        self.inner.ledger.try_lock().map(|ledger| ledger.counts())
+    }
+
     /// Bytes of the monitor's own memory that the books take.
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {

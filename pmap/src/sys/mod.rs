@@ -15,7 +15,7 @@ mod tracking;
 
 pub(crate) use pagemap::Pagemap;
 pub(crate) use paging::{Buffer, Scratch};
-pub use priority::Undisturbed;
+pub use priority::{Alarm, Undisturbed};
 pub(crate) use region::{LARGE_PAGES, Region};
 pub(crate) use store::StoreMemory;
 pub use support::TrackingSupport;

@@ -191,6 +191,9 @@ pub struct Policy {
     pub overshoot: Option<f64>,
     /// The least that was free, as a part of the budget.
     pub least_free: Option<f64>,
+    /// The most that was kept free because guests can't be stopped at once, as a part of the budget.
+    #[serde(default)]
+    pub reserve: Option<f64>,
     /// Time in the state `soft`.
     pub soft_seconds: Option<f64>,
     /// Time in the state `hard`.

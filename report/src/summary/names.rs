@@ -50,6 +50,7 @@ pub const METRICS: &[&str] = &[
     "sharing.scans",
     "policy.overshoot",
     "policy.least_free",
+    "policy.reserve",
     "policy.soft_seconds",
     "policy.hard_seconds",
     "policy.low_seconds",

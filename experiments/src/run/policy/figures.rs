@@ -6,6 +6,7 @@ use std::time::Duration;
 use mirrorball_pmap::SwapCounts;
 use mirrorball_policy::state::State;
 
+use super::guard::Free;
 use crate::output::summary;
 
 /// Sums of a run so far.
@@ -13,6 +14,8 @@ use crate::output::summary;
 pub struct Tally {
     /// The least that was free, as a part of the budget; below 0 is overshoot.
     least_free: Option<f64>,
+    /// The most that was kept free because guests can't be stopped at once, as a part of the budget.
+    reserve: Option<f64>,
     soft: Duration,
     hard: Duration,
     low: Duration,
@@ -24,9 +27,32 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// This part of the budget is free.
-    pub fn free(&mut self, part: f64) {
-        self.least_free = Some(self.least_free.map_or(part, |least| least.min(part)));
+    /// So much of the budget is free.
+    pub fn free(&mut self, free: Free) {
+        let least = self
+            .least_free
+            .map_or(free.all, |least| least.min(free.all));
+        let reserve = free.all - free.usable;
+        self.least_free = Some(least);
+        self.reserve = Some(self.reserve.map_or(reserve, |most| most.max(reserve)));
+    }
+
+    /// Adds what another has seen.
+    pub fn add(&mut self, other: &Self) {
+        let both = |a: Option<f64>, b: Option<f64>, pick: fn(f64, f64) -> f64| match (a, b) {
+            (Some(a), Some(b)) => Some(pick(a, b)),
+            (a, b) => a.or(b),
+        };
+        self.least_free = both(self.least_free, other.least_free, f64::min);
+        self.reserve = both(self.reserve, other.reserve, f64::max);
+        self.soft += other.soft;
+        self.hard += other.hard;
+        self.low += other.low;
+        self.held += other.held;
+        self.cpu += other.cpu;
+        self.errors.0 += other.errors.0;
+        self.errors.1 += other.errors.1;
+        self.warnings.extend(other.warnings.iter().cloned());
     }
 
     /// For so long the machine was in that state, with so many guests held.
@@ -72,6 +98,7 @@ impl Tally {
         summary::Policy {
             overshoot: self.least_free.map(|least| (-least).max(0.0)),
             least_free: self.least_free,
+            reserve: self.reserve,
             soft_seconds: seconds(self.soft),
             hard_seconds: seconds(self.hard),
             low_seconds: seconds(self.low),

@@ -1,7 +1,7 @@
 //! The memory policy at work: keeps the guests of a run within `machine.memory`.
 //!
-//! One thread looks at free memory every millisecond or less, by the kernel's count, which costs the
-//! same however large the guests are, and holds all guests when it is nearly gone (`guard`). Another
+//! One thread looks at free memory every millisecond or more often, by the kernel's count, which costs
+//! the same however large the guests are, and holds all guests when it is nearly gone (`guard`). Another
 //! settles the books, estimates active memory and sets targets anew once a period, or at once when the
 //! reclamation state gets worse (`work`): what is to be done then, `mirrorball-policy` says. The third
 //! swaps, in small portions (`swapping`).
@@ -18,7 +18,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
@@ -32,7 +32,7 @@ use super::RunError;
 use crate::output::summary;
 use crate::spec::{ClaimChange, Experiment, GuestGroup, PolicySpec};
 use figures::Tally;
-use guard::Held;
+use guard::{Guard, Held};
 pub use guest::View;
 use meter::Meter;
 use swapping::Swapping;
@@ -61,6 +61,8 @@ struct Shared {
     urgent: AtomicBool,
     /// Next to nothing is free: nobody goes on.
     full: AtomicBool,
+    /// Pages that are kept free because guests can't be stopped at once.
+    reserve: AtomicU64,
     swapping: Swapping,
     pager: Option<Pager>,
 }
@@ -93,6 +95,7 @@ impl Policy {
             state: Mutex::new(State::High),
             urgent: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            reserve: AtomicU64::new(0),
             swapping: Swapping::default(),
             pager,
         });
@@ -102,12 +105,11 @@ impl Policy {
             threads: Vec::new(),
         };
         policy.spawn("policy", move || work.run())?;
-        let (guarded, of_this_run) = (Arc::clone(&shared), Arc::downgrade(machine));
+        let of_this_run = Arc::downgrade(machine);
         let budget = experiment.machine.memory.0 / PAGE_BYTES;
         let low = spec.thresholds.thresholds().low;
-        policy.spawn("guard", move || {
-            guard::run(&guarded, &of_this_run, budget, low)
-        })?;
+        let mut guard = Guard::new(&shared, budget, low);
+        policy.spawn("guard", move || guard.run(&of_this_run))?;
         if shared.pager.is_some() {
             let seed = experiment.seed;
             policy.spawn("swap", move || swapping::run(&shared, seed))?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mirrorball_monitor::Vm;
-use mirrorball_pmap::SwapError;
+use mirrorball_pmap::{SwapError, Undisturbed};
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
@@ -56,6 +56,8 @@ impl Swapping {
 
 /// Swaps until the end of the run.
 pub fn run(shared: &Shared, mut seed: u64) {
+    // Guests are held until this has made room.
+    let _first = Undisturbed::begin();
     while !shared.end.load(Ordering::Relaxed) {
         let Some((vm, pages)) = shared.swapping.next() else {
             continue;

@@ -88,7 +88,7 @@ impl Work {
     /// Looks at free memory, and sets targets anew where that is due; `None` if nothing can be told.
     fn look(&mut self, machine: &Machine) -> Option<()> {
         let free = guard::free(&self.shared, machine, self.budget)?;
-        let state = self.thresholds.next(self.state, free);
+        let state = self.thresholds.next(self.state, free.usable);
         let urgent = self.shared.urgent.swap(false, Ordering::Relaxed);
         let due = self
             .set
@@ -100,7 +100,7 @@ impl Work {
             let after = self.shared.meter.process().ok()?;
             self.shared.meter.set((before, after), private);
             let free = guard::free(&self.shared, machine, self.budget)?;
-            self.state = self.thresholds.next(self.state, free);
+            self.state = self.thresholds.next(self.state, free.usable);
             self.decide(machine.pmap().frames().counts().frames);
             if due {
                 self.sample();
@@ -182,7 +182,8 @@ impl Work {
     fn decide(&mut self, frames: u64) {
         let tax = *self.shared.tax.lock();
         let keep = self.thresholds.high + self.thresholds.margin;
-        let memory = part(self.budget, 1.0 - keep).saturating_sub(frames);
+        let reserve = self.shared.reserve.load(Ordering::Relaxed);
+        let memory = part(self.budget, 1.0 - keep).saturating_sub(frames + reserve);
         let wish = |guest: &Guest| guest.wish(self.claim(&guest.group));
         let wishes: Vec<_> = self.guests.iter().map(wish).collect();
         let targets = targets(memory, &wishes, tax);
