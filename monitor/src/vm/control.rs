@@ -51,6 +51,10 @@ impl RunControl {
         let fits = state.vm == *from;
         if fits {
             state.vm = to;
+        }
+        // Not while the lock is held: who is woken may be given it before it has a core.
+        drop(state);
+        if fits {
             self.changed.notify_all();
         }
         fits
@@ -64,8 +68,8 @@ impl RunControl {
                 return;
             }
             state.vm = VmState::Stopped(cause);
-            self.changed.notify_all();
         }
+        self.changed.notify_all();
         self.order(Order::Stop);
     }
 
@@ -111,8 +115,10 @@ impl RunControl {
 
     /// The guest says that its phase has changed.
     pub(crate) fn progress(&self) {
-        let mut state = self.state.lock();
-        state.progress = state.progress.wrapping_add(1);
+        {
+            let mut state = self.state.lock();
+            state.progress = state.progress.wrapping_add(1);
+        }
         self.changed.notify_all();
     }
 

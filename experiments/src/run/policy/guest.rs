@@ -152,6 +152,14 @@ impl Guest {
         }
     }
 
+    /// Leaves its balloon as it is: it would go on towards the last size that was ordered.
+    pub fn leave_balloon(&self) {
+        if let Some(balloon) = self.vm.balloon() {
+            let size = self.vm.space().totals().ballooned;
+            balloon.set_target(u32::try_from(size).unwrap_or(u32::MAX));
+        }
+    }
+
     pub fn view(&self) -> View {
         let pages = u64::from(self.vm.space().pages());
         View {

@@ -80,6 +80,7 @@ impl Work {
         }
         for guest in &mut self.guests {
             guest.end_watch();
+            guest.leave_balloon();
         }
         let time = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
         self.shared.tally.lock().cpu(time);
@@ -197,16 +198,20 @@ impl Work {
         let step = part(step, self.spec.period.0.as_secs_f64()).max(1);
         let swap = self.shared.pager.is_some();
         let mut swapping = Vec::new();
-        for (guest, order) in self.guests.iter_mut().zip(orders(self.state, &holdings)) {
+        // Where there is no swap all that can be done, whatever the state, is what balloons do.
+        let means = if swap {
+            self.state
+        } else {
+            self.state.min(State::Soft)
+        };
+        for (guest, order) in self.guests.iter_mut().zip(orders(means, &holdings)) {
             guest.order = order;
             if swap && order.swap > 0 {
                 swapping.push((Arc::clone(&guest.vm), order.swap));
             }
             guest.set_balloon(step);
-            // Without swap nothing would ever let a held guest go.
-            let hold = order.hold && (swap || order.balloon > 0);
             let full = self.shared.full.load(Ordering::Relaxed);
-            self.shared.held.set(&guest.vm, hold || full);
+            self.shared.held.set(&guest.vm, order.hold || full);
             let view = guest.view();
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
