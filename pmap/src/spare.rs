@@ -2,10 +2,10 @@
 //!
 //! Sharing costs the guests in two ways: the cores' time that it takes itself, and the faults of
 //! guests whose translations it drops. A niceness bounds only the first, and not where the work goes
-//! first for a while ([`Undisturbed`](crate::Undisturbed)). So who shares keeps an account: the time
-//! in which cores are idle comes in, and a small part of the time that guests use; all that the
-//! sharing costs goes out. ESX scans by the same rule: a share of what the guests get (ESX Server,
-//! OSDI'02, section 4.3).
+//! first for a while ([`Undisturbed`](crate::Undisturbed)). So who shares keeps an account: a small part
+//! of the time that guests use comes in; what the sharing costs them goes out: their faults, and the
+//! cores' time as far as the cores were not idle. Idle time does not pay for faults: it is over when they
+//! come. ESX scans by the same rule: a share of what the guests get (ESX Server, OSDI'02, section 4.3).
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -15,14 +15,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is saved up at most, in seconds: what is done in one go when cores were idle before.
-const MOST_SAVED: f64 = 0.2;
+/// Idle time that is saved up at most, in seconds: what is done in one go when cores were idle before.
+const MOST_IDLE: f64 = 0.2;
+
+/// What guests may lose in one go at most, in seconds.
+const MOST_SAVED: f64 = 0.05;
 
 /// The part of the cores' time up to which guests count as quiet, however busy others keep the host.
 const QUIET: f64 = 0.1;
 
 /// Time that says something of what guests do, in seconds: the kernel may count in ticks of 10 ms.
 const LEAST_SEEN: f64 = 0.02;
+
+/// How long guests have to be quiet, in seconds, until nothing is counted any more: one that waits for
+/// its disk goes on at once, and would take the faults of all that was done meanwhile.
+const CALM: f64 = 0.5;
 
 /// What may be owed at most, in seconds: an estimate that is far off must not end all work.
 const MOST_OWED: f64 = 10.0;
@@ -36,8 +43,12 @@ pub struct Spare {
     clocks: Clocks,
     /// What the owner itself has used since the clocks were read.
     own: f64,
-    /// Seconds.
+    /// What guests may lose, in seconds.
     saved: f64,
+    /// Seconds of cores that nobody wanted.
+    idle: f64,
+    /// For how long guests have been quiet, in seconds.
+    calm: f64,
     quiet: bool,
 }
 
@@ -91,13 +102,15 @@ impl Spare {
             clocks: Clocks::read(),
             own: 0.0,
             saved: 0.0,
+            idle: 0.0,
+            calm: 0.0,
             quiet: false,
         }
     }
 
     /// Takes in what the cores did since the last time, and answers how long to wait before there is
-    /// something to spend: nothing if there is, or if at least half of the cores' time is idle, or if
-    /// guests use hardly any.
+    /// something to spend: nothing if there is, or if for a while at least half of the cores' time has
+    /// been idle, or guests have used hardly any.
     pub fn wait(&mut self) -> Duration {
         if self.part.is_none() {
             return Duration::ZERO;
@@ -120,7 +133,9 @@ impl Spare {
     /// The owner has used so much CPU time, and its guests will need so much more.
     pub fn spend(&mut self, own: Duration, guests: Duration) {
         self.own += own.as_secs_f64();
-        self.saved -= own.as_secs_f64() + guests.as_secs_f64();
+        let unwanted = own.as_secs_f64().min(self.idle);
+        self.idle -= unwanted;
+        self.saved -= own.as_secs_f64() - unwanted + guests.as_secs_f64();
         self.saved = self.saved.max(-MOST_OWED);
     }
 
@@ -134,8 +149,9 @@ impl Spare {
     }
 
     fn receive(&mut self, now: Clocks) -> Duration {
-        /// Guests may fall quiet meanwhile.
-        const LONGEST_WAIT: f64 = 0.1;
+        /// Guests may fall quiet meanwhile. Each look takes the core from one of them, which costs it as
+        /// much as a fault.
+        const LONGEST_WAIT: f64 = 0.25;
         let all = (now.wall - self.clocks.wall).as_secs_f64() * self.cores;
         // What guests do is seen only while they have the cores: not from a burst that went before them.
         let rest = all - self.own;
@@ -149,8 +165,15 @@ impl Spare {
             let idle = told.map_or(all - used, |(now, before)| now - before);
             let idle = idle.clamp(0.0, rest);
             let part = self.part.unwrap_or(1.0);
-            self.saved = (self.saved + idle + part * guests).min(MOST_SAVED);
-            self.quiet = idle >= rest / 2.0 || guests < rest * QUIET;
+            self.saved = (self.saved + part * guests).min(MOST_SAVED);
+            self.idle = (self.idle + idle).min(MOST_IDLE);
+            let calm = idle >= rest / 2.0 || guests < rest * QUIET;
+            self.calm = if calm {
+                self.calm + rest / self.cores
+            } else {
+                0.0
+            };
+            self.quiet = self.calm >= CALM;
             (self.clocks, self.own) = (now, 0.0);
         }
         if self.quiet {
@@ -160,7 +183,8 @@ impl Spare {
         if self.saved > 0.0 || self.quiet {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64((-self.saved).clamp(LEAST_SEEN, LONGEST_WAIT))
+        let income = self.part.unwrap_or(1.0).max(f64::MIN_POSITIVE) * self.cores;
+        Duration::from_secs_f64((-self.saved / income).clamp(LEAST_SEEN, LONGEST_WAIT))
     }
 }
 
@@ -205,9 +229,36 @@ mod tests {
     #[test]
     fn what_nobody_uses_is_free() {
         let spent = simulate(Some(2.0), 0.0, 10);
-        assert!(spent > 19.0, "{spent}");
+        assert!(spent > 18.5, "{spent}");
         let spent = simulate(Some(2.0), 0.2, 10);
         assert!(spent > 7.0, "{spent}");
+    }
+
+    #[test]
+    fn idle_moments_of_busy_guests_do_not_pay_for_their_faults() {
+        let mut now = Clocks {
+            idle: None,
+            ..Clocks::read()
+        };
+        let mut spare = Spare {
+            cores: 1.0,
+            clocks: now,
+            ..Spare::new(Some(2.0))
+        };
+        let (step, fault) = (Duration::from_millis(100), Duration::from_millis(1));
+        let (own, mut spent) = (Duration::from_millis(1), 0.0);
+        for turn in 0..600 {
+            now.wall += step;
+            // As one that waits for its disk now and then: idle for most of each second turn.
+            now.process += step.mul_f64(if turn % 2 == 0 { 1.0 } else { 0.4 });
+            if spare.receive(now).is_zero() {
+                assert!(!spare.is_free(), "a moment is not quiet");
+                spare.spend(own, fault);
+                spent += fault.as_secs_f64();
+                now.process += own;
+            }
+        }
+        assert!((0.6..0.9).contains(&spent), "{spent}");
     }
 
     #[test]

@@ -226,8 +226,9 @@ impl Resting {
         }
     }
 
-    /// Maps what has rested by `now`, or as much of it as guests that are busy should bear.
-    pub(super) fn map(&self, now: Instant) {
+    /// Maps what has rested by `now`, or as much of it as guests that are busy should bear; answers how
+    /// long they should be left alone then.
+    pub(super) fn map(&self, now: Instant) -> Duration {
         let mut spare = self.mapping.lock();
         while self.portion(&mut spare, |waiting, most| waiting.due(now, most)) {}
         let quiet = self.waiting.lock().quiet(now, &self.rest);
@@ -237,6 +238,7 @@ impl Resting {
                 while self.portion(&mut spare, |waiting, most| waiting.first_of(vm, most)) {}
             }
         }
+        spare.wait()
     }
 
     /// Maps some of what `take` takes out; false if there is no more of it, or nothing to spend on it.
@@ -305,16 +307,17 @@ impl Resting {
     pub(super) fn run(&self) {
         /// Looks in the time in which a guest becomes quiet.
         const LOOKS: u32 = 2;
+        let mut alone = Duration::ZERO;
         let mut waiting = self.waiting.lock();
         while !waiting.closed {
             if waiting.copies.is_empty() {
                 self.changed.wait(&mut waiting);
                 continue;
             }
-            let time = self.rest.quiet / LOOKS;
+            let time = alone.max(self.rest.quiet / LOOKS);
             if self.changed.wait_for(&mut waiting, time).timed_out() {
                 drop(waiting);
-                self.map(Instant::now());
+                alone = self.map(Instant::now());
                 waiting = self.waiting.lock();
             }
         }

@@ -96,6 +96,8 @@ fn ours(first: &Plan, second: &Plan, folder: &Path) -> Result<Outputs, BenchErro
     holder.ready()?;
     holder.go()?;
     let said = holder.done()?;
+    // Frames come when the guest's copies have rested; how soon is not asked here.
+    machine.hold();
     let (reader, again) = machine.start(second)?.whole()?;
     reader.wait_off()?;
     holder.off()?.wait_off()?;

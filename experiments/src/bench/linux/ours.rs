@@ -78,6 +78,11 @@ impl Ours {
         ScannerThread::start(scanner).map_err(BenchError::of("no scanner thread"))
     }
 
+    /// Has the guests' copies of disk blocks replaced by frames, rested or not.
+    pub fn hold(&self) {
+        self.machine.map_copied_blocks();
+    }
+
     /// What a guest's fault is taken to cost, seconds.
     pub fn fault_seconds(&self) -> f64 {
         self.machine.pmap().guest_fault().as_secs_f64()
