@@ -190,18 +190,24 @@ impl Spare {
 mod tests {
     use super::*;
 
-    /// Runs a machine for `seconds`: guests use `busy` of its one core, and who shares spends what it
-    /// may, in portions of 1 ms with as much again for the guests. Answers what was spent in all.
-    fn simulate(percent: Option<f64>, busy: f64, seconds: u32) -> f64 {
-        let mut now = Clocks {
+    /// A machine of one core that does nothing but what its clocks are told.
+    fn one_core(percent: Option<f64>) -> (Clocks, Spare) {
+        let start = Clocks {
             idle: None,
             ..Clocks::read()
         };
-        let mut spare = Spare {
+        let spare = Spare {
             cores: 1.0,
-            clocks: now,
+            clocks: start,
             ..Spare::new(percent)
         };
+        (start, spare)
+    }
+
+    /// Runs a machine for `seconds`: guests use `busy` of its one core, and who shares spends what it
+    /// may, in portions of 1 ms with as much again for the guests. Answers what was spent in all.
+    fn simulate(percent: Option<f64>, busy: f64, seconds: u32) -> f64 {
+        let (mut now, mut spare) = one_core(percent);
         let (portion, mut spent) = (Duration::from_millis(1), 0.0);
         for _ in 0..seconds * 10 {
             let step = Duration::from_millis(100);
@@ -234,15 +240,7 @@ mod tests {
 
     #[test]
     fn idle_moments_of_busy_guests_do_not_pay_for_their_faults() {
-        let mut now = Clocks {
-            idle: None,
-            ..Clocks::read()
-        };
-        let mut spare = Spare {
-            cores: 1.0,
-            clocks: now,
-            ..Spare::new(Some(2.0))
-        };
+        let (mut now, mut spare) = one_core(Some(2.0));
         let (step, fault) = (Duration::from_millis(100), Duration::from_millis(1));
         let (own, mut spent) = (Duration::from_millis(1), 0.0);
         for turn in 0..600 {
@@ -261,15 +259,7 @@ mod tests {
 
     #[test]
     fn quiet_guests_forgive_what_busy_ones_are_owed() {
-        let start = Clocks {
-            idle: None,
-            ..Clocks::read()
-        };
-        let mut spare = Spare {
-            cores: 1.0,
-            clocks: start,
-            ..Spare::new(Some(2.0))
-        };
+        let (start, mut spare) = one_core(Some(2.0));
         spare.spend(Duration::ZERO, Duration::from_secs(3));
         let second = Duration::from_secs(1);
         let busy = Clocks {
@@ -289,15 +279,7 @@ mod tests {
 
     #[test]
     fn guests_that_a_burst_kept_from_the_core_are_not_quiet() {
-        let start = Clocks {
-            idle: None,
-            ..Clocks::read()
-        };
-        let mut spare = Spare {
-            cores: 1.0,
-            clocks: start,
-            ..Spare::new(Some(2.0))
-        };
+        let (start, mut spare) = one_core(Some(2.0));
         let burst = Duration::from_millis(300);
         spare.spend(burst, Duration::ZERO);
         let after = Clocks {
