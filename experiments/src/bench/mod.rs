@@ -157,6 +157,7 @@ pub const BENCHES: &[Bench] = &[
     linux::BLOCK,
     linux::NET,
     linux::WORK,
+    linux::MAKE,
 ];
 
 /// Makes what can only be made on a machine with a network: what Linux guests boot.

@@ -17,7 +17,7 @@ mod work;
 pub use block::BENCH as BLOCK;
 pub use boot::BENCH as BOOT;
 pub use net::BENCH as NET;
-pub use work::BENCH as WORK;
+pub use work::{MAKE, SHORT as WORK};
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,14 +34,16 @@ const MEMORY: u64 = 256 << 20;
 const KERNEL: &str = "6.12";
 
 /// What these measurements' guests boot.
-fn roots() -> [(&'static str, Root, Option<u64>); 4] {
+fn roots() -> [(&'static str, Root, Option<u64>); 5] {
     let (fio, size) = fio::root();
     let (iperf, room) = net::root();
+    let (gcc, default) = work::make_root();
     [
         (NET.id, iperf, room),
         (BOOT.id, Root::Busybox, None),
         (BLOCK.id, fio.clone(), size),
         (WORK.id, fio, size),
+        (MAKE.id, gcc, default),
     ]
 }
 
