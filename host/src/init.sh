@@ -35,7 +35,7 @@ hostname mirrorball-emulated
 p9=trans=virtio,version=9p2000.L,msize=512000
 mount -t 9p -o "$p9,ro,cache=loose,noxattr" root /lower || fail 'the root can not be mounted'
 mount -t tmpfs -o mode=0755 scratch /scratch || fail 'there is no scratch memory'
-mkdir -p /scratch/upper/.mirrorball /scratch/work
+mkdir -p /scratch/upper/.mirrorball/tmp /scratch/work
 cp /bin/busybox /host/job /scratch/upper/.mirrorball/
 mount -t overlay -o lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work overlay /new ||
     fail 'the layer over the root can not be mounted'

@@ -20,7 +20,7 @@ pub(crate) const EMULATED: &str = "emulated";
 
 /// Variables that change what a program finds or how it writes. Others stay outside: a machine
 /// that is recorded with a result should not depend on all of its user's environment.
-const CARRIED: [&str; 16] = [
+const CARRIED: [&str; 15] = [
     "PATH",
     "HOME",
     "USER",
@@ -32,7 +32,6 @@ const CARRIED: [&str; 16] = [
     "NO_COLOR",
     "CLICOLOR",
     "CLICOLOR_FORCE",
-    "TMPDIR",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "CARGO_HOME",
@@ -40,6 +39,9 @@ const CARRIED: [&str; 16] = [
 ];
 /// Beginnings of such variables.
 const CARRIED_PREFIXES: [&str; 3] = ["LC_", "RUST_", "MIRRORBALL_"];
+
+/// The folder for temporary files, which the init makes.
+const TEMPORARY: &str = "/.mirrorball/tmp";
 
 /// A command, and what it finds around itself.
 #[derive(Clone, Debug)]
@@ -187,8 +189,8 @@ fn script(job: &Job, machine: &Machine) -> Result<Vec<u8>, HostError> {
     Ok(script)
 }
 
-/// The variables that describe the emulated host.
-fn described(machine: &Machine) -> [(OsString, OsString); 6] {
+/// The variables that describe the emulated host, and its folder for temporary files.
+fn described(machine: &Machine) -> [(OsString, OsString); 7] {
     let switch = |on| if on { "on" } else { "off" }.to_owned();
     let variable = |name: &str, value: String| (format!("{KIND}{name}").into(), value.into());
     [
@@ -198,6 +200,9 @@ fn described(machine: &Machine) -> [(OsString, OsString); 6] {
         variable("_NUMA", machine.numa_nodes.to_string()),
         variable("_NPT", switch(machine.nested_paging)),
         variable("_PARALLEL", switch(machine.parallel)),
+        // In memory. A folder of the outer machine's would not do: a file that is unlinked while it is
+        // open can't be resized over 9p, and results may well be wanted in `/tmp`.
+        ("TMPDIR".into(), TEMPORARY.into()),
     ]
 }
 
@@ -269,6 +274,7 @@ mod tests {
             "{end}"
         );
         assert!(end.contains("'MIRRORBALL_HOST_NPT=off' "), "{end}");
+        assert!(end.contains("'TMPDIR=/.mirrorball/tmp' "), "{end}");
         assert!(end.ends_with(r"'/bin/x' 'it'\''s' 3>&-"), "{end}");
         assert!(script.contains("cd '/my folder' || exit 126\n"));
     }

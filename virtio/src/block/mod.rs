@@ -40,6 +40,8 @@ pub struct BlockDevice {
     serial: [u8; SERIAL_BYTES],
     config: Config,
     sharing: AtomicBool,
+    /// The log has an error of the disk that did not end its guest.
+    told: AtomicBool,
     stats: Mutex<BlockStats>,
 }
 
@@ -58,6 +60,7 @@ impl BlockDevice {
             serial: padded,
             config,
             sharing: AtomicBool::new(true),
+            told: AtomicBool::new(false),
             stats: Mutex::new(BlockStats::new()),
         }
     }
@@ -101,10 +104,14 @@ impl BlockDevice {
             Err(_) => request.failed_length(),
         };
         self.stats.lock().count(kind, start.elapsed(), &outcome);
-        if let Err(Failure::Disk(error)) = outcome
-            && error.is_fatal()
-        {
-            return Err(error.into());
+        if let Err(Failure::Disk(error)) = outcome {
+            if error.is_fatal() {
+                return Err(error.into());
+            }
+            // Once: a guest may go on asking for as long as it likes.
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "a guest is told of an I/O error (the first of this disk)");
+            }
         }
         let status = u8::try_from(status).unwrap_or(u8::MAX);
         memory

@@ -16,6 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 /// Bytes of a failed command's output that are told.
 const MOST_OUTPUT: usize = 400;
 
+/// Lines of a guest's console that are told when it gives up.
+const CONSOLE_LINES: usize = 8;
+
 /// What a guest is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -46,6 +49,8 @@ pub trait Channel {
     fn hear(&mut self) -> Result<Vec<String>, BenchError>;
     /// Sends a line.
     fn say(&mut self, word: &str) -> Result<(), BenchError>;
+    /// What the guest has printed on its serial port, or the end of it.
+    fn console(&self) -> String;
 }
 
 /// A guest and what it has said.
@@ -113,7 +118,15 @@ impl<C: Channel> Talk<C> {
                 self.agent.take(&line);
             }
             if let Some(reason) = self.agent.failure() {
-                return Err(BenchError(format!("the guest gave up: {reason}")));
+                let console = self.channel.console();
+                let lines: Vec<_> = console
+                    .lines()
+                    .filter(|line| !line.trim().is_empty())
+                    .collect();
+                let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("; ");
+                return Err(BenchError(format!(
+                    "the guest gave up: {reason} (last on its console: {last})"
+                )));
             }
         }
         Ok(())
@@ -142,6 +155,10 @@ mod tests {
         fn say(&mut self, word: &str) -> Result<(), BenchError> {
             self.heard.push(word.to_owned());
             Ok(())
+        }
+
+        fn console(&self) -> String {
+            "EXT4-fs (vda): no journal found\n\n".to_owned()
         }
     }
 
@@ -191,6 +208,7 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(error.contains("no root"), "{error}");
+        assert!(error.contains("(vda): no journal found)"), "{error}");
         assert!(talk(&["mb ready 1"]).whole().is_err());
     }
 }

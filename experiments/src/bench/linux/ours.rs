@@ -166,6 +166,10 @@ impl Channel for OurChannel {
         self.0.control_write(word);
         Ok(())
     }
+
+    fn console(&self) -> String {
+        self.0.console_tail()
+    }
 }
 
 /// Ethernet's usual MTU, as QEMU's devices have it.

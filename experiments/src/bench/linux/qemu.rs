@@ -5,8 +5,9 @@
 //! seconds on looking for it, since QEMU's ACPI tables don't say that there is none.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -35,6 +36,7 @@ pub struct Qemu {
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
+    console: PathBuf,
 }
 
 impl Qemu {
@@ -64,6 +66,7 @@ impl Qemu {
             child,
             input,
             lines: read_lines(output),
+            console: console_of(folder),
         };
         Ok(Talk::new(qemu, plan))
     }
@@ -127,6 +130,18 @@ impl Channel for Qemu {
             .and_then(|()| self.input.flush())
             .map_err(BenchError::of("QEMU's guest can't be told"))
     }
+
+    fn console(&self) -> String {
+        fs::read(&self.console).map_or_else(
+            |error| format!("{}: {error}", self.console.display()),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+}
+
+/// Where a guest's serial port is logged.
+fn console_of(folder: &Path) -> PathBuf {
+    folder.join("console.log")
 }
 
 /// A thread that reads until QEMU closes the pipe.
@@ -154,7 +169,7 @@ fn arguments(plan: &Plan, folder: &Path, control: &str) -> Vec<OsString> {
     line.path("-kernel", "", &plan.image.kernel, "");
     line.path("-initrd", "", &folder.join("initramfs"), "");
     line.0.extend(["-append", COMMAND_LINE].map(OsString::from));
-    line.path("-serial", "file:", &folder.join("console.log"), "");
+    line.path("-serial", "file:", &console_of(folder), "");
     line.words(&format!("-chardev {control},id=control"));
     line.words("-device virtio-serial-device -device virtconsole,chardev=control");
     if let Some(root) = &plan.image.root {

@@ -128,7 +128,10 @@ fn tell(log: &mut Log<'_>, work: &Work, on: &Side, off: &Side) {
         total(on) / total(off),
     );
     let mut detail = |id: &str, what: &str, unit, value| {
-        log.add(&Row::detail(&format!("{}-{id}", work.id), what, unit), value);
+        log.add(
+            &Row::detail(&format!("{}-{id}", work.id), what, unit),
+            value,
+        );
     };
     for ((id, _), (on, off)) in work.steps.iter().zip(on.seconds.iter().zip(&off.seconds)) {
         detail(id, &format!("the same of `{id}`"), "", on / off);
