@@ -98,10 +98,10 @@ pub(crate) struct Station {
     shaper: Option<(Instant, Mutex<Shaper>)>,
     /// Bytes that it has sent and that are not due.
     pub(crate) late: AtomicUsize,
-    /// What waits for it, by the connections that they belong to.
-    lanes: Box<[Mutex<Inbox>]>,
-    /// How many of these are in use, from the first.
-    open: AtomicUsize,
+    /// What waits for it.
+    inbox: Mutex<Inbox>,
+    /// Most lanes that it may have.
+    lanes: usize,
     wake: Wake,
 }
 
@@ -124,8 +124,8 @@ impl Station {
             capture: OnceLock::new(),
             shaper: (config.limits).map(|limits| (Instant::now(), Mutex::new(Shaper::new(limits)))),
             late: AtomicUsize::new(0),
-            lanes: (0..lanes.max(1)).map(|_| Mutex::default()).collect(),
-            open: AtomicUsize::new(1),
+            inbox: Mutex::new(Inbox::new(lanes)),
+            lanes,
             wake,
         }
     }
@@ -142,17 +142,14 @@ impl Station {
         if !self.up.load(Ordering::Relaxed) {
             return count(&self.counters.down, 1);
         }
-        let lane = match self.open.load(Ordering::Relaxed) {
-            0 | 1 => 0,
-            open => packet.flow() as usize % open,
-        };
-        let Some(inbox) = self.lanes.get(lane) else {
-            return;
-        };
-        let pushed = inbox.lock().push(from.id, Arc::clone(packet), bounds);
+        // Which lane it is for is asked of those alone that can have several.
+        let flow = if self.lanes > 1 { packet.flow() } else { 0 };
+        let mut inbox = self.inbox.lock();
+        let pushed = inbox.push((from.id, flow), Arc::clone(packet), bounds);
+        drop(inbox);
         match pushed {
-            Ok(true) => (self.wake)(lane),
-            Ok(false) => {}
+            Ok(Some(lane)) => (self.wake)(lane),
+            Ok(None) => {}
             Err(_) => count(&self.counters.full, 1),
         }
     }
@@ -206,7 +203,7 @@ impl Port {
     /// [`receive`](Self::receive) in any lane.
     #[must_use]
     pub fn receive_in(&self, lane: usize) -> Option<Arc<Packet>> {
-        let packet = self.station.lanes.get(lane)?.lock().pop()?;
+        let packet = self.station.inbox.lock().pop(lane)?;
         count(&self.station.counters.received, 1);
         count(&self.station.counters.received_bytes, packet.bytes());
         if let Some(capture) = self.station.capture.get() {
@@ -218,28 +215,24 @@ impl Port {
     /// Whether a packet waits in a lane.
     #[must_use]
     pub fn has_packet_in(&self, lane: usize) -> bool {
-        let inbox = self.station.lanes.get(lane);
-        inbox.is_some_and(|inbox| !inbox.lock().is_empty())
+        !self.station.inbox.lock().is_empty(lane)
     }
 
-    /// Forgets what waits here: there is nobody for it any more.
+    /// Forgets what waits here, for there is nobody for it any more; one lane is in use again.
     pub fn clear(&self) {
-        self.clear_from(0);
-    }
-
-    fn clear_from(&self, lane: usize) {
-        for inbox in self.station.lanes.iter().skip(lane) {
-            let waiting = std::mem::take(&mut *inbox.lock());
-            drop(waiting);
-        }
+        let mut inbox = self.station.inbox.lock();
+        let waiting = std::mem::replace(&mut *inbox, Inbox::new(self.station.lanes));
+        drop(inbox);
+        drop(waiting);
     }
 
     /// From now on packets are spread over so many lanes, each connection's in one of them; what waits
-    /// in others is forgotten. A port begins with one, and has no more than it was attached with.
+    /// is spread anew. A port begins with one, and has no more than it was attached with.
     pub fn set_lanes(&self, lanes: usize) {
-        let lanes = lanes.clamp(1, self.station.lanes.len());
-        self.station.open.store(lanes, Ordering::Relaxed);
-        self.clear_from(lanes);
+        let waiting = self.station.inbox.lock().set_lanes(lanes);
+        for lane in waiting {
+            (self.station.wake)(lane);
+        }
     }
 
     /// Plugs the cable in or out: while it is out, nothing is sent from here and nothing comes.

@@ -189,9 +189,27 @@ impl NetDevice {
         };
         let done = pairs::command(&chain.readable, access.memory(), most)?;
         if let Some(pairs) = done {
-            self.port.set_lanes(pairs);
+            self.use_pairs(pairs);
         }
         pairs::answer(&chain.writable, access.memory(), done.is_some())
+    }
+
+    /// Uses so many pairs from now on. What the others had in hand for want of room goes to the first.
+    fn use_pairs(&self, pairs: usize) {
+        self.port.set_lanes(pairs);
+        let Some((first, others)) = self.receiving.split_first() else {
+            return;
+        };
+        for closed in others.iter().skip(pairs.saturating_sub(1)) {
+            let left = closed.lock().leave();
+            if left.is_empty() {
+                continue;
+            }
+            first.lock().take_over(left);
+            if let Some(notifier) = self.notifier.get() {
+                notifier.ring(pairs::receives(0));
+            }
+        }
     }
 
     fn receive(
@@ -283,7 +301,6 @@ impl Device for NetDevice {
         for (lane, receiving) in self.receiving.iter().enumerate() {
             *receiving.lock() = Receiving::new(lane, self.config.transfer);
         }
-        self.port.set_lanes(1);
         self.port.set_least_run(self.config.transfer.least_run());
         self.port.clear();
     }

@@ -67,6 +67,16 @@ impl Receiving {
         }
     }
 
+    /// The packets in hand, for another lane. Chains stay: they are this ring's.
+    pub(super) fn leave(&mut self) -> VecDeque<Arc<Packet>> {
+        std::mem::take(&mut self.packets)
+    }
+
+    /// Serves packets that another lane had in hand.
+    pub(super) fn take_over(&mut self, packets: VecDeque<Arc<Packet>>) {
+        self.packets.extend(packets);
+    }
+
     /// One round: takes chains while packets wait for them, and fills them.
     pub(super) fn round(
         &mut self,

@@ -143,3 +143,21 @@ fn without_several_pairs_the_control_queue_follows_the_first() {
     let station = station(&network, &machine, CTRL_VQ);
     assert_eq!(command(&station, 2, &[4, 0, 1, 0]), 1, "nothing to ask for");
 }
+
+#[test]
+fn nothing_is_lost_when_a_driver_gives_pairs_up() {
+    let (machine, network) = (Machine::new(), network());
+    let station = station(&network, &machine, MQ | CTRL_VQ);
+    assert_eq!(command(&station, 4, &[4, 0, 2, 0]), 0);
+    let other = network
+        .attach(PortConfig::station(Mac::numbered(2)), || {})
+        .unwrap();
+    (1..=8).for_each(|port| send(&other, station.mac, port));
+    // The second pair's worker has one in hand, for which there is no room.
+    station.guest.transport.process(2).unwrap();
+    assert_eq!(command(&station, 4, &[4, 0, 1, 0]), 0);
+    let mut all = came(&station, 0);
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert!(!station.device.port().has_packet_in(1));
+}
