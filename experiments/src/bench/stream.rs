@@ -23,8 +23,6 @@ pub const BENCH: Bench = Bench {
 
 /// Bytes of a stream.
 const BYTES: u64 = 1 << 30;
-/// The same where each goes through the host.
-const BRIDGED_BYTES: u64 = 256 << 20;
 /// Pages of 64 KiB.
 const PAGES: u64 = 16;
 /// Pages of the longest message that an Ethernet device of Linux's carries (its MTU is below 64 KiB).
@@ -91,7 +89,7 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
     }
     for _ in 0..log.runs {
         let stream = Stream {
-            bytes: BRIDGED_BYTES,
+            bytes: BYTES,
             pages: BRIDGED_PAGES,
             written: 0,
         };

@@ -17,6 +17,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use core::sync::atomic::{Ordering, fence};
 use mirrorball_abi::layout::PAGE_SIZE;
 use virtio_drivers::device::common::Feature;
 use virtio_drivers::queue::VirtQueue;
@@ -198,7 +199,7 @@ impl<T: Transport> Net<T> {
             lane,
         };
         self.posted.insert(token, posted);
-        if self.receive.should_notify() {
+        if is_awaited(&self.receive) {
             self.transport.notify(RECEIVE);
         }
         true
@@ -284,7 +285,7 @@ impl<T: Transport> Net<T> {
             return false;
         };
         self.sending.insert(token, Sending { slot, runs });
-        if self.transmit.should_notify() {
+        if is_awaited(&self.transmit) {
             self.transport.notify(TRANSMIT);
         }
         true
@@ -336,6 +337,14 @@ impl<T: Transport> Drop for Net<T> {
             }
         }
     }
+}
+
+/// Whether the device waits to be told of what was just added. The processor may read the device's answer
+/// before others see what was added, and the device fall asleep in between; the crate leaves the
+/// barrier to others (virtio 1.2, clause 2.7.13.4.1).
+fn is_awaited(queue: &VirtQueue<SplashHal, QUEUE_SIZE>) -> bool {
+    fence(Ordering::SeqCst);
+    queue.should_notify()
 }
 
 /// Pages at these addresses, where one follows another as one run of bytes.
