@@ -9,7 +9,7 @@ mod guest;
 
 use guest::{Machine, config, page};
 use mirrorball_dedup::{Order, Scanner, ScannerConfig, oracle};
-use mirrorball_pmap::{GroupId, Mechanism, PageState, PinnedFrames, Ppn};
+use mirrorball_pmap::{GroupId, Mechanism, PageState, PinnedFrames, Ppn, PpnRun};
 
 #[test]
 fn equal_pages_of_several_vms_are_shared_after_two_passes() {
@@ -489,6 +489,37 @@ fn pages_that_keep_being_written_are_left_alone() {
             scanner.pass();
         }
         assert_eq!(machine.pmap.totals().shared, 128);
+        machine.verify();
+    }
+}
+
+#[test]
+fn what_a_network_copied_is_shared_first_and_buffers_that_come_back_are_not() {
+    for network_hints in [true, false] {
+        let machine = Machine::new(&[64, 64]);
+        let config = ScannerConfig {
+            network_hints,
+            ..config()
+        };
+        let mut scanner = Scanner::new(machine.pmap.clone(), &config);
+        let arrive = |pages: std::ops::Range<u32>, content: u64| {
+            for vm in 0..2 {
+                machine.fill(vm, pages.clone(), |n| page(u64::from(n) + content));
+                let run = PpnRun::new(Ppn(pages.start), pages.end - pages.start);
+                machine.space(vm).access().note_carried(run);
+            }
+        };
+        machine.fill(0, 40..50, |n| page(n.into()));
+        machine.fill(1, 40..50, |n| page(n.into()));
+        arrive(0..16, 1000);
+        let first = scanner.pass().work;
+        let expected = if network_hints { 32 } else { 0 };
+        assert_eq!((first.shared, first.network_hints), (expected, expected));
+        arrive(0..16, 2000);
+        let second = scanner.pass().work;
+        assert_eq!((second.shared, second.network_hints), (20, 0));
+        scanner.pass();
+        assert_eq!(machine.pmap.totals().shared, 52, "found like any other");
         machine.verify();
     }
 }

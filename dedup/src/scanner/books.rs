@@ -51,6 +51,10 @@ pub(super) struct Books {
     marks: Vec<u64>,
     /// Pages written, by how many passes ago (latest last).
     waiting: VecDeque<RunSet>,
+    /// Pages to be looked at in this pass before all others, in any VM.
+    pub(super) first: RunSet,
+    /// Pages that a network copied before the last pass.
+    carried: RunSet,
     /// Pages to be looked at in this pass.
     pub(super) due: RunSet,
     /// Pages that devices mapped onto frames, whose content is to be found out.
@@ -71,6 +75,8 @@ impl Books {
             group: space.group(),
             marks: vec![0; space.pages() as usize],
             waiting: VecDeque::new(),
+            first: RunSet::default(),
+            carried: RunSet::default(),
             due: RunSet::default(),
             mapped: RunSet::default(),
             put_off: Vec::new(),
@@ -129,6 +135,19 @@ impl Books {
             }
         }
         stale
+    }
+
+    /// Pages that a network has copied since the last pass come first. Those that it has copied again are
+    /// buffers that come back: they wait like others.
+    pub(super) fn carried(&mut self, now: RunSet) {
+        let mut first = now.clone();
+        first.subtract(&self.carried);
+        self.carried = now;
+        self.due.subtract(&first);
+        for waiting in &mut self.waiting {
+            waiting.subtract(&first);
+        }
+        self.first.union(&first);
     }
 
     /// Pages whose mark is `mark` become due: their mechanism was switched on.

@@ -42,6 +42,9 @@ pub struct ScannerConfig {
     /// Remember pages seen once as hints (ESX 4.1). Without, every page seen
     /// gets a frame at once, shared or not, which costs a break when written.
     pub hints: bool,
+    /// Look first, and without waiting for them to settle, at pages that a network has just copied from
+    /// one guest to another ([`Order::EsxRandom`] knows no first).
+    pub network_hints: bool,
     /// Give back zero pages. They are never shared as content: thousands of
     /// references to one frame can't be merged into runs.
     pub zero: bool,
@@ -66,6 +69,7 @@ impl Default for ScannerConfig {
             interval: Duration::from_secs(1),
             settle: 1,
             hints: true,
+            network_hints: true,
             zero: true,
             content: true,
             threads: 1,

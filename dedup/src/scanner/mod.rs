@@ -135,7 +135,10 @@ impl Scanner {
             Order::EsxRandom => Plan::Random {
                 left: spaces.iter().map(|space| u64::from(space.pages())).sum(),
             },
-            Order::DirtyAware | Order::Sequential => Plan::Due { next: 0 },
+            Order::DirtyAware | Order::Sequential => Plan::Due {
+                next: 0,
+                first: true,
+            },
         };
         while complete {
             let slice = plan.next(pace.slice(), &spaces, &mut self.books, &mut self.random);
@@ -187,11 +190,24 @@ impl Scanner {
                     self.note_mapped(space);
                 }
             }
+            self.note_carried(space);
             if !self.charge(pace, work, turn) {
                 return false;
             }
         }
         true
+    }
+
+    /// Has what a network copied looked at first.
+    fn note_carried(&mut self, space: &AddressSpace) {
+        let carried = RunSet::new(space.take_carried(), space.pages());
+        if !self.config.network_hints || self.order() == Order::EsxRandom {
+            return;
+        }
+        if let Some(books) = self.books.get_mut(&space.vm()) {
+            books.carried(carried);
+            self.stats.network_hints += books.first.pages();
+        }
     }
 
     /// What was written since the last pass, or `most` pages of it, waits until it has settled.

@@ -14,8 +14,9 @@ use std::sync::Arc;
 /// The pages of one pass, handed out in slices.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// What the books say is due, from the VM on that comes next.
-    Due { next: usize },
+    /// What the books say is due, from the VM on that comes next; in all VMs what comes first before
+    /// the rest.
+    Due { next: usize, first: bool },
     /// So many pages more, at random.
     Random { left: u64 },
 }
@@ -30,7 +31,16 @@ impl Plan {
         random: &mut SplitMix,
     ) -> Slice {
         match self {
-            Self::Due { next } => due(next, limit, spaces, books),
+            Self::Due { next, first } => {
+                if *first {
+                    let slice = due(next, limit, spaces, books, |books| &mut books.first);
+                    if !slice.parts.is_empty() {
+                        return slice;
+                    }
+                    (*next, *first) = (0, false);
+                }
+                due(next, limit, spaces, books, |books| &mut books.due)
+            }
             Self::Random { left } => pick(left, limit, spaces, random),
         }
     }
@@ -41,13 +51,14 @@ fn due(
     limit: u32,
     spaces: &[Arc<AddressSpace>],
     books: &mut BTreeMap<VmId, Books>,
+    which: impl Fn(&mut Books) -> &mut RunSet,
 ) -> Slice {
     let mut slice = Slice::default();
     let mut room = limit;
     while let (true, Some(space)) = (room > 0, spaces.get(*next)) {
         let pages = books
             .get_mut(&space.vm())
-            .map(|books| books.due.take_front(room))
+            .map(|books| which(books).take_front(room))
             .unwrap_or_default();
         let taken = u32::try_from(pages.pages()).unwrap_or(room);
         if taken > 0 {

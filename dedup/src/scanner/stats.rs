@@ -14,6 +14,8 @@ pub struct ScannerStats {
     pub whole_passes: u64,
     /// Pages taken up for a look.
     pub seen: u64,
+    /// Pages among these that came first because a network had copied them.
+    pub network_hints: u64,
     /// Pages read: zero check and hash.
     pub hashed: u64,
     /// Pages whose hash was that of a frame or a hint.
@@ -68,6 +70,7 @@ impl Sub for ScannerStats {
             passes: self.passes - earlier.passes,
             whole_passes: self.whole_passes - earlier.whole_passes,
             seen: self.seen - earlier.seen,
+            network_hints: self.network_hints - earlier.network_hints,
             hashed: self.hashed - earlier.hashed,
             matched: self.matched - earlier.matched,
             compared: self.compared - earlier.compared,

@@ -165,6 +165,7 @@ fn scanner_config(spec: &ScannerSpec, set: &MechanismSet, seed: u64) -> ScannerC
         interval: spec.interval.0,
         settle: spec.settle,
         hints: spec.hints,
+        network_hints: spec.network_hints,
         zero: set.zero,
         content: set.content,
         threads: if spec.threads == 0 {

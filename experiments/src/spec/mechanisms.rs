@@ -134,6 +134,8 @@ pub struct ScannerSpec {
     pub settle: u32,
     /// Whether pages seen once are remembered as hints.
     pub hints: bool,
+    /// Whether pages that a network has copied are looked at first.
+    pub network_hints: bool,
     /// Threads that hash; 0 for one on each CPU, at most 4.
     pub threads: u32,
 }
@@ -149,6 +151,7 @@ impl Default for ScannerSpec {
             interval: Time(Duration::from_secs(1)),
             settle: 1,
             hints: true,
+            network_hints: true,
             threads: 0,
         }
     }

@@ -19,6 +19,7 @@
 
 mod access;
 mod balloon;
+mod carried;
 mod fence;
 mod flatten;
 mod large;
@@ -101,6 +102,7 @@ pub struct AddressSpace {
     /// Nobody runs on the pages any more, and some of them can't be had.
     abandoned: AtomicBool,
     twins: Mutex<lend::Twins>,
+    carried: Mutex<carried::Carried>,
     holds: Mutex<Histogram<u64>>,
     // The view names the region's memory, so it is declared, and dropped, before it.
     memory: GuestMemoryMmap,
@@ -146,6 +148,7 @@ impl AddressSpace {
             swap: Mutex::default(),
             abandoned: AtomicBool::new(false),
             twins: Mutex::default(),
+            carried: Mutex::default(),
             holds: Mutex::new(new_histogram()),
             memory,
             region,

@@ -1,6 +1,7 @@
 //! A packet's way into a guest's buffers: frames are mapped where they meet whole pages.
 
 use super::receive::{Books, Means};
+use super::send::whole_pages;
 use super::stats::count;
 use super::{Transfer, header};
 use crate::device::DeviceError;
@@ -60,6 +61,8 @@ impl Scatter<'_> {
             (self.means.access.memory())
                 .write_slice(&rest[..len], GuestAddress(buffer.address))
                 .map_err(virtio_queue::Error::GuestMemory)?;
+            let end = buffer.address + len as u64;
+            (self.means.access).note_carried(whole_pages(buffer.address, end));
             self.advance(len);
             rest = &rest[len..];
         }
@@ -125,6 +128,7 @@ impl Scatter<'_> {
             .write_slice(frames.bytes(), GuestAddress(at.address()))
             .map_err(virtio_queue::Error::GuestMemory)?;
         count(&counters.received_copied, frames.bytes().len() as u64);
+        access.note_carried(PpnRun::new(at, pages));
         self.books.judge.copied(begin.elapsed(), pages);
         if !judged || self.books.least_run < u32::MAX {
             // Pages that come back as room are never sent on.

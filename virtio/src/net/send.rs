@@ -88,6 +88,13 @@ pub(super) fn packet(chain: Chain, means: Means<'_>) -> Result<Option<Sent>, Dev
     }))
 }
 
+/// The whole pages between two guest-physical addresses.
+pub(super) fn whole_pages(from: u64, to: u64) -> PpnRun {
+    let first = u32::try_from(from.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX);
+    let end = u32::try_from(to / PAGE_BYTES).unwrap_or(u32::MAX);
+    PpnRun::new(Ppn(first), end.saturating_sub(first))
+}
+
 /// The buffers, where one begins at the end of another as one.
 fn joined(buffers: &Buffers) -> Vec<Buffer> {
     let mut all: Vec<Buffer> = Vec::new();
@@ -158,6 +165,7 @@ impl Gather<'_> {
                 .write_all_volatile_to(GuestAddress(from), bytes, len)
                 .map_err(virtio_queue::Error::GuestMemory)?;
             count(&self.means.counters.sent_copied, len as u64);
+            self.means.access.note_carried(whole_pages(from, to));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use crate::driver::*;
 use crate::station::*;
-use mirrorball_pmap::{GroupId, Mechanism, PageState, Ppn, VmId};
+use mirrorball_pmap::{GroupId, Mechanism, PageState, Ppn, PpnRun, VmId};
 use mirrorball_virtio::{BlockCache, Device, NetConfig, NetDevice, Rest, Transfer};
 use mirrorball_vnet::{Bounds, Mac, Network, NetworkConfig, PortConfig};
 use proptest::prelude::*;
@@ -107,6 +107,12 @@ fn never_copies_and_maps_nothing() {
     assert_eq!(receiver.guest.read(DATA, data.len()), data);
     assert_eq!(frames_in_use(&machine), 0);
     assert_eq!(receiver.stats().received_copied, 26 + 2 * 4096);
+    // A scanner is told where to look: at both ends, and at whole pages only.
+    let pages = PpnRun::new(Ppn(u32::try_from(DATA / PAGE).unwrap()), 2);
+    for station in [&sender, &receiver] {
+        assert_eq!(station.guest.space.take_carried(), [pages]);
+        assert!(station.guest.space.take_carried().is_empty(), "told once");
+    }
 }
 
 #[test]

@@ -135,6 +135,11 @@ impl FromMap for ScannerSpec {
                 "on",
                 "pages seen once are remembered as hints; off: every page seen gets a frame",
             ),
+            Field::or::<Switch>(
+                "network-hints",
+                "on",
+                "pages that a network has just copied are looked at first, and need not settle",
+            ),
             Field::or::<u32>(
                 "threads",
                 "0",
@@ -155,6 +160,7 @@ impl FromMap for ScannerSpec {
             interval: fields.get("interval")?,
             settle: fields.get("settle")?,
             hints: fields.get::<Switch>("hints")?.0,
+            network_hints: fields.get::<Switch>("network-hints")?.0,
             threads: fields.get("threads")?,
         })
     }
