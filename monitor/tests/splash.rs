@@ -3,9 +3,10 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{LONG, config, machine};
+use common::{LONG, config, eventually, machine};
 use mirrorball_abi::{OUTCOME_FAILED, OUTCOME_GOOD, Phase, Workload, WorkloadKind};
 use mirrorball_monitor::{DiskConfig, Machine, Vm, VmState, WaitError};
 use mirrorball_virtio::OverlayMode;
@@ -114,13 +115,9 @@ fn a_working_set_larger_than_the_guest_is_refused() {
     }
 }
 
-#[test]
-fn a_guest_reads_a_disk_that_another_has_read() {
-    let Some(machine) = machine("splash with a disk") else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("disk.img");
+/// A disk image with some sources, or `None` with a line that says why not.
+fn disk(test: &str, folder: &Path) -> Option<PathBuf> {
+    let path = folder.join("disk.img");
     let made = std::process::Command::new("mkfs.ext4")
         .args([
             "-q",
@@ -134,9 +131,56 @@ fn a_guest_reads_a_disk_that_another_has_read() {
         .arg("16M")
         .status();
     if !made.is_ok_and(|status| status.success()) {
-        eprintln!("not run: splash with a disk: no mkfs.ext4 (package e2fsprogs)");
-        return;
+        eprintln!("not run: {test}: no mkfs.ext4 (package e2fsprogs)");
+        return None;
     }
+    Some(path)
+}
+
+#[test]
+fn a_guest_whose_memory_is_all_wanted_still_reads_its_disk() {
+    let test = "splash in a balloon";
+    let Some(machine) = machine(test) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = disk(test, folder.path()) else {
+        return;
+    };
+    let mut config = config("poor", 2);
+    config.balloon = true;
+    config.disks = vec![DiskConfig {
+        image: machine.open_image(&path).unwrap(),
+        mode: OverlayMode::Nonpersistent,
+        scratch: 8 << 20,
+    }];
+    let vm = machine.create_vm(&config).unwrap();
+    vm.start().unwrap();
+    vm.wait_until(Phase::Ready, 0, LONG).unwrap();
+    // Once with an empty cache, once with one that can be emptied while blocks are in use.
+    for pages in [2_000, 20_000] {
+        let balloon = vm.balloon().unwrap();
+        balloon.set_target(vm.space().pages());
+        eventually("most of it is given", || balloon.actual() > 4096);
+        let tortured = run(
+            &vm,
+            &workload(WorkloadKind::Torture, &[pages, 96, 256, 30]),
+        );
+        assert!(tortured.verified_pages >= pages);
+        assert!(balloon.actual() > 2048, "it keeps what it can");
+    }
+}
+
+#[test]
+fn a_guest_reads_a_disk_that_another_has_read() {
+    let test = "splash with a disk";
+    let Some(machine) = machine(test) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = disk(test, folder.path()) else {
+        return;
+    };
     let image = machine.open_image(&path).unwrap();
     let start = || {
         let mut config = config("reader", 1);

@@ -1,7 +1,8 @@
 //! The balloon: memory that the monitor asks for (ESX Server, OSDI'02, section 3.2).
 //!
-//! The guest gives what it misses least: pages that are free, then clean blocks of the buffer cache,
-//! and nothing else. Its own need comes first: who finds no memory left takes it out of the balloon.
+//! The guest gives what it misses least: pages that are free, then clean blocks of the buffer cache
+//! but for the few that it needs to go on, and nothing else: what the monitor wants beyond that it
+//! must take by other means. Its own need comes first: who finds no memory left takes it out of the balloon.
 //!
 //! The driver looks at its target now and then, as ESX's did: a thin guest has no interrupts that
 //! would tell it, and a look costs an exit.
@@ -95,7 +96,16 @@ pub fn release(pages: usize) -> bool {
     let Some(mut state) = BALLOON.try_lock() else {
         return false;
     };
-    let State::Open(balloon) = &mut *state else {
+    take_out(&mut state, pages)
+}
+
+/// As [`release`], for who is not at the balloon itself: waits until another vCPU is done with it.
+pub fn release_in_turn(pages: usize) -> bool {
+    take_out(&mut BALLOON.lock(), pages)
+}
+
+fn take_out(state: &mut State, pages: usize) -> bool {
+    let State::Open(balloon) = state else {
         return false;
     };
     let before = balloon.lanes.len();

@@ -4,7 +4,11 @@
 //! cluster of blocks, so that a monitor which shares disk blocks copy-on-write (Disco, section
 //! 4.2) can map the whole request at once. Slots come from the anonymous-memory manager and go
 //! back to it under pressure. Writes go through to the disk.
+//!
+//! A few slots are the cache's own: the balloon never gets them, so that a guest whose memory the
+//! monitor wants can still read its disk.
 
+use crate::balloon;
 use crate::disk::{Disk, DiskError, disk};
 use crate::lru::Lru;
 use crate::memory::{self, PageWords, page_at};
@@ -20,6 +24,9 @@ use mirrorball_abi::layout::PAGE_SIZE;
 
 /// Blocks in a cluster.
 pub const CLUSTER: u64 = LANE as u64;
+
+/// Slots that the balloon never gets: one for each vCPU of a large guest, and some that are on their way.
+const OWN: usize = 8;
 
 type Key = (usize, u64);
 
@@ -119,12 +126,28 @@ pub fn set_limit(pages: usize) {
 
 /// Gives at least one slot, and up to `pages` pages, back to the page manager; false when there is none.
 pub fn shrink(pages: usize) -> bool {
+    shrink_to(0, pages)
+}
+
+/// As [`shrink`], for the balloon: what the cache needs to go on stays.
+pub fn shrink_for_balloon(pages: usize) -> bool {
+    shrink_to(OWN, pages)
+}
+
+/// Pages of memory that are to stay free because the cache has fewer slots than it needs to go on.
+pub fn wants() -> usize {
+    // Pages are what the cache counts in: its lock may be held by who asks for memory.
+    OWN * LANE - (OWN * LANE).min(usize_of(CACHE_PAGES.get()))
+}
+
+/// Gives up to `pages` pages back, as long as more than `least` slots are left.
+fn shrink_to(least: usize, pages: usize) -> bool {
     // The cache itself may be asking for heap memory: then it can't be asked to shrink.
     let Some(mut cache) = CACHE.try_lock() else {
         return false;
     };
     let mut given = 0;
-    while given < pages.div_ceil(LANE).max(1) {
+    while given < pages.div_ceil(LANE).max(1) && cache.index.len() > least {
         let Some(address) = cache.evict() else { break };
         memory::give(address, LANE);
         given += 1;
@@ -155,6 +178,19 @@ impl Drop for Pinned {
 /// Pins a cluster's slot, waiting while it is busy. When `claim` says so of its valid blocks, or
 /// the slot is new, it is made busy for the caller, who must then call [`settle`].
 fn pin(key: Key, claim: impl Fn(u16) -> bool) -> Result<(Pinned, u16, bool), DiskError> {
+    loop {
+        if let Some(found) = try_pin(key, &claim) {
+            return Ok(found);
+        }
+        // What the balloon holds is the guest's when it can't go on without.
+        if !balloon::release_in_turn(LANE) {
+            return Err(DiskError("the buffer cache has no memory left".into()));
+        }
+    }
+}
+
+/// As [`pin`]; `None` when there is no slot to be had.
+fn try_pin(key: Key, claim: &impl Fn(u16) -> bool) -> Option<(Pinned, u16, bool)> {
     let mut found = None;
     sched::block_until(|| {
         let mut cache = CACHE.lock();
@@ -174,9 +210,8 @@ fn pin(key: Key, claim: impl Fn(u16) -> bool) -> Result<(Pinned, u16, bool), Dis
         cache.order.touch(index);
         true
     });
-    let (index, address, valid, claimed) =
-        found.ok_or_else(|| DiskError("the buffer cache has no memory left".into()))?;
-    Ok((Pinned { index, address }, valid, claimed))
+    let (index, address, valid, claimed) = found?;
+    Some((Pinned { index, address }, valid, claimed))
 }
 
 /// Ends the caller's work on a busy slot, whose blocks in `valid` are as on the disk.

@@ -81,8 +81,12 @@ pub fn give(address: usize, pages: usize) {
 
 /// Takes one lane for the buffer cache, unless too little would be left.
 pub fn take_lane() -> Option<usize> {
+    take_lane_leaving(0)
+}
+
+fn take_lane_leaving(pages: usize) -> Option<usize> {
     let address = with(|memory| {
-        if memory.map.free() < LANE + 2 * RESERVE {
+        if memory.map.free() < LANE + 2 * RESERVE + pages {
             return None;
         }
         let address = memory.base + memory.map.take_lane()? * PAGE_SIZE;
@@ -100,11 +104,11 @@ pub fn take_lane() -> Option<usize> {
 /// spare one.
 pub fn take_for_balloon() -> Option<usize> {
     loop {
-        if let Some(lane) = take_lane() {
+        if let Some(lane) = take_lane_leaving(crate::cache::wants()) {
             count();
             return Some(lane);
         }
-        if !crate::cache::shrink(LANE) {
+        if !crate::cache::shrink_for_balloon(LANE) {
             return None;
         }
     }
