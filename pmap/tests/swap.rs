@@ -227,6 +227,44 @@ fn a_full_file_and_a_failing_one_leave_pages_where_they_are() {
     assert_eq!(bench.pmap.totals().swapped, 0);
 }
 
+/// Mappings of the process that lie in a space.
+fn mappings(space: &AddressSpace) -> u64 {
+    let (start, end) = (space.host_address(), space.host_address() + space.bytes());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let starts = maps.lines().filter_map(|line| {
+        let (start, _) = line.split_once('-')?;
+        u64::from_str_radix(start, 16).ok()
+    });
+    starts.filter(|at| (start..end).contains(at)).count() as u64
+}
+
+#[test]
+fn mappings_are_not_used_up_by_pages_that_are_shared_broken_and_swapped_for_ever() {
+    let Some(bench) = bench(1000) else { return };
+    for round in 0..200 {
+        let first = Ppn(round * 7 % 48);
+        let mut frames = bench.pmap.frames().allocate(16, GroupId(0)).unwrap();
+        frames.bytes_mut().fill(1);
+        let frames = frames.publish();
+        bench
+            .space
+            .access()
+            .map_frames(first, &frames, Mechanism::Disk)
+            .unwrap();
+        bench.fill(PpnRun::new(first.plus(round % 5), 9), 2);
+        bench.swap_out(20).unwrap();
+        bench.space.settle();
+        let (books, kernel) = (bench.pmap.totals().vmas, mappings(&bench.space));
+        assert!(
+            (kernel..=u64::from(PAGES) + 1).contains(&books),
+            "round {round}: {books} by the books, {kernel} by the kernel"
+        );
+        if round % 20 == 0 {
+            check_kernel(&bench.pmap);
+        }
+    }
+}
+
 #[test]
 fn a_page_that_can_not_be_read_is_told_of_and_never_made_up() {
     let Some(bench) = bench(1000) else { return };

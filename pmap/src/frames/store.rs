@@ -10,9 +10,15 @@ use crate::{
     types::{GroupId, Mechanism, Mpn, PAGE_BYTES},
 };
 use parking_lot::Mutex;
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
-/// Free frames whose memory is kept: 16 MiB.
+/// Free frames whose memory is kept, where nobody says otherwise: 16 MiB.
 const MOST_SPARE: u32 = 4096;
 
 /// Shared by the store and all handles. The ledger's lock is a leaf: nothing is locked inside it.
@@ -20,6 +26,8 @@ const MOST_SPARE: u32 = 4096;
 pub(crate) struct StoreInner {
     pub(super) memory: StoreMemory,
     pub(super) ledger: Mutex<Ledger>,
+    /// Free frames whose memory is kept at most.
+    most_spare: AtomicU32,
 }
 
 /// All frames of one machine. Cheap to clone; every clone is the same store.
@@ -40,6 +48,7 @@ impl FrameStore {
             inner: Arc::new(StoreInner {
                 memory,
                 ledger: Mutex::new(Ledger::new(frames)),
+                most_spare: AtomicU32::new(MOST_SPARE),
             }),
         })
     }
@@ -128,6 +137,14 @@ impl FrameStore {
         }
     }
 
+    /// Keeps the memory of at most so many free frames for the next ones, less than by itself: on a
+    /// machine whose memory is short. Giving it back costs more the fewer are kept.
+    pub fn keep_spare(&self, pages: u32) {
+        let most = pages.min(MOST_SPARE);
+        self.inner.most_spare.store(most, Ordering::Relaxed);
+        self.inner.trim();
+    }
+
     /// Totals of the books.
     #[must_use]
     pub fn counts(&self) -> FrameCounts {
@@ -189,7 +206,8 @@ impl StoreInner {
     /// are broken) makes the kernel tell the MMU notifiers of all VMs. With a thousand guests
     /// booted from one image, one frame given back cost a million calls.
     fn trim(&self) {
-        let extents = self.ledger.lock().trim(MOST_SPARE);
+        let most = self.most_spare.load(Ordering::Relaxed);
+        let extents = self.ledger.lock().trim(most);
         if extents.is_empty() {
             return;
         }

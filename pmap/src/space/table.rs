@@ -85,6 +85,8 @@ impl Calm {
 pub(super) struct Table {
     state: Vec<u8>,
     backing: Vec<u32>,
+    /// Which plain pages are memory that was moved here, and where such memory begins: see `seams`.
+    moved: Vec<u8>,
     private: u64,
     zero: u64,
     ballooned: u64,
@@ -107,6 +109,7 @@ impl Table {
         Self {
             state: vec![UNTOUCHED; pages],
             backing: vec![0; pages],
+            moved: vec![0; pages],
             private: 0,
             zero: 0,
             ballooned: 0,
@@ -248,6 +251,7 @@ impl Table {
             self.leave(ppn, released);
             self.state[ppn.index()] = MAPPED + mechanism as u8;
             self.backing[ppn.index()] = mpn + 1;
+            self.moved[ppn.index()] = 0;
             self.mapped += 1;
         }
         self.rebordered(run, borders)
@@ -305,6 +309,7 @@ impl Table {
             self.leave(ppn, released);
             if anonymous {
                 self.backing[ppn.index()] = 0;
+                self.moved[ppn.index()] = 0;
             }
             let (state, count) = match empty {
                 Empty::Untouched => (UNTOUCHED, None),
@@ -349,11 +354,11 @@ impl Table {
 
     /// The change in the number of mappings if fresh memory were laid over the run.
     pub(super) fn change_by_covering(&self, run: PpnRun) -> i64 {
-        let overlaid = |index: Option<usize>| {
-            let backing = index.and_then(|index| self.backing.get(index));
-            i64::from(backing.is_some_and(|&backing| backing != 0))
+        let other = |index: Option<usize>| {
+            let there = index.filter(|index| *index < self.backing.len());
+            i64::from(there.is_some_and(|index| self.backing[index] != 0 || self.is_moved(index)))
         };
-        let ends = overlaid(run.start.index().checked_sub(1)) + overlaid(Some(run.end().index()));
+        let ends = other(run.start.index().checked_sub(1)) + other(Some(run.end().index()));
         ends - self.borders_around(run)
     }
 
@@ -401,7 +406,11 @@ impl Table {
                 self.backing[index as usize - 1],
                 self.backing[index as usize],
             );
-            !(before == 0 && after == 0 || before != 0 && after == before + 1)
+            match (before, after) {
+                (0, 0) => self.is_seam(index as usize),
+                (0, _) => true,
+                _ => after != before + 1,
+            }
         };
         let last = u32::try_from(self.backing.len()).unwrap_or(u32::MAX);
         let inside = (run.start.0.max(1)..=run.end().0.min(last - 1))
@@ -418,6 +427,7 @@ impl Table {
 }
 
 mod picking;
+mod seams;
 
 #[cfg(test)]
 mod tests;

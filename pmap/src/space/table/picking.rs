@@ -91,16 +91,15 @@ impl Table {
         self.swapped += 1;
     }
 
-    /// The pages lie over no frame any more; they are what they were. Returns the change in the number
-    /// of mappings, for the worst: memory that was moved here is not joined with its neighbours.
+    /// The pages lie over no frame any more but in memory that was moved here; they are what they were.
+    /// Returns the change in the number of mappings.
     pub(in super::super) fn set_plain(&mut self, run: PpnRun) -> i64 {
         let borders = self.borders_around(run);
         for page in run.iter() {
             self.backing[page.index()] = 0;
         }
-        let change = self.rebordered(run, borders) + 2;
-        self.borders += 2;
-        change
+        self.note_moved(run);
+        self.rebordered(run, borders)
     }
 }
 
