@@ -278,3 +278,29 @@ fn hashing_in_parallel_finds_the_same() {
     );
     machine.verify();
 }
+
+#[test]
+fn a_pass_that_is_asked_for_waits_for_no_rate_and_no_pause() {
+    let slow = ScannerConfig {
+        pages_per_second: Some(1),
+        interval: Duration::from_secs(3600),
+        settle: 3,
+        ..config()
+    };
+    let machine = Machine::new(&[64, 64]);
+    let thread = ScannerThread::start(Scanner::new(machine.pmap.clone(), &slow)).unwrap();
+    assert!(eventually(|| thread.stats().passes > 0));
+    duplicates(&machine, 2, 64);
+    let number = thread.hurry();
+    assert!(eventually(|| thread.hurried() >= number));
+    assert_eq!(
+        machine.pmap.totals().mapped,
+        128,
+        "what was just written is looked at, and one pass is enough"
+    );
+    // By itself it is as slow as before.
+    let passes = thread.stats().passes;
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(thread.stats().passes, passes);
+    machine.verify();
+}

@@ -66,6 +66,8 @@ pub struct Scanner {
     fenced: u64,
     /// This pass has left written pages to later ones.
     portioned: bool,
+    /// What was written need not settle before it is looked at in this pass.
+    hurries: bool,
 }
 
 impl Scanner {
@@ -83,6 +85,7 @@ impl Scanner {
             charged: Duration::ZERO,
             fenced: 0,
             portioned: false,
+            hurries: false,
         }
     }
 
@@ -230,7 +233,8 @@ impl Scanner {
         let Some(books) = self.books.get_mut(&space.vm()) else {
             return work;
         };
-        self.stats.stale_hints += books.written(written, &all, self.config.settle, &mut self.index);
+        let settle = if self.hurries { 0 } else { self.config.settle };
+        self.stats.stale_hints += books.written(written, &all, settle, &mut self.index);
         if self.stats.passes % RETRY_EVERY == RETRY_EVERY - 1 {
             books.retry();
         }

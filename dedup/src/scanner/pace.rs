@@ -160,6 +160,11 @@ impl Limits {
         self.budget.slice().min(self.thrift.slice())
     }
 
+    /// Pages of a slice where no rate counts.
+    pub(super) fn most(&self) -> u32 {
+        self.budget.most
+    }
+
     pub(super) fn protectable(&self) -> Option<u64> {
         self.thrift.protectable()
     }

@@ -4,6 +4,7 @@
 use super::pace::{Limits, Pace, Work};
 use super::{Scanner, ScannerStats};
 use crate::cpu;
+use mirrorball_pmap::Undisturbed;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ struct Desk {
     stop: bool,
     /// The thread stands still because it was told to.
     resting: bool,
+    /// Passes that were asked for at once, and how many of those were made.
+    hurries: u64,
+    hurried: u64,
     stats: ScannerStats,
 }
 
@@ -55,6 +59,8 @@ impl ScannerThread {
             paused: false,
             stop: false,
             resting: false,
+            hurries: 0,
+            hurried: 0,
             stats: scanner.stats,
         };
         let shared = Arc::new(Shared {
@@ -113,6 +119,24 @@ impl ScannerThread {
         self.change(|desk| desk.paused = false);
     }
 
+    /// Asks for a pass over all that was written so far, at once: without rates and pauses, and
+    /// however short a time ago it was written. For who needs memory and has guests wait meanwhile.
+    /// Returns what [`Self::hurried`] will say when it was made.
+    pub fn hurry(&self) -> u64 {
+        let mut wanted = 0;
+        self.change(|desk| {
+            desk.hurries += 1;
+            wanted = desk.hurries;
+        });
+        wanted
+    }
+
+    /// How many of the passes that [`Self::hurry`] asked for have been made.
+    #[must_use]
+    pub fn hurried(&self) -> u64 {
+        self.shared.desk.lock().hurried
+    }
+
     /// Stops within a slice of pages (milliseconds), and returns what was
     /// done.
     #[must_use = "the last statistics are gone with the thread"]
@@ -147,13 +171,25 @@ fn run(mut scanner: Scanner, shared: &Shared) {
         shared,
         switches: shared.desk.lock().switches,
         limits: Limits::new(&scanner.config, scanner.pmap.guest_fault()),
+        hurries: false,
     };
     loop {
-        owner.switches = shared.desk.lock().switches;
+        let desk = shared.desk.lock();
+        let wanted = desk.hurries;
+        owner.switches = desk.switches;
+        owner.hurries = wanted > desk.hurried;
+        drop(desk);
         scanner.set_zero(owner.switches.zero);
         scanner.set_content(owner.switches.content);
+        scanner.hurries = owner.hurries;
+        // Guests may be waiting for what it finds.
+        let first = owner.hurries.then(Undisturbed::begin);
         let complete = scanner.pass_at(&mut owner).complete;
+        drop(first);
         let mut desk = shared.desk.lock();
+        if complete {
+            desk.hurried = wanted;
+        }
         let pause = if complete {
             scanner.config.interval
         } else {
@@ -174,6 +210,8 @@ fn rest(shared: &Shared, desk: &mut MutexGuard<'_, Desk>, time: Duration) -> boo
             desk.resting = true;
             shared.changed.notify_all();
             shared.changed.wait(desk);
+        } else if desk.hurries > desk.hurried {
+            break;
         } else if shared.changed.wait_until(desk, until).timed_out() {
             break;
         }
@@ -188,15 +226,25 @@ struct Owner<'a> {
     shared: &'a Shared,
     switches: Switches,
     limits: Limits,
+    /// This pass was asked for at once.
+    hurries: bool,
 }
 
 impl Pace for Owner<'_> {
     fn slice(&self) -> u32 {
-        self.limits.slice()
+        if self.hurries {
+            self.limits.most()
+        } else {
+            self.limits.slice()
+        }
     }
 
     fn protectable(&self) -> Option<u64> {
-        self.limits.protectable()
+        if self.hurries {
+            None
+        } else {
+            self.limits.protectable()
+        }
     }
 
     fn go_on(&mut self, work: Work, stats: &ScannerStats) -> bool {
@@ -204,6 +252,10 @@ impl Pace for Owner<'_> {
         let mut desk = self.shared.desk.lock();
         desk.stats = *stats;
         loop {
+            if self.hurries || desk.hurries > desk.hurried {
+                // Who asked waits for what is left of this pass, too.
+                wait = Duration::ZERO;
+            }
             let on = if wait.is_zero() && !desk.paused {
                 !desk.stop
             } else {
@@ -211,6 +263,9 @@ impl Pace for Owner<'_> {
             };
             if !on || desk.switches != self.switches {
                 return false;
+            }
+            if self.hurries || desk.hurries > desk.hurried {
+                return true;
             }
             wait = self.limits.wait();
             if wait.is_zero() {
