@@ -56,16 +56,26 @@ const PAPERS: [(&str, &str); 4] = [
 ];
 
 /// Figures of papers that experiments make again.
-const FIGURES: [(&str, &str); 5] = [
+const FIGURES: [(&str, &str); 7] = [
     (
         "disco-figure-6",
         "memory of a parallel make in 1, 2, 4 and 8 guests: experiments/disco/fig6-sharing.yaml, \
          experiments/linux/pmake.yaml; docs/figures/disco-figure-6.md",
     ),
     (
+        "esx-figure-2",
+        "work of a ballooned guest against one configured at that size: \
+         experiments/esx/fig2-balloon.yaml; docs/figures/esx-figure-2.md",
+    ),
+    (
         "esx-figure-4",
         "pages shared and reclaimed among 1 to 10 identical guests: \
          experiments/esx/fig4-identical-vms.yaml; docs/figures/esx-figure-4.md",
+    ),
+    (
+        "esx-figure-5",
+        "pages saved among guests with ever less in common: \
+         experiments/esx/fig5-mixed-guests.yaml; docs/figures/esx-figure-5.md",
     ),
     (
         "esx-figure-6",

@@ -5,6 +5,7 @@
 //! white; the page's style sheet turns that over for dark screens.
 
 mod bars;
+mod claimed;
 mod footprint;
 mod latency;
 mod memory;
@@ -15,6 +16,7 @@ mod svg;
 mod tex;
 
 pub use bars::{costs, mechanisms};
+pub use claimed::claimed;
 pub use footprint::{PublishedFootprint, footprint};
 pub use latency::latencies;
 pub use memory::{memory, memory_svg};
@@ -105,6 +107,7 @@ pub enum Mark {
 pub fn all(results: &Results) -> Vec<Figure> {
     let mut figures = Vec::new();
     figures.extend(published(results));
+    figures.extend(claimed(results));
     figures.extend(savings(results));
     figures.extend(footprint(results));
     figures.extend(mechanisms(results));

@@ -2,13 +2,23 @@
 
 use crate::metrics::{Unit, by_path, number};
 use crate::results::Expectation;
+use crate::summary::group_metric;
 
 /// The unit of what a claim is about; a ratio has none.
 #[must_use]
 pub fn unit(expectation: &Expectation) -> Unit {
     match expectation.ratio_to {
         Some(_) => Unit::Count,
-        None => by_path(&expectation.metric).map_or(Unit::Count, |metric| metric.unit),
+        None => by_path(&expectation.metric)
+            .map_or_else(|| of_group(&expectation.metric), |metric| metric.unit),
+    }
+}
+
+/// The unit of a figure of a group of guests.
+fn of_group(path: &str) -> Unit {
+    match group_metric(path) {
+        None | Some((_, "operations")) => Unit::Count,
+        Some(_) => Unit::Bytes,
     }
 }
 

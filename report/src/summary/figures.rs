@@ -30,7 +30,8 @@ pub struct Figures {
     /// What the memory policy did; `null` without one.
     #[serde(default)]
     pub policy: Policy,
-    /// Guests by their group, at the end of the workload; of experiments with a memory policy.
+    /// Guests by their group, at the end of the workload; of experiments with a memory policy, or with
+    /// numbers that guests print.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, Group>,
     /// Starting the guests.
@@ -230,6 +231,9 @@ pub struct Group {
     pub swapped: Option<u64>,
     /// Units of work of all of the group.
     pub operations: Option<u64>,
+    /// Numbers that the commands of Linux guests printed, by their names in the experiment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub printed: BTreeMap<String, f64>,
 }
 
 /// Starting the guests.

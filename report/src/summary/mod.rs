@@ -15,7 +15,7 @@ pub use figures::{
     Accounting, ByCategory, ByMechanism, CpuSeconds, Disk, Figures, Footprint, Group, Integrity,
     Ksm, Memory, Policy, Sharing, Start, Stop, Workload,
 };
-pub use names::{GROUP_METRICS, METRICS, group_metric};
+pub use names::{GROUP_METRICS, METRICS, group_metric, printed_metric};
 
 /// Version of the format; raised when a name changes or goes.
 pub const SCHEMA_VERSION: u32 = 1;

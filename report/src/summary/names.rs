@@ -82,6 +82,12 @@ pub fn group_metric(path: &str) -> Option<(&str, &str)> {
     GROUP_METRICS.contains(&figure).then_some((id, figure))
 }
 
+/// The group and the name of a number that Linux guests print: `groups.<id>.printed.<name>`.
+#[must_use]
+pub fn printed_metric(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("groups.")?.split_once(".printed.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Figures;
