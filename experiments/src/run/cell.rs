@@ -170,6 +170,10 @@ impl<'a> Run<'a> {
                 figures.operations = Some(operations);
             }
         }
+        for ((group, name), numbers) in report.printed {
+            let group = figures.groups.entry(group).or_default();
+            group.printed.insert(name, mean(&numbers));
+        }
         figures.workload = Workload {
             seconds: figures.workload.seconds,
             ..report.work
@@ -355,4 +359,10 @@ impl<'a> Run<'a> {
             ));
         }
     }
+}
+
+/// The mean of some numbers, of which there is one at least.
+fn mean(numbers: &[f64]) -> f64 {
+    let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    numbers.iter().sum::<f64>() / f64::from(count.max(1))
 }

@@ -407,8 +407,12 @@ impl<'a> Fleet<'a> {
         let workload = workload.as_deref().or(spec.system.workload());
         let said_failed = match (agent, workload) {
             (Some(agent), _) => {
-                self.told
-                    .commands(vm.name(), &agent, command > 0 && whole && !failed)
+                let whole = command > 0 && whole && !failed;
+                let said_failed = self.told.commands(vm.name(), &agent, whole);
+                if let Some(linux) = spec.system.linux() {
+                    self.told.printed(vm.name(), &spec.id, &linux.metrics);
+                }
+                said_failed
             }
             (None, Some(workload)) => {
                 let command = Command {

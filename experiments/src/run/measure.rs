@@ -108,7 +108,7 @@ impl Run<'_> {
                 active,
                 ballooned,
                 swapped,
-                operations: None,
+                ..Group::default()
             };
             self.figures.groups.insert(id, group);
         }

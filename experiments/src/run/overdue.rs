@@ -75,6 +75,7 @@ mod tests {
             modules: Vec::new(),
             boot_timeout: boot.map(time),
             command_timeout: command.map(time),
+            metrics: Vec::new(),
         };
         Watch::new(&spec, now)
     }

@@ -13,7 +13,7 @@ use mirrorball_monitor::Vm;
 use super::agent::{Agent, LinuxRecord};
 use crate::output::histogram::{Histograms, merged};
 use crate::output::summary::{Failure, Integrity, Workload};
-use crate::spec::WorkloadSpec;
+use crate::spec::{PrintedMetric, WorkloadSpec};
 
 /// What guests told so far.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct Told {
     checksums: BTreeMap<String, BTreeSet<u64>>,
     /// What Linux guests did, by guest.
     linux: BTreeMap<String, LinuxRecord>,
+    printed: BTreeMap<(String, String), Vec<f64>>,
     failures: Vec<Failure>,
     notes: Vec<String>,
 }
@@ -58,6 +59,8 @@ pub struct Report {
     pub checksums: BTreeMap<String, String>,
     /// What Linux guests did, by guest.
     pub linux: BTreeMap<String, LinuxRecord>,
+    /// Numbers that Linux guests printed, by guest group and name; one at least of each.
+    pub printed: BTreeMap<(String, String), Vec<f64>>,
     /// How they failed.
     pub failures: Vec<Failure>,
     /// What else happened.
@@ -85,6 +88,7 @@ impl Told {
             histograms: BTreeMap::new(),
             checksums: BTreeMap::new(),
             linux: BTreeMap::new(),
+            printed: BTreeMap::new(),
             failures: Vec::new(),
             notes: Vec::new(),
         }
@@ -120,6 +124,29 @@ impl Told {
             self.fail("workload", format!("{guest}: {cause}"));
         }
         failure.is_some()
+    }
+
+    /// Takes in the numbers that the commands of a Linux guest of a group printed.
+    pub fn printed(&mut self, guest: &str, group: &str, wanted: &[PrintedMetric]) {
+        let Some(record) = self.linux.get(guest) else {
+            return;
+        };
+        let outputs = record.commands.iter().rev();
+        let outputs: Vec<_> = outputs
+            .map(|command| String::from_utf8_lossy(&command.output))
+            .collect();
+        for metric in wanted {
+            match outputs.iter().find_map(|output| metric.find(output)) {
+                Some(number) => {
+                    let name = (group.to_owned(), metric.id.clone());
+                    self.printed.entry(name).or_default().push(number);
+                }
+                None => self.notes.push(format!(
+                    "{guest}: its commands printed no `{}`",
+                    metric.text
+                )),
+            }
+        }
     }
 
     /// Takes in what a thin guest of a group did. True if it failed by its own word.
@@ -227,6 +254,7 @@ impl Told {
             histograms: self.histograms.into_iter().collect(),
             checksums,
             linux: self.linux,
+            printed: self.printed,
             failures: self.failures,
             notes: self.notes,
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::describe::{Field, Map, Shape};
+use super::parse::Name;
 use super::reader::{At, Fields, FromMap, FromNode, Word, from_map};
 use super::text::{Node, Value};
 use super::units::{Size, Time};
@@ -32,6 +33,57 @@ pub struct LinuxSpec {
     pub boot_timeout: Option<Time>,
     /// How long each command may take.
     pub command_timeout: Option<Time>,
+    /// Numbers that its commands print.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<PrintedMetric>,
+}
+
+/// A number that a guest's commands print, such as a benchmark's throughput.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrintedMetric {
+    /// Its name: `groups.<group>.printed.<id>`.
+    pub id: String,
+    /// What is printed just before it.
+    #[serde(skip)]
+    before: String,
+    /// What is printed just after it.
+    #[serde(skip)]
+    after: String,
+    /// Both, with `{}` for the number.
+    pub text: String,
+}
+
+/// Stands for the number in the text of a [`PrintedMetric`].
+const NUMBER: &str = "{}";
+
+impl PrintedMetric {
+    /// Such a number; `None` where the text has no place for it, or nothing before it.
+    #[must_use]
+    pub fn new(id: &str, text: &str) -> Option<Self> {
+        let (before, after) = text.split_once(NUMBER)?;
+        let is_plain = !before.trim().is_empty() && !after.contains(NUMBER);
+        is_plain.then(|| Self {
+            id: id.to_owned(),
+            before: before.trim_end().to_owned(),
+            after: after.to_owned(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// The last such number in what a command printed.
+    #[must_use]
+    pub fn find(&self, printed: &str) -> Option<f64> {
+        let found = printed.rmatch_indices(&self.before);
+        let mut numbers = found.filter_map(|(at, before)| {
+            let rest = printed[at + before.len()..].trim_start_matches([' ', '\t']);
+            let is_number =
+                |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E');
+            let end = rest.find(|c: char| !is_number(c)).unwrap_or(rest.len());
+            let number = rest[..end].parse::<f64>().ok()?;
+            (number.is_finite() && rest[end..].starts_with(&self.after)).then_some(number)
+        });
+        numbers.next()
+    }
 }
 
 /// The root file system of a Linux guest.
@@ -55,7 +107,7 @@ pub enum RootSpec {
     Image(PathBuf),
 }
 
-from_map!(LinuxSpec, Packages);
+from_map!(LinuxSpec, Packages, PrintedMetric);
 
 impl FromMap for LinuxSpec {
     fn map() -> Map {
@@ -90,6 +142,7 @@ impl FromMap for LinuxSpec {
                 "the phase's timeout",
                 "how long each command may take",
             ),
+            Field::or::<Vec<PrintedMetric>>("metrics", "[]", "numbers that its commands print"),
         ];
         let about = "What a Linux guest boots and does ([linux-guests.md](linux-guests.md))";
         Map::new("linux", about, fields)
@@ -108,7 +161,32 @@ impl FromMap for LinuxSpec {
             modules: modules?,
             boot_timeout: fields.get("boot-timeout"),
             command_timeout: fields.get("command-timeout"),
+            metrics: fields.get("metrics")?,
         })
+    }
+}
+
+impl FromMap for PrintedMetric {
+    fn map() -> Map {
+        let fields = vec![
+            Field::needed::<Name>("id", "unique; its path is `groups.<group>.printed.<id>`"),
+            Field::needed::<String>(
+                "text",
+                "what is printed, with `{}` for the number: `Throughput {} MB/sec`; the last one counts, the mean of the group's guests",
+            ),
+        ];
+        let about = "A number that the commands of a Linux guest print";
+        Map::new("printed-metric", about, fields)
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Self> {
+        let (id, text) = (fields.get::<Name>("id"), fields.get::<String>("text")?);
+        let made = Self::new(&id?.0, &text);
+        if let (None, Some((at, _))) = (&made, fields.node("text")) {
+            let problem = at.problem("where the number stands is not said");
+            return at.report(problem.expected("some text with one `{}` after it"));
+        }
+        made
     }
 }
 
@@ -190,5 +268,29 @@ impl FromNode for RootSpec {
             Known::None => Self::None,
             Known::Busybox => Self::Busybox,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_in_its_place_is_found() {
+        let throughput = PrintedMetric::new("throughput", "Throughput {} MB/sec").unwrap();
+        let printed = "Throughput 1.5 MB/sec\nThroughput 12.25 MB/sec  40 clients\nThroughput x MB/sec\n\
+                       Throughput 3 KB/sec\n";
+        assert_eq!(throughput.find(printed), Some(12.25));
+        assert_eq!(throughput.find("Throughput"), None);
+        let free = PrintedMetric::new("free", "MemFree: {} kB").unwrap();
+        assert_eq!(free.find("MemFree:\t  70012 kB\n"), Some(70012.0));
+        assert_eq!(free.find("MemFree: 1e999 kB"), None);
+    }
+
+    #[test]
+    fn a_text_without_one_place_for_a_number_is_refused() {
+        for text in ["Throughput", "{}", " {} MB", "a {} b {}"] {
+            assert_eq!(PrintedMetric::new("x", text), None, "{text}");
+        }
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use check::{HostFacts, resolve};
 pub use diagnostic::{Diagnostic, Mark, Severity, Source};
-pub use linux::{LinuxSpec, RootSpec};
+pub use linux::{LinuxSpec, PrintedMetric, RootSpec};
 pub use model::*;
 pub use networks::{GuestNetwork, NetworkSpec};
 pub use policy::{Limits, PolicySpec, SamplingSpec};

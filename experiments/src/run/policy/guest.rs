@@ -10,6 +10,8 @@ use mirrorball_policy::active::{ActiveMemory, Sampling};
 use mirrorball_policy::reclaim::{Holding, Order};
 use mirrorball_policy::targets::Wish;
 
+use crate::spec::GuestGroup;
+
 /// What the policy thinks of a VM, bytes.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -33,6 +35,8 @@ pub struct Guest {
     balloon_most: u64,
     estimate: ActiveMemory,
     watch: Option<(Watch, Instant)>,
+    /// Whether it says what it uses: only thin guests have a status page.
+    says: bool,
     /// What the guest said it uses at the ends of the last periods, and for how many it was the same.
     said: (u64, u32),
     totals: SpaceTotals,
@@ -41,17 +45,25 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub fn new(vm: Arc<Vm>, group: String, claim: Claim, balloon: f64, sampling: Sampling) -> Self {
+    /// A VM of a group; `balloon` is the most that may be in its balloon, as a part of its memory.
+    pub fn new(
+        vm: Arc<Vm>,
+        group: &GuestGroup,
+        claim: Claim,
+        balloon: f64,
+        sampling: Sampling,
+    ) -> Self {
         let most = vm
             .balloon()
             .map_or(0, |_| part(vm.space().pages().into(), balloon));
         Self {
             vm,
-            group,
+            group: group.id.clone(),
             claim,
             balloon_most: most,
             estimate: ActiveMemory::new(sampling),
             watch: None,
+            says: group.system.workload().is_some(),
             said: (0, 0),
             totals: SpaceTotals::default(),
             target: claim.max,
@@ -105,6 +117,9 @@ impl Guest {
     /// average to follow.
     fn compare(&mut self) -> Option<f64> {
         const LONG_ENOUGH: u32 = 8;
+        if !self.says {
+            return None;
+        }
         let said = self.vm.status().active_pages;
         self.said = if said == self.said.0 {
             (said, self.said.1 + 1)

@@ -140,14 +140,16 @@ impl Work {
 
     fn guest(&self, vm: Arc<Vm>) -> Option<Guest> {
         let (id, _) = vm.name().rsplit_once('-')?;
-        let id = id.to_owned();
-        let claim = self.claim(&id)?;
+        let claim = self.claim(id)?;
+        let groups = self.shared.groups.lock();
+        let group = groups.iter().find(|group| group.id == id)?.clone();
+        drop(groups);
         let balloon = if self.spec.balloon.0 {
             self.spec.balloon_most.0 / 100.0
         } else {
             0.0
         };
-        Some(Guest::new(vm, id, claim, balloon, self.sampling))
+        Some(Guest::new(vm, &group, claim, balloon, self.sampling))
     }
 
     /// What guests of a group are entitled to now.

@@ -143,6 +143,16 @@ impl Checks<'_> {
             let problem = self.problem(&path(&format!("run[{number}]")), "a command is one line");
             self.add(problem.expected(format!("one line of at most {LONGEST_COMMAND} characters")));
         }
+        for (number, metric) in linux.metrics.iter().enumerate() {
+            if linux.metrics[..number]
+                .iter()
+                .any(|earlier| earlier.id == metric.id)
+            {
+                let message = format!("`{}` was used before", metric.id);
+                let problem = self.problem(&path(&format!("metrics[{number}].id")), message);
+                self.add(problem.expected("an id of its own"));
+            }
+        }
         let empty =
             matches!(&linux.root, RootSpec::Packages { packages, .. } if packages.is_empty());
         if empty {

@@ -283,11 +283,15 @@ impl Checks<'_> {
 
     /// Whether there is such a metric.
     fn metric(&mut self, path: &str, metric: &str) {
-        let of_group = summary::group_metric(metric).is_some_and(|(id, _)| {
-            let groups = &self.experiment.guests;
-            groups.iter().any(|group| group.id == id)
+        let groups = &self.experiment.guests;
+        let of_group = summary::group_metric(metric)
+            .is_some_and(|(id, _)| groups.iter().any(|group| group.id == id));
+        let printed = summary::printed_metric(metric).is_some_and(|(id, name)| {
+            let linux = groups.iter().find(|group| group.id == id);
+            let linux = linux.and_then(|group| group.system.linux());
+            linux.is_some_and(|linux| linux.metrics.iter().any(|metric| metric.id == name))
         });
-        if !summary::METRICS.contains(&metric) && !of_group {
+        if !summary::METRICS.contains(&metric) && !of_group && !printed {
             let problem = self
                 .problem(path, format!("there is no metric `{metric}`"))
                 .expected(format!("one of {}", metrics_like(metric)))

@@ -42,7 +42,7 @@ impl FromNode for MetricPath {
         // Of groups of guests: their ids are the file's own.
         let of_group = Shape::Text {
             name: "figure of a group",
-            pattern: r"^groups\.[A-Za-z0-9_-]+\.(allocated|target|active|ballooned|swapped|operations)$",
+            pattern: r"^groups\.[A-Za-z0-9_-]+\.(allocated|target|active|ballooned|swapped|operations|printed\.[A-Za-z0-9_-]+)$",
         };
         Shape::Either(vec![Shape::Words(words.collect()), of_group])
     }
