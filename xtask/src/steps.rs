@@ -58,7 +58,9 @@ pub(crate) fn test(fast: bool) -> Result<()> {
             cargo(name, &["run", "--release", "--quiet", "--", "run", file])?;
         }
         let mut linux = vec!["test", "--release", "--quiet"];
-        linux.extend(["--test", "linux_guests", "--test", "linux_timeouts"]);
+        for name in ["linux_guests", "linux_timeouts", "linux_policy"] {
+            linux.extend(["--test", name]);
+        }
         cargo("Linux guests on the emulated host", &linux)?;
         heading("the monitor's tests on the emulated host");
         emulated::test(&[])?;
