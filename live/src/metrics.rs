@@ -24,7 +24,7 @@ const PATH: &str = "/metrics";
 type Metric = (&'static str, &'static str, bool, fn(&Sample) -> Option<f64>);
 
 /// Metrics of the machine, and of each VM where they mean something there.
-const METRICS: [Metric; 16] = [
+const METRICS: [Metric; 17] = [
     ("guest_physical_bytes", "Guest-physical size", false, |s| {
         whole(s.guest_physical_bytes)
     }),
@@ -55,6 +55,12 @@ const METRICS: [Metric; 16] = [
     ("frames_bytes", "Frames in use", false, |s| {
         s.frames_bytes.and_then(whole)
     }),
+    (
+        "if_all_shares_broke_bytes",
+        "What would be needed if every shared page were written",
+        false,
+        |s| s.if_all_broke_bytes.and_then(whole),
+    ),
     (
         "reclaimed_by_disk_bytes",
         "Reclaimed by disk sharing",

@@ -162,10 +162,7 @@ fn a_guest_whose_memory_is_all_wanted_still_reads_its_disk() {
         let balloon = vm.balloon().unwrap();
         balloon.set_target(vm.space().pages());
         eventually("most of it is given", || balloon.actual() > 4096);
-        let tortured = run(
-            &vm,
-            &workload(WorkloadKind::Torture, &[pages, 96, 256, 30]),
-        );
+        let tortured = run(&vm, &workload(WorkloadKind::Torture, &[pages, 96, 256, 30]));
         assert!(tortured.verified_pages >= pages);
         assert!(balloon.actual() > 2048, "it keeps what it can");
     }

@@ -12,7 +12,7 @@ use std::thread;
 use common::{LONG, config, eventually, machine, wait_stopped};
 use mirrorball_abi::{Phase, Workload, WorkloadKind};
 use mirrorball_monitor::{Machine, StopCause, Vm, VmState};
-use mirrorball_pmap::{Lost, PAGE_SIZE, Page, Pager, Ppn, SwapStore};
+use mirrorball_pmap::{Lost, PAGE_SIZE, Page, Pager, Ppn, SwapLimits, SwapStore};
 
 /// A swap file in memory, whose reads fail when they shall.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,8 @@ fn guests_find_their_pages_again_and_a_lost_one_stops_its_guest_alone() {
     let store = Store::default();
     let of_machine = Arc::downgrade(&machine);
     let lost = move |lost| stop(&of_machine, lost);
-    let Ok(pager) = Pager::start(machine.pmap(), Box::new(store.clone()), 1 << 16, lost) else {
+    let limits = SwapLimits::store(1 << 16);
+    let Ok(pager) = Pager::start(machine.pmap(), Box::new(store.clone()), limits, lost) else {
         return eprintln!("not run: no paging on this host");
     };
     let (unlucky, other) = (toucher(&machine, "unlucky"), toucher(&machine, "other"));

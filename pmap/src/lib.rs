@@ -31,6 +31,6 @@ pub use space::{
     ShareOutcome, SpaceTotals, SwapOutcome, Taken, Watch, ZeroOutcome, is_zero,
 };
 pub use spare::Spare;
-pub use swap::{Lost, Pager, SwapCounts, SwapError, SwapFile, SwapStore};
+pub use swap::{Lost, Pager, SwapCounts, SwapError, SwapFile, SwapLimits, SwapStore};
 pub use sys::{Alarm, TrackingSupport, Undisturbed};
 pub use types::*;

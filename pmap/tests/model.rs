@@ -159,7 +159,12 @@ impl Machine {
         let folder = std::env::temp_dir();
         let file = SwapFile::create(&folder).unwrap();
         let lost = |lost: Lost| panic!("{lost:?}");
-        let pager = Pager::start(&pmap, Box::new(file), 1 << 16, lost).ok();
+        // Some pages fit into the pool, the others go to the file.
+        let limits = SwapLimits {
+            capacity: 1 << 16,
+            pool: 4096,
+        };
+        let pager = Pager::start(&pmap, Box::new(file), limits, lost).ok();
         let mut machine = Self {
             pmap,
             pager,

@@ -55,6 +55,10 @@ struct Bench {
 
 /// A machine with swap and one VM; `None`, which is told, where the kernel has no paging for us.
 fn bench(capacity: u32) -> Option<Bench> {
+    bench_with(SwapLimits::store(capacity))
+}
+
+fn bench_with(limits: SwapLimits) -> Option<Bench> {
     let pmap = Pmap::new(&PmapConfig {
         frame_capacity: 1 << 28,
         ..PmapConfig::default()
@@ -64,7 +68,7 @@ fn bench(capacity: u32) -> Option<Bench> {
     let (send, lost) = mpsc::channel();
     let send = parking_lot::Mutex::new(send);
     let told = move |cause| send.lock().send(cause).unwrap();
-    match Pager::start(&pmap, Box::new(store.clone()), capacity, told) {
+    match Pager::start(&pmap, Box::new(store.clone()), limits, told) {
         Ok(pager) => {
             let bytes = u64::from(PAGES) * PAGE_BYTES;
             let space = pmap.create_space(VmId(1), GroupId(0), bytes).unwrap();
@@ -263,6 +267,64 @@ fn mappings_are_not_used_up_by_pages_that_are_shared_broken_and_swapped_for_ever
             check_kernel(&bench.pmap);
         }
     }
+}
+
+#[test]
+fn pages_are_compressed_while_there_is_room_and_written_when_there_is_none() {
+    // A page of one byte compresses to some 30 bytes.
+    let limits = SwapLimits {
+        capacity: 1000,
+        pool: 1000,
+    };
+    let Some(bench) = bench_with(limits) else {
+        return;
+    };
+    bench.fill(ALL, 3);
+    let outcome = bench.swap_out(PAGES).unwrap();
+    assert_eq!(outcome.swapped, u64::from(PAGES));
+    let counts = bench.pager.counts();
+    assert!(counts.packed > 4 && counts.written > 4, "{counts:?}");
+    assert_eq!(counts.packed + counts.written, u64::from(PAGES));
+    assert_eq!(counts.used, counts.written);
+    assert!(counts.pool_bytes > 0 && counts.pool_bytes <= 1000);
+    for ppn in ALL.iter() {
+        assert!(bench.holds(ppn, 3), "{ppn:?}");
+    }
+    check_kernel(&bench.pmap);
+    let after = bench.pager.counts();
+    assert_eq!((after.pool_bytes, after.used), (0, 0));
+    assert_eq!(
+        (after.read, after.unpacked),
+        (u64::from(PAGES), counts.packed)
+    );
+    assert_eq!(after.pool_most, counts.pool_bytes);
+}
+
+#[test]
+fn compressed_pages_outlive_a_broken_file_and_end_with_their_vm() {
+    let limits = SwapLimits {
+        capacity: 0,
+        pool: 1 << 20,
+    };
+    let Some(bench) = bench_with(limits) else {
+        return;
+    };
+    bench.store.0.no_writes.store(true, Ordering::Relaxed);
+    bench.store.0.no_reads.store(true, Ordering::Relaxed);
+    bench.fill(ALL, 5);
+    assert_eq!(bench.swap_out(40).unwrap().swapped, 40);
+    assert_eq!(bench.pager.counts().packed, 40);
+    // What is overwritten as a whole, as by a device, gives its room back as well.
+    bench.space.balloon(&[PpnRun::new(Ppn(0), PAGES / 2)]);
+    assert!(bench.pager.counts().pool_bytes > 0);
+    for ppn in ALL.iter().skip(PAGES as usize / 2) {
+        assert!(bench.holds(ppn, 5), "{ppn:?}");
+    }
+    assert_eq!(bench.pager.counts().pool_bytes, 0);
+    bench.fill(ALL, 6);
+    assert!(bench.swap_out(10).unwrap().swapped > 0);
+    bench.pmap.remove_space(VmId(1));
+    assert_eq!(bench.pager.counts().pool_bytes, 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! | targets | how much each VM is entitled to: shares, min, max, idle memory tax | [`targets`] |
 //! | state | how hard memory has to be taken back: high, soft, hard, low | [`state`] |
 //! | reserve | what has to stay free because guests can't be stopped at once | [`reserve`] |
+//! | sharing | whether equal pages are looked for before any are swapped | [`sharing`] |
 //! | orders | by what means each VM gets to its target: balloon, swap, hold | [`reclaim`] |
 //! | simulation | all of it over thousands of model guests | [`simulate`] |
 //!
@@ -22,6 +23,7 @@ pub mod active;
 pub mod admission;
 pub mod reclaim;
 pub mod reserve;
+pub mod sharing;
 pub mod simulate;
 pub mod state;
 pub mod targets;

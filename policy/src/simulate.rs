@@ -7,6 +7,7 @@
 
 use crate::active::{ActiveMemory, Sampling};
 use crate::reclaim::{Holding, Order, orders};
+use crate::sharing::Turn;
 use crate::state::{State, Thresholds};
 use crate::targets::{Wish, targets};
 use crate::{Claim, IdleTax, whole};
@@ -218,7 +219,7 @@ impl Simulation {
                 },
             })
             .collect();
-        let orders = orders(self.tick.state, &holdings);
+        let orders = orders(self.tick.state, Turn::Take, true, &holdings);
         for (order, tick) in orders.iter().zip(&mut self.tick.guests) {
             let freed = carry_out(order, tick, &self.machine, self.tick.free);
             self.tick.free = self.tick.free + freed.taken - freed.given;

@@ -111,7 +111,7 @@ const fn metric(path: &'static str, name: &'static str, unit: Unit, better: Bett
 }
 
 /// What is shown of every cell, in this order.
-pub const SHOWN: [Metric; 40] = {
+pub const SHOWN: [Metric; 54] = {
     use Better::{Higher, Lower, Neither};
     use Unit::{Bytes, Count, Micros, Part, Seconds};
     [
@@ -190,6 +190,55 @@ pub const SHOWN: [Metric; 40] = {
         metric("sharing.vmas", "mappings in use", Count, Neither),
         metric("workload.seconds", "workload time", Seconds, Lower),
         metric("workload.operations", "operations", Count, Higher),
+        metric(
+            "workload.rate",
+            "operations a second, once loaded",
+            Count,
+            Higher,
+        ),
+        metric("policy.overshoot", "above the budget, at most", Part, Lower),
+        metric("policy.held_seconds", "guests held, summed", Seconds, Lower),
+        metric(
+            "policy.share_passes",
+            "passes before swapping",
+            Count,
+            Neither,
+        ),
+        metric(
+            "policy.share_freed_pages",
+            "… pages that they freed",
+            Count,
+            Higher,
+        ),
+        metric("policy.share_seconds", "… their time", Seconds, Lower),
+        metric(
+            "policy.swapped_out_pages",
+            "pages written to swap",
+            Count,
+            Lower,
+        ),
+        metric("policy.swapped_in_pages", "pages read back", Count, Lower),
+        metric("policy.packed_pages", "pages compressed", Count, Neither),
+        metric(
+            "policy.packed_ratio",
+            "… how much smaller they got",
+            Count,
+            Higher,
+        ),
+        metric("policy.pool_bytes", "… in memory, at most", Bytes, Lower),
+        metric(
+            "policy.unpacked_pages",
+            "… read back from there",
+            Count,
+            Higher,
+        ),
+        metric(
+            "policy.active_error",
+            "active memory, estimate off by",
+            Part,
+            Lower,
+        ),
+        metric("policy.cpu_seconds", "policy CPU", Seconds, Lower),
         metric("cpu_seconds.vcpu", "vCPU CPU", Seconds, Lower),
         metric("cpu_seconds.device", "device CPU", Seconds, Lower),
         metric("cpu_seconds.scanner", "scanner CPU", Seconds, Lower),

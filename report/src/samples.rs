@@ -47,6 +47,8 @@ pub struct Sample {
     pub reclaimed_bytes: Option<u64>,
     /// Frames in use.
     pub frames_bytes: Option<u64>,
+    /// What the machine would need if every shared page were written now: the reserve for un-sharing.
+    pub if_all_broke_bytes: Option<u64>,
     /// Reclaimed by the disk.
     pub disk_bytes: Option<u64>,
     /// Reclaimed by the network.

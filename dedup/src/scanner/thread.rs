@@ -210,9 +210,8 @@ fn rest(shared: &Shared, desk: &mut MutexGuard<'_, Desk>, time: Duration) -> boo
             desk.resting = true;
             shared.changed.notify_all();
             shared.changed.wait(desk);
-        } else if desk.hurries > desk.hurried {
-            break;
-        } else if shared.changed.wait_until(desk, until).timed_out() {
+        } else if desk.hurries > desk.hurried || shared.changed.wait_until(desk, until).timed_out()
+        {
             break;
         }
         desk.resting = false;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use mirrorball_policy::active::{ActiveMemory, Sampling};
 use mirrorball_policy::reclaim::{Holding, orders};
+use mirrorball_policy::sharing::Turn;
 use mirrorball_policy::state::State;
 use mirrorball_policy::targets::{Wish, targets};
 use mirrorball_policy::{Claim, IdleTax};
@@ -61,6 +62,6 @@ fn one(estimates: &mut [ActiveMemory], step: u32) -> Result<u64, BenchError> {
             balloon_most: PAGES / 2,
         })
         .collect();
-    let orders = orders(State::Hard, &holdings);
+    let orders = orders(State::Hard, Turn::Take, true, &holdings);
     Ok(orders.iter().map(|order| order.swap).sum())
 }

@@ -95,7 +95,7 @@ const FIGURES: [(&str, &str); 7] = [
 ];
 
 /// Columns of `samples.csv`.
-const COLUMNS: [(&str, &str); 31] = [
+const COLUMNS: [(&str, &str); 32] = [
     ("cell", "what ran"),
     ("run", "what ran"),
     ("time_seconds", "since the experiment began"),
@@ -121,6 +121,10 @@ const COLUMNS: [(&str, &str); 31] = [
     ("network_bytes", "reclaimed by the virtual network"),
     ("content_bytes", "reclaimed by content scanning"),
     ("ksm_bytes", "reclaimed by KSM"),
+    (
+        "if_all_broke_bytes",
+        "what would be needed if every shared page were written",
+    ),
     ("overhead_bytes", "the pmap's own memory"),
     ("guests_up", "VMs that run"),
     ("vmas", "mappings in use"),

@@ -130,9 +130,9 @@ impl<'a> Run<'a> {
             ..MachineConfig::default()
         };
         let machine = Machine::new(&config)?;
-        let policy = Policy::start(context.experiment, &machine)?;
-        let policy = policy.map(|policy| Arc::new(Mutex::new(policy)));
         let scanning = Arc::new(Mutex::new(Scanning::None));
+        let policy = Policy::start(context.experiment, &machine, &scanning)?;
+        let policy = policy.map(|policy| Arc::new(Mutex::new(policy)));
         context.stop.protect(scanning.clone());
         let watched = Watched::new(context, machine.clone(), scanning.clone());
         let sampler = Sampler::new(
@@ -176,6 +176,7 @@ impl<'a> Run<'a> {
         }
         figures.workload = Workload {
             seconds: figures.workload.seconds,
+            rate: figures.workload.rate,
             ..report.work
         };
         let mut holds = report.histograms.iter().filter(|(name, _)| *name == "hold");
@@ -249,14 +250,45 @@ impl<'a> Run<'a> {
             self.happen(&timed.event)?;
         }
         if let Some(length) = phases.workload_for {
-            if !self.wait(Phase::Done, limit, Some(began + length.0))? {
+            let end = began + length.0;
+            let measured = phases.measure_after.filter(|after| *after < length);
+            let from = measured.map_or(end, |after| began + after.0);
+            if !self.wait(Phase::Done, limit, Some(from))? {
                 return Ok(false);
             }
+            let (from, before) = (Instant::now(), self.fleet.operations());
+            if !self.wait(Phase::Done, limit, Some(end))? {
+                return Ok(false);
+            }
+            self.figures.workload.rate = measured.map(|_| {
+                rate(
+                    self.fleet.operations().saturating_sub(before),
+                    from.elapsed(),
+                )
+            });
             self.fleet.request_stop();
+            self.leave_stuck();
         }
         let done = self.wait(Phase::Done, limit, None)?;
         self.figures.workload.seconds = done.then(|| began.elapsed().as_secs_f64());
         Ok(done)
+    }
+
+    /// Guests that the policy holds because there is no memory, and none to come, can't end: they are
+    /// left as they are, and the figures have what they have done.
+    fn leave_stuck(&mut self) {
+        let Some(policy) = &self.policy else {
+            return;
+        };
+        let stuck = policy.lock().stuck();
+        if !stuck.is_empty() {
+            self.fleet.leave(&stuck);
+            let text = format!(
+                "{} guests were held at the end: memory was used up, and there is no swap",
+                stuck.len()
+            );
+            self.warnings.push(text);
+        }
     }
 
     /// Waits until all guests are there, or until `event` comes first; false when the run is over.
@@ -365,4 +397,10 @@ impl<'a> Run<'a> {
 fn mean(numbers: &[f64]) -> f64 {
     let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
     numbers.iter().sum::<f64>() / f64::from(count.max(1))
+}
+
+/// Units of work a second.
+#[allow(clippy::cast_precision_loss, reason = "a number of operations")]
+fn rate(operations: u64, time: Duration) -> f64 {
+    operations as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE)
 }

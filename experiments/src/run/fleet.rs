@@ -1,6 +1,6 @@
 //! The guests of one run: made, started, commanded, awaited, stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use mirrorball_abi::{Phase, WorkloadKind};
 use mirrorball_monitor::{
     Boot, BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
 };
-use mirrorball_pmap::GroupId;
+use mirrorball_pmap::{GroupId, VmId};
 use mirrorball_virtio::{BaseImage, OverlayMode};
 
 use super::agent::{Agent, Stage};
@@ -247,6 +247,21 @@ impl<'a> Fleet<'a> {
         // A Linux guest has no control page: what is there is its own.
         for guest in self.guests.iter().filter(|guest| guest.agent.is_none()) {
             guest.vm.request_stop();
+        }
+    }
+
+    /// Units of work of the thin guests that are there, so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        let thin = self.guests.iter().filter(|guest| guest.agent.is_none());
+        let done = thin.map(|guest| guest.vm.status().operations);
+        done.fold(0, u64::saturating_add)
+    }
+
+    /// These guests are waited for no more.
+    pub fn leave(&mut self, vms: &BTreeSet<VmId>) {
+        for guest in &mut self.guests {
+            guest.settled |= vms.contains(&guest.vm.id());
         }
     }
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mirrorball_monitor::{Machine, Vm, VmState};
-use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap};
+use mirrorball_pmap::{Mechanism, PAGE_BYTES, Pmap, Totals};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -332,6 +332,13 @@ fn vm_sample(vm: &Vm, base: &Sample) -> Sample {
     }
 }
 
+/// What would be needed if every sharing broke. Frames that nobody maps stay where they are, as do those
+/// whose pages are all private again.
+fn if_all_broke(totals: &Totals, reading: &Reading) -> u64 {
+    let pages = totals.private + totals.frames + totals.reclaimed;
+    pages * PAGE_BYTES + reading.ksm_saved().unwrap_or(0)
+}
+
 fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
     let totals = pmap.totals();
     let by = |mechanism: Mechanism| Some(totals.by_mechanism[mechanism.index()] * PAGE_BYTES);
@@ -347,6 +354,7 @@ fn machine_sample(pmap: &Pmap, reading: &Reading, base: &Sample) -> Sample {
         shared_bytes: Some(totals.shared * PAGE_BYTES),
         reclaimed_bytes: Some(totals.reclaimed * PAGE_BYTES + reading.ksm_saved().unwrap_or(0)),
         frames_bytes: Some(totals.frames * PAGE_BYTES),
+        if_all_broke_bytes: Some(if_all_broke(&totals, reading)),
         disk_bytes: by(Mechanism::Disk),
         network_bytes: by(Mechanism::Network),
         content_bytes: by(Mechanism::Content),

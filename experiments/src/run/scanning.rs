@@ -107,6 +107,25 @@ impl Scanning {
         }
     }
 
+    /// Asks our scanner for a pass at once; its number, and what was done before it. `None` where
+    /// ours does not run.
+    #[must_use]
+    pub fn hurry(&self) -> Option<(u64, ScannerStats)> {
+        match self {
+            Self::Ours(scanner) => Some((scanner.hurry(), scanner.stats())),
+            Self::Ksm(_) | Self::None => None,
+        }
+    }
+
+    /// How many of those passes have been made, and what was done so far.
+    #[must_use]
+    pub fn hurried(&self) -> Option<(u64, ScannerStats)> {
+        match self {
+            Self::Ours(scanner) => Some((scanner.hurried(), scanner.stats())),
+            Self::Ksm(_) | Self::None => None,
+        }
+    }
+
     /// Holds the scanner still, ours or ksmd, so that what is counted next is one state.
     pub fn hold(&self) {
         match self {

@@ -283,6 +283,9 @@ pub struct Phases {
     pub start_timeout: Time,
     /// How long the workload runs before it is asked to end; until it is done if not given.
     pub workload_for: Option<Time>,
+    /// When guests have their memory, and their rate of work is measured from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure_after: Option<Time>,
     /// Until every guest is done.
     pub workload_timeout: Time,
     /// Full scans of quiet guests after the workload.
@@ -302,6 +305,7 @@ impl Default for Phases {
         Self {
             start_timeout: seconds(30),
             workload_for: None,
+            measure_after: None,
             workload_timeout: seconds(300),
             settle_scans: 2,
             settle_stable: None,

@@ -34,6 +34,9 @@ pub struct PolicySpec {
     pub swap: Switch,
     /// Size of the swap file; all guests' memory if not given.
     pub swap_size: Option<Size>,
+    /// Memory for swapped pages that are kept compressed; none if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_pool: Option<Size>,
 }
 
 /// Free memory, in percent of the machine's, below which memory is taken back.
@@ -116,6 +119,11 @@ impl FromMap for PolicySpec {
                 "the guests' memory",
                 "size of the swap file; must hold what guests have above their `min`",
             ),
+            Field::maybe::<Size>(
+                "swap-pool",
+                "nothing is compressed",
+                "memory for swapped pages that are compressed (LZ4) and kept; it is part of the budget, and what does not fit goes to the file",
+            ),
         ];
         let about = "The memory policy ([mechanisms/policy.md](mechanisms/policy.md))";
         Map::new("policy", about, fields)
@@ -145,6 +153,7 @@ impl FromMap for PolicySpec {
             balloon_rate: fields.get("balloon-rate")?,
             swap: fields.get("swap")?,
             swap_size: fields.get("swap-size"),
+            swap_pool: fields.get("swap-pool"),
         })
     }
 }

@@ -109,7 +109,12 @@ fn memory_lines(board: &Board, now: &Snapshot, width: u16) -> Vec<Line<'static>>
             machine.reclaimed_bytes.unwrap_or(0),
             Color::Blue,
         ),
-        Line::raw(format!("{:<15}{:>10}", "budget", size(now.budget_bytes))),
+        Line::raw(format!(
+            "{:<15}{:>10}, if all sharing broke {}",
+            "budget",
+            size(now.budget_bytes),
+            size(machine.if_all_broke_bytes.unwrap_or(0))
+        )),
     ]
 }
 

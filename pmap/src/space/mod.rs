@@ -289,7 +289,7 @@ impl AddressSpace {
 
     /// The monitor's own memory for the books of this VM, bytes.
     pub(crate) fn overhead_bytes(&self) -> u64 {
-        u64::from(self.pages()) * 5 + self.swap.lock().bytes()
+        u64::from(self.pages()) * 6 + self.swap.lock().bytes()
     }
 
     fn record_hold(&self, hold: Duration) {

@@ -28,7 +28,7 @@ use super::{
     zero::is_zero,
 };
 use crate::{
-    swap::{SwapArea, SwapError},
+    swap::{Packed, SwapArea, SwapError},
     sys::{Buffer, Scratch, WriteTracking},
     types::{PAGE_BYTES, Page, Ppn, PpnRun},
 };
@@ -48,6 +48,8 @@ const SHOWN: u32 = 512;
 pub(super) enum Place {
     /// In that slot of the swap file.
     Slot(u32),
+    /// In the pool of compressed pages.
+    Packed(Packed),
     /// In the monitor's memory: it is watched, or could not be given back at once.
     Kept(Box<Buffer>),
     /// In the monitor's memory, and on its way to the file. Only who holds the scratch memory makes and
@@ -83,7 +85,7 @@ pub(crate) enum Served {
 /// What came of swapping out, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwapOutcome {
-    /// On swap now.
+    /// On swap now, in the store or compressed.
     pub swapped: u64,
     /// All zero: dropped, nothing was written.
     pub zero: u64,
@@ -120,8 +122,10 @@ impl Book {
     pub(super) fn forget(&mut self, run: PpnRun, remapped: bool, area: Option<&SwapArea>) {
         if !self.places.is_empty() {
             for ppn in run.iter() {
-                if let (Some(Place::Slot(slot)), Some(area)) = (self.places.remove(&ppn), area) {
-                    area.free([slot]);
+                match (self.places.remove(&ppn), area) {
+                    (Some(Place::Slot(slot)), Some(area)) => area.free([slot]),
+                    (Some(Place::Packed(packed)), Some(area)) => area.drop_packed(&packed, false),
+                    _ => {}
                 }
             }
         }
@@ -227,12 +231,26 @@ impl AddressSpace {
         }
         drop(book);
         drop(table);
+        let (packed, rest) = pack(area, &scratch, full);
+        outcome.swapped += packed.len() as u64;
+        self.packed(area, packed);
         // The file may be slow: nobody waits for it but the next batch.
-        let written = write_out(area, &scratch, &full);
-        self.written(area, tracking, &full, &written);
+        let written = write_out(area, &scratch, &rest);
+        self.written(area, tracking, &rest, &written);
         scratch.clear().map_err(SwapError::Move)?;
         outcome.swapped += written?.len() as u64;
         Ok(())
+    }
+
+    /// The pages have been compressed. Those that were touched meanwhile need it no more.
+    fn packed(&self, area: &SwapArea, pages: Vec<(Ppn, Packed)>) {
+        let mut book = self.swap.lock();
+        for (ppn, packed) in pages {
+            match book.places.get_mut(&ppn) {
+                Some(place @ Place::Writing(_)) => *place = Place::Packed(packed),
+                _ => area.drop_packed(&packed, false),
+            }
+        }
     }
 
     /// The pages have been written, or could not be. Those that were touched meanwhile, or have other
@@ -241,7 +259,7 @@ impl AddressSpace {
         &self,
         area: &SwapArea,
         tracking: &WriteTracking,
-        pages: &[(u32, &Ppn)],
+        pages: &[Numbered<'_>],
         written: &Result<Vec<u32>, SwapError>,
     ) {
         let mut book = self.swap.lock();
@@ -310,36 +328,38 @@ impl AddressSpace {
         let ppn = self.ppn_of(address);
         let mut book = self.swap.lock();
         book.watched.remove(&ppn);
-        match book.places.get(&ppn) {
-            Some(Place::Slot(slot)) => {
-                let slot = *slot;
-                if let Err(error) = area.store.read(slot, &mut buffer.0) {
-                    if self.is_abandoned() {
-                        self.show(tracking, &book, ppn);
-                        return Served::Shown;
-                    }
-                    area.count_read_error();
-                    book.lost = true;
-                    book.awaited.push(ppn);
-                    return Served::Lost(error);
-                }
-                book.places.remove(&ppn);
-                area.free([slot]);
-                self.put_back(tracking, &mut book, ppn, &buffer.0);
-                Served::Read
-            }
+        let read = match book.places.get(&ppn) {
+            Some(Place::Slot(slot)) => area.store.read(*slot, &mut buffer.0),
+            Some(Place::Packed(packed)) => packed.unpack(&mut buffer.0),
             Some(Place::Kept(_) | Place::Writing(_)) => {
                 if let Some(Place::Kept(kept) | Place::Writing(kept)) = book.places.remove(&ppn) {
                     self.put_back(tracking, &mut book, ppn, &kept.0);
                     tracking.wake(address);
                 }
-                Served::Read
+                return Served::Read;
             }
             None => {
                 self.show(tracking, &book, ppn);
-                Served::Shown
+                return Served::Shown;
             }
+        };
+        if let Err(error) = read {
+            if self.is_abandoned() {
+                self.show(tracking, &book, ppn);
+                return Served::Shown;
+            }
+            area.count_read_error();
+            book.lost = true;
+            book.awaited.push(ppn);
+            return Served::Lost(error);
         }
+        match book.places.remove(&ppn) {
+            Some(Place::Slot(slot)) => area.free([slot]),
+            Some(Place::Packed(packed)) => area.drop_packed(&packed, true),
+            _ => {}
+        }
+        self.put_back(tracking, &mut book, ppn, &buffer.0);
+        Served::Read
     }
 
     /// Shows zeros where no content is, at the page and around it.
@@ -427,11 +447,30 @@ impl AddressSpace {
     }
 }
 
+/// A page of the scratch memory, and whose it is.
+type Numbered<'a> = (u32, &'a Ppn);
+
+/// Compresses what there is room for; that, and what has to be written.
+fn pack<'a>(
+    area: &SwapArea,
+    scratch: &Scratch,
+    full: Vec<Numbered<'a>>,
+) -> (Vec<(Ppn, Packed)>, Vec<Numbered<'a>>) {
+    let (mut packed, mut rest) = (Vec::new(), Vec::new());
+    for (index, ppn) in full {
+        match area.pack(scratch.page(index)) {
+            Some(page) => packed.push((*ppn, page)),
+            None => rest.push((index, ppn)),
+        }
+    }
+    (packed, rest)
+}
+
 /// Writes the pages of the scratch memory that are named; their slots.
 fn write_out(
     area: &SwapArea,
     scratch: &Scratch,
-    full: &[(u32, &Ppn)],
+    full: &[Numbered<'_>],
 ) -> Result<Vec<u32>, SwapError> {
     if full.is_empty() {
         return Ok(Vec::new());

@@ -1,9 +1,12 @@
 //! The slots of a swap file, and what was done with them.
 
-use super::SwapStore;
+use super::{
+    SwapStore,
+    pool::{Packed, Pool},
+};
 use crate::{
     sys::{Scratch, WriteTracking, bytes_of},
-    types::PAGE_SIZE,
+    types::{PAGE_SIZE, Page},
 };
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -32,6 +35,23 @@ pub enum SwapError {
     Move(io::Error),
 }
 
+/// How much is swapped at most.
+#[derive(Clone, Copy, Debug)]
+pub struct SwapLimits {
+    /// Pages in the store.
+    pub capacity: u32,
+    /// Bytes of memory for pages that are kept compressed, before the store is used; 0 for none.
+    pub pool: u64,
+}
+
+impl SwapLimits {
+    /// A store of so many pages, and nothing compressed.
+    #[must_use]
+    pub const fn store(capacity: u32) -> Self {
+        Self { capacity, pool: 0 }
+    }
+}
+
 /// What swap did, in pages since it began.
 #[derive(Clone, Debug)]
 pub struct SwapCounts {
@@ -39,7 +59,17 @@ pub struct SwapCounts {
     pub written: u64,
     /// Taken and found all zero: nothing was written.
     pub zero: u64,
-    /// Read back because they were touched.
+    /// Compressed and kept in memory: nothing was written.
+    pub packed: u64,
+    /// The bytes that those came to, of [`PAGE_BYTES`](crate::PAGE_BYTES) each.
+    pub packed_bytes: u64,
+    /// Brought back from there.
+    pub unpacked: u64,
+    /// Memory that compressed pages take now, bytes.
+    pub pool_bytes: u64,
+    /// The most that it ever was.
+    pub pool_most: u64,
+    /// Brought back because they were touched, those from memory included.
     pub read: u64,
     /// Slots in use.
     pub used: u64,
@@ -66,6 +96,7 @@ pub(crate) struct SwapArea {
     /// Held while a batch is taken; before all locks of a space.
     pub(crate) scratch: Mutex<Scratch>,
     slots: Mutex<Slots>,
+    pool: Pool,
     counts: Mutex<SwapCounts>,
 }
 
@@ -73,7 +104,7 @@ impl SwapArea {
     pub(crate) fn new(
         tracking: &WriteTracking,
         store: Box<dyn SwapStore>,
-        capacity: u32,
+        limits: SwapLimits,
     ) -> io::Result<Self> {
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 2).map_err(io::Error::other)?;
         Ok(Self {
@@ -82,11 +113,17 @@ impl SwapArea {
             slots: Mutex::new(Slots {
                 next: 0,
                 free: Vec::new(),
-                capacity,
+                capacity: limits.capacity,
             }),
+            pool: Pool::new(limits.pool),
             counts: Mutex::new(SwapCounts {
                 written: 0,
                 zero: 0,
+                packed: 0,
+                packed_bytes: 0,
+                unpacked: 0,
+                pool_bytes: 0,
+                pool_most: 0,
                 read: 0,
                 used: 0,
                 write_errors: 0,
@@ -143,6 +180,22 @@ impl SwapArea {
         Ok(())
     }
 
+    /// Compresses a page into the pool; `None` when it has to go to the file.
+    pub(crate) fn pack(&self, page: &Page) -> Option<Packed> {
+        let packed = self.pool.pack(page)?;
+        let mut counts = self.counts.lock();
+        counts.packed += 1;
+        counts.packed_bytes += packed.length();
+        counts.pool_most = counts.pool_most.max(self.pool.used());
+        Some(packed)
+    }
+
+    /// A compressed page is dropped; `used` when somebody wanted it back.
+    pub(crate) fn drop_packed(&self, packed: &Packed, used: bool) {
+        self.pool.give_back(packed);
+        self.counts.lock().unpacked += u64::from(used);
+    }
+
     pub(crate) fn count_zero(&self, pages: u64) {
         self.counts.lock().zero += pages;
     }
@@ -161,6 +214,7 @@ impl SwapArea {
     pub(crate) fn counts(&self) -> SwapCounts {
         let mut counts = self.counts.lock().clone();
         let slots = self.slots.lock();
+        counts.pool_bytes = self.pool.used();
         counts.used = u64::from(slots.next) - slots.free.len() as u64;
         counts
     }

@@ -1,6 +1,6 @@
 //! The thread that brings pages back when they are touched.
 
-use super::{SwapArea, SwapCounts, SwapError, SwapStore};
+use super::{SwapArea, SwapCounts, SwapError, SwapLimits, SwapStore};
 use crate::{
     pmap::Pmap,
     space::{AddressSpace, Served},
@@ -51,7 +51,7 @@ impl fmt::Debug for Pager {
 }
 
 impl Pager {
-    /// Gives a machine swap of at most `capacity` pages in that store, once in its life.
+    /// Gives a machine swap in that store, once in its life.
     ///
     /// # Errors
     /// [`SwapError::None`] where writes are not tracked, or the kernel can't move pages (Linux 6.8) or
@@ -59,13 +59,13 @@ impl Pager {
     pub fn start(
         pmap: &Arc<Pmap>,
         store: Box<dyn SwapStore>,
-        capacity: u32,
+        limits: SwapLimits,
         lost: impl Fn(Lost) + Send + 'static,
     ) -> Result<Self, SwapError> {
         let tracking = pmap.common.tracking.as_ref();
         let tracking = tracking.filter(|tracking| tracking.can_page());
         let tracking = tracking.ok_or(SwapError::None)?;
-        let area = SwapArea::new(tracking, store, capacity).map_err(SwapError::Move)?;
+        let area = SwapArea::new(tracking, store, limits).map_err(SwapError::Move)?;
         let area = Arc::new(area);
         pmap.common
             .swap

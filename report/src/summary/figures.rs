@@ -152,6 +152,10 @@ pub struct Workload {
     pub operations: Option<u64>,
     /// Bytes worked on.
     pub bytes: Option<u64>,
+    /// Units of work a second of thin guests, once they have their memory: from the workload's
+    /// `measure-after` until guests are asked to end.
+    #[serde(default)]
+    pub rate: Option<f64>,
 }
 
 /// What guests read from their disks, before any scan could find it.
@@ -203,15 +207,40 @@ pub struct Policy {
     pub low_seconds: Option<f64>,
     /// Time that guests were held, summed.
     pub held_seconds: Option<f64>,
+    /// Passes of the scanner that came before swapping.
+    #[serde(default)]
+    pub share_passes: Option<u64>,
+    /// Pages that they freed.
+    #[serde(default)]
+    pub share_freed_pages: Option<u64>,
+    /// Time that they took.
+    #[serde(default)]
+    pub share_seconds: Option<f64>,
     /// Pages written to swap.
     pub swapped_out_pages: Option<u64>,
     /// Pages read back.
     pub swapped_in_pages: Option<u64>,
+    /// Pages that were compressed and kept in memory in place of being written.
+    #[serde(default)]
+    pub packed_pages: Option<u64>,
+    /// Those of the pages read back that came from there.
+    #[serde(default)]
+    pub unpacked_pages: Option<u64>,
+    /// Their size over what they were compressed to.
+    #[serde(default)]
+    pub packed_ratio: Option<f64>,
+    /// The most memory that they took at a time, bytes.
+    #[serde(default)]
+    pub pool_bytes: Option<u64>,
     /// From a touch to the page's return, 99th percentile.
     pub swap_in_p99_seconds: Option<f64>,
     /// Mean distance of the estimates of active memory from what guests say, as a part of their
     /// memory, while what they say stays the same.
     pub active_error: Option<f64>,
+    /// The longest that an estimate took to come within a tenth of a guest's memory of what the guest
+    /// says, after the guest took to using more; in sampling periods.
+    #[serde(default)]
+    pub active_lag_periods: Option<f64>,
     /// CPU time of the policy's thread.
     pub cpu_seconds: Option<f64>,
 }

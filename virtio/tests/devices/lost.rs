@@ -3,7 +3,7 @@
 
 use crate::driver::*;
 use crate::station::{MERGEABLE, pair};
-use mirrorball_pmap::{Page, Pager, SwapStore};
+use mirrorball_pmap::{Page, Pager, SwapLimits, SwapStore};
 use mirrorball_virtio::{OverlayMode, Transfer};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -43,7 +43,12 @@ fn a_page_that_is_lost_does_not_leave_by_the_network_as_zeros() {
         let (machine, sender, receiver) = pair(MERGEABLE, transfer);
         let (store, (send, lost)) = (Store::default(), mpsc::channel());
         let told = move |cause| send.send(cause).unwrap();
-        let _pager = match Pager::start(&machine.pmap, Box::new(store.clone()), 4096, told) {
+        let _pager = match Pager::start(
+            &machine.pmap,
+            Box::new(store.clone()),
+            SwapLimits::store(4096),
+            told,
+        ) {
             Ok(pager) => pager,
             Err(error) => return eprintln!("not run: {error}"),
         };
@@ -91,7 +96,12 @@ fn overwritten_while_lost(kept: &[u64], chain: &[Desc]) -> Option<Vec<u8>> {
     let machine = Machine::new();
     let (store, (send, lost)) = (Store::default(), mpsc::channel());
     let told = move |cause| send.send(cause).unwrap();
-    let _pager = match Pager::start(&machine.pmap, Box::new(store.clone()), 4096, told) {
+    let _pager = match Pager::start(
+        &machine.pmap,
+        Box::new(store.clone()),
+        SwapLimits::store(4096),
+        told,
+    ) {
         Ok(pager) => pager,
         Err(error) => {
             eprintln!("not run: {error}");

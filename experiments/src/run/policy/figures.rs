@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mirrorball_pmap::SwapCounts;
+use mirrorball_pmap::{PAGE_BYTES, SwapCounts};
 use mirrorball_policy::state::State;
 
 use super::guard::Free;
+use super::guest::Compared;
+use super::sharing::Ended;
 use crate::output::summary;
 
 /// Sums of a run so far.
@@ -21,8 +23,12 @@ pub struct Tally {
     low: Duration,
     held: Duration,
     cpu: Duration,
+    /// Passes of the scanner that came before swapping, pages that they freed, and their time.
+    passes: (u64, u64, Duration),
     /// Distances of estimates from the truth, as parts of the guests' memory, and how many.
     errors: (f64, u32),
+    /// The longest that an estimate took to come up to a guest that uses more, in periods.
+    lag: Option<f64>,
     warnings: BTreeSet<String>,
 }
 
@@ -66,15 +72,27 @@ impl Tally {
         self.held += time * u32::try_from(held).unwrap_or(u32::MAX);
     }
 
+    /// Equal pages were looked for before any were swapped.
+    pub fn shared(&mut self, ended: Ended) {
+        self.passes.0 += 1;
+        self.passes.1 += ended.freed;
+        self.passes.2 += ended.time;
+    }
+
     /// The thread has used so much CPU time in all.
     pub fn cpu(&mut self, time: Duration) {
         self.cpu = time;
     }
 
-    /// An estimate was so far from the truth.
-    pub fn error(&mut self, part: f64) {
-        self.errors.0 += part;
-        self.errors.1 += 1;
+    /// An estimate was held against the truth.
+    pub fn compared(&mut self, compared: Compared) {
+        if let Some(part) = compared.error {
+            self.errors.0 += part;
+            self.errors.1 += 1;
+        }
+        if let Some(lag) = compared.lag {
+            self.lag = Some(self.lag.map_or(lag, |most| most.max(lag)));
+        }
     }
 
     /// Something went wrong; told once.
@@ -103,11 +121,26 @@ impl Tally {
             hard_seconds: seconds(self.hard),
             low_seconds: seconds(self.low),
             held_seconds: seconds(self.held),
+            share_passes: Some(self.passes.0),
+            share_freed_pages: Some(self.passes.1),
+            share_seconds: seconds(self.passes.2),
             swapped_out_pages: swap.map(|swap| swap.written),
             swapped_in_pages: swap.map(|swap| swap.read),
+            packed_pages: swap.map(|swap| swap.packed),
+            unpacked_pages: swap.map(|swap| swap.unpacked),
+            packed_ratio: swap.and_then(ratio),
+            pool_bytes: swap.map(|swap| swap.pool_most),
             swap_in_p99_seconds: p99.map(|time| time.as_secs_f64()),
             active_error: (count > 0).then(|| sum / f64::from(count)),
+            active_lag_periods: self.lag,
             cpu_seconds: seconds(self.cpu),
         }
     }
+}
+
+/// How much smaller pages got, those that were kept compressed.
+#[allow(clippy::cast_precision_loss, reason = "numbers of bytes")]
+fn ratio(swap: &SwapCounts) -> Option<f64> {
+    let whole = (swap.packed * PAGE_BYTES) as f64;
+    (swap.packed_bytes > 0).then(|| whole / swap.packed_bytes as f64)
 }

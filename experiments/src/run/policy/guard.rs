@@ -12,7 +12,7 @@
 //! Guests take some memory before they hold still. That much is kept free, see
 //! [`mirrorball_policy::reserve`]: states and targets are those of a machine without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -62,6 +62,11 @@ impl Held {
         self.0.lock().len()
     }
 
+    /// Who is held.
+    pub fn ids(&self) -> BTreeSet<VmId> {
+        self.0.lock().keys().copied().collect()
+    }
+
     /// Lets everybody go on.
     pub fn release(&self) {
         for vm in std::mem::take(&mut *self.0.lock()).into_values() {
@@ -88,7 +93,7 @@ pub struct Guard {
     /// The part of usable memory below which guests are held.
     low: f64,
     pace: Pace,
-    /// Frames, when they were counted last.
+    /// Frames and their spare memory, when they were counted last.
     frames: u64,
     /// What is to be added to the run's sums.
     seen: Tally,
@@ -134,8 +139,8 @@ impl Guard {
     /// can't be told.
     fn look(&mut self, machine: &Machine) -> Option<Duration> {
         let frames = machine.pmap().frames().try_counts();
-        self.frames = frames.map_or(self.frames, |counts| counts.frames);
-        let used = self.shared.meter.private().ok()? + self.frames;
+        self.frames = frames.map_or(self.frames, |counts| counts.frames + counts.spare);
+        let used = self.shared.meter.used().ok()? + self.frames;
         let now = Instant::now();
         let passed = now - self.last.0;
         let more = used.saturating_sub(self.last.1);
@@ -173,8 +178,7 @@ impl Guard {
     fn stop(&mut self, machine: &Machine, now: Instant, used: u64, free: Free) -> bool {
         let is_low = free.usable < self.low;
         // Guests below their targets may go on in the low state, but not into memory that is not there.
-        // Without swap only running guests can give any.
-        let is_full = free.usable < self.low * FULL && self.shared.pager.is_some();
+        let is_full = free.usable < self.low * FULL;
         let was_full = self.shared.full.swap(is_full, Ordering::Relaxed);
         if is_full || is_low && !self.was_low {
             for vm in machine.vms() {
@@ -212,6 +216,7 @@ fn free_of(shared: &Shared, used: u64, budget: u64) -> Free {
 
 /// What is free; `None` if it can't be told.
 pub fn free(shared: &Shared, machine: &Machine, budget: u64) -> Option<Free> {
-    let used = shared.meter.private().ok()? + machine.pmap().frames().counts().frames;
+    let frames = machine.pmap().frames().counts();
+    let used = shared.meter.used().ok()? + frames.frames + frames.spare;
     Some(free_of(shared, used, budget))
 }

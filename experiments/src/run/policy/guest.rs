@@ -25,6 +25,15 @@ pub struct View {
     pub working_set: u64,
 }
 
+/// An estimate against a guest's word.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Compared {
+    /// How far it was off in the mean, as a part of the guest's memory.
+    pub error: Option<f64>,
+    /// How many periods it is behind, or was, when the guest took to using more.
+    pub lag: Option<f64>,
+}
+
 /// A VM's side of the policy.
 #[derive(Debug)]
 pub struct Guest {
@@ -39,6 +48,10 @@ pub struct Guest {
     says: bool,
     /// What the guest said it uses at the ends of the last periods, and for how many it was the same.
     said: (u64, u32),
+    /// What it said it uses when it was asked last, and since when that is more than before, until the
+    /// estimate has come up to it.
+    level: u64,
+    rise: Option<Instant>,
     totals: SpaceTotals,
     target: u64,
     pub order: Order,
@@ -65,6 +78,8 @@ impl Guest {
             watch: None,
             says: group.system.workload().is_some(),
             said: (0, 0),
+            level: 0,
+            rise: None,
             totals: SpaceTotals::default(),
             target: claim.max,
             order: Order::default(),
@@ -84,8 +99,30 @@ impl Guest {
     }
 
     /// Looks how many of the watched pages were touched; when the period is over, the next begins.
+    pub fn sample(&mut self, pages: u32, period: Duration, seed: u64) -> Compared {
+        let error = self.look(pages, period, seed);
+        let lag = self.follow(period);
+        Compared { error, lag }
+    }
+
+    /// For how many periods the guest has said that it uses more than it did, without the estimate being
+    /// within a tenth of its memory of that; 0 or a part of one when it has just come up to it.
+    fn follow(&mut self, period: Duration) -> Option<f64> {
+        let pages = u64::from(self.vm.space().pages());
+        let said = self.vm.status().active_pages.min(pages);
+        if said != self.level {
+            self.rise = (self.level > 0 && said > self.level).then(Instant::now);
+            self.level = said;
+        }
+        let since = self.rise?;
+        if self.estimate.pages(pages) + pages / 10 >= said {
+            self.rise = None;
+        }
+        Some(since.elapsed().as_secs_f64() / period.as_secs_f64())
+    }
+
     /// Answers how far the estimate was from what the guest says, if that has stayed the same.
-    pub fn sample(&mut self, pages: u32, period: Duration, seed: u64) -> Option<f64> {
+    fn look(&mut self, pages: u32, period: Duration, seed: u64) -> Option<f64> {
         let space = self.vm.space();
         if let Some((watch, _)) = &self.watch {
             self.estimate

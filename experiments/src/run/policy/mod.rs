@@ -13,30 +13,36 @@ mod figures;
 mod guard;
 mod guest;
 mod meter;
+mod sharing;
 mod swapping;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use mirrorball_monitor::Machine;
-use mirrorball_pmap::{Lost, PAGE_BYTES, Pager, SwapFile, VmId};
+use mirrorball_pmap::{Lost, PAGE_BYTES, Pager, SwapFile, SwapLimits, VmId};
 use mirrorball_policy::IdleTax;
 use mirrorball_policy::state::State;
 use parking_lot::Mutex;
 
 use super::RunError;
+use super::scanning::Scanning;
 use crate::output::summary;
 use crate::spec::{ClaimChange, Experiment, GuestGroup, PolicySpec};
 use figures::Tally;
 use guard::{Guard, Held};
 pub use guest::View;
 use meter::Meter;
+use sharing::Sharing;
 use swapping::Swapping;
 use work::Work;
+
+/// The part of the budget, one of so many, that free frames may take whose memory is kept.
+const SPARE: u64 = 128;
 
 /// The policy of a run; ends when dropped.
 #[derive(Debug)]
@@ -75,6 +81,7 @@ impl Policy {
     pub fn start(
         experiment: &Experiment,
         machine: &Arc<Machine>,
+        scanning: &Arc<Mutex<Scanning>>,
     ) -> Result<Option<Self>, RunError> {
         let Some(spec) = &experiment.policy else {
             return Ok(None);
@@ -99,7 +106,8 @@ impl Policy {
             swapping: Swapping::default(),
             pager,
         });
-        let mut work = Work::new(experiment, spec, machine, &shared);
+        let sharing = Sharing::new(Arc::clone(scanning));
+        let mut work = Work::new(experiment, spec, machine, &shared, sharing);
         let mut policy = Self {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
@@ -107,6 +115,8 @@ impl Policy {
         policy.spawn("policy", move || work.run())?;
         let of_this_run = Arc::downgrade(machine);
         let budget = experiment.machine.memory.0 / PAGE_BYTES;
+        let spare = u32::try_from(budget / SPARE).unwrap_or(u32::MAX);
+        machine.pmap().frames().keep_spare(spare);
         let low = spec.thresholds.thresholds().low;
         let mut guard = Guard::new(&shared, budget, low);
         policy.spawn("guard", move || guard.run(&of_this_run))?;
@@ -143,6 +153,15 @@ impl Policy {
         self.shared.views.lock().get(&vm).cloned()
     }
 
+    /// VMs that are held and may be for ever: there is no swap that would make room for them.
+    #[must_use]
+    pub fn stuck(&self) -> BTreeSet<VmId> {
+        match self.shared.pager {
+            Some(_) => BTreeSet::new(),
+            None => self.shared.held.ids(),
+        }
+    }
+
     /// Ends it: nobody is held or watched any more. Pages on swap stay there.
     pub fn end(&mut self) {
         self.shared.end.store(true, Ordering::Relaxed);
@@ -151,7 +170,10 @@ impl Policy {
                 tracing::error!("a thread of the memory policy panicked");
             }
         }
-        self.shared.held.release();
+        // Without swap there is still no memory for those that are held: they end as they are.
+        if self.shared.pager.is_some() {
+            self.shared.held.release();
+        }
     }
 
     /// What it did so far.
@@ -188,9 +210,13 @@ fn start_pager(
         .swap_size
         .map_or(experiment.guest_physical(), |size| size.0);
     let capacity = u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX);
+    let limits = SwapLimits {
+        capacity,
+        pool: spec.swap_pool.map_or(0, |size| size.0),
+    };
     let of_this_run: Weak<Machine> = Arc::downgrade(machine);
     let lost = move |lost: Lost| stop(&of_this_run, lost);
-    Pager::start(machine.pmap(), Box::new(file), capacity, lost).map_err(|error| RunError::Swap {
+    Pager::start(machine.pmap(), Box::new(file), limits, lost).map_err(|error| RunError::Swap {
         reason: error.to_string(),
     })
 }

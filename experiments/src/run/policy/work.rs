@@ -9,17 +9,21 @@ use mirrorball_monitor::{Machine, Vm};
 use mirrorball_pmap::{PAGE_BYTES, Undisturbed};
 use mirrorball_policy::Claim;
 use mirrorball_policy::active::Sampling;
-use mirrorball_policy::reclaim::orders;
+use mirrorball_policy::reclaim::{Holding, orders};
+use mirrorball_policy::sharing::{ShareFirst, Turn};
 use mirrorball_policy::state::{State, Thresholds};
 use mirrorball_policy::targets::targets;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::guest::{Guest, part};
+use super::sharing::Sharing;
 use super::{Shared, guard};
 use crate::spec::{Experiment, PolicySpec};
 
 /// Pause between two looks at free memory.
 const PAUSE: Duration = Duration::from_millis(1);
+/// After the books were settled that rests for so many times as long, but for what is done once a period.
+const REST: u32 = 3;
 
 /// What the thread knows.
 #[derive(Debug)]
@@ -36,6 +40,11 @@ pub struct Work {
     state: State,
     /// When targets were set last.
     set: Option<Instant>,
+    sharing: Sharing,
+    first: ShareFirst,
+    turn: Turn,
+    /// When the books were settled last, and how long that took.
+    settled: Option<(Instant, Duration)>,
 }
 
 impl Work {
@@ -44,6 +53,7 @@ impl Work {
         spec: &PolicySpec,
         machine: &Arc<Machine>,
         shared: &Arc<Shared>,
+        sharing: Sharing,
     ) -> Self {
         let pages = std::num::NonZeroU32::new(spec.sampling.pages.0);
         Self {
@@ -60,6 +70,10 @@ impl Work {
             guests: Vec::new(),
             state: State::High,
             set: None,
+            sharing,
+            first: ShareFirst::default(),
+            turn: Turn::None,
+            settled: None,
         }
     }
 
@@ -90,19 +104,17 @@ impl Work {
     fn look(&mut self, machine: &Machine) -> Option<()> {
         let free = guard::free(&self.shared, machine, self.budget)?;
         let state = self.thresholds.next(self.state, free.usable);
-        let urgent = self.shared.urgent.swap(false, Ordering::Relaxed);
+        let ended = self.sharing.ended(machine);
+        if let Some(ended) = ended {
+            self.shared.tally.lock().shared(ended);
+        }
         let due = self
             .set
             .is_none_or(|set| set.elapsed() >= self.spec.period.0);
-        if urgent || due || state > self.state {
-            self.adopt(machine.vms());
-            let before = self.shared.meter.process().ok()?;
-            let private = self.guests.iter_mut().map(Guest::settle).sum();
-            let after = self.shared.meter.process().ok()?;
-            self.shared.meter.set((before, after), private);
-            let free = guard::free(&self.shared, machine, self.budget)?;
-            self.state = self.thresholds.next(self.state, free.usable);
-            self.decide(machine.pmap().frames().counts().frames);
+        let urgent = self.shared.urgent.load(Ordering::Relaxed) || state > self.state;
+        if due || ended.is_some() || urgent && !self.is_tired() {
+            self.shared.urgent.store(false, Ordering::Relaxed);
+            self.decide(machine, ended.map(|ended| ended.freed))?;
             if due {
                 self.sample();
                 self.set = Some(Instant::now());
@@ -113,12 +125,32 @@ impl Work {
             if state == State::High {
                 self.shared.swapping.replace(Vec::new());
             }
+            // A pass that guests do not disturb has ended soon.
+            let waits = self.turn == Turn::Wait;
             for guest in &self.guests {
-                self.hold(guest, state == State::Low && guest.order.hold);
+                self.hold(guest, (waits || state == State::Low) && guest.order.hold);
             }
         }
         *self.shared.state.lock() = self.state;
         Some(())
+    }
+
+    /// Whether the books were settled a short time ago, for what that costs: guests that are held do not
+    /// change, and others shall have their cores.
+    fn is_tired(&self) -> bool {
+        let waited = |(when, took): (Instant, Duration)| when.elapsed() < took * REST;
+        self.settled.is_some_and(waited)
+    }
+
+    /// Brings the books up to date; pages that are in use besides guests' own and frames.
+    fn settle(&mut self, machine: &Machine) -> Option<u64> {
+        let began = Instant::now();
+        self.adopt(machine.vms());
+        let before = self.shared.meter.process().ok()?;
+        let private: u64 = self.guests.iter_mut().map(Guest::settle).sum();
+        let after = self.shared.meter.process().ok()?;
+        self.settled = Some((Instant::now(), began.elapsed()));
+        Some(self.shared.meter.besides((before, after), private))
     }
 
     /// Takes in VMs that have come, and leaves those that have gone.
@@ -175,40 +207,38 @@ impl Work {
         let (pages, period) = (self.spec.sampling.pages.0, self.spec.sampling.period.0);
         for guest in &mut self.guests {
             self.seed = self.seed.wrapping_add(1);
-            if let Some(error) = guest.sample(pages, period, self.seed) {
-                self.shared.tally.lock().error(error);
-            }
+            let compared = guest.sample(pages, period, self.seed);
+            self.shared.tally.lock().compared(compared);
         }
     }
 
-    /// Targets and orders, carried out but for the swapping.
-    fn decide(&mut self, frames: u64) {
-        let tax = *self.shared.tax.lock();
-        let keep = self.thresholds.high + self.thresholds.margin;
-        let reserve = self.shared.reserve.load(Ordering::Relaxed);
-        let memory = part(self.budget, 1.0 - keep).saturating_sub(frames + reserve);
-        let wish = |guest: &Guest| guest.wish(self.claim(&guest.group));
-        let wishes: Vec<_> = self.guests.iter().map(wish).collect();
-        let targets = targets(memory, &wishes, tax);
-        let holdings: Vec<_> = self
-            .guests
-            .iter_mut()
-            .zip(targets)
-            .map(|(guest, target)| guest.holding(target))
-            .collect();
+    /// Targets and orders, carried out but for the sharing and swapping. A pass of the scanner has
+    /// `freed` so many pages, if one has just ended.
+    fn decide(&mut self, machine: &Machine, freed: Option<u64>) -> Option<()> {
+        let monitor = self.settle(machine)?;
+        let free = guard::free(&self.shared, machine, self.budget)?;
+        self.state = self.thresholds.next(self.state, free.usable);
+        let holdings = self.holdings(monitor + machine.pmap().frames().counts().frames);
+        let excess = |vm: &Holding| vm.allocated.saturating_sub(vm.target);
+        self.turn = match self
+            .first
+            .decide(self.state, holdings.iter().map(excess).sum(), freed)
+        {
+            Turn::Ask if self.sharing.ask(machine) => Turn::Wait,
+            Turn::Ask => {
+                self.first.refused();
+                Turn::Take
+            }
+            turn => turn,
+        };
+        let swap = self.shared.pager.is_some();
         let step = self.spec.balloon_rate.0 / PAGE_BYTES;
         let step = part(step, self.spec.period.0.as_secs_f64()).max(1);
-        let swap = self.shared.pager.is_some();
+        let orders = orders(self.state, self.turn, swap, &holdings);
         let mut swapping = Vec::new();
-        // Where there is no swap all that can be done, whatever the state, is what balloons do.
-        let means = if swap {
-            self.state
-        } else {
-            self.state.min(State::Soft)
-        };
-        for (guest, order) in self.guests.iter_mut().zip(orders(means, &holdings)) {
+        for (guest, order) in self.guests.iter_mut().zip(orders) {
             guest.order = order;
-            if swap && order.swap > 0 {
+            if order.swap > 0 {
                 swapping.push((Arc::clone(&guest.vm), order.swap));
             }
             guest.set_balloon(step);
@@ -218,5 +248,21 @@ impl Work {
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
         self.shared.swapping.replace(swapping);
+        Some(())
+    }
+
+    /// What guests have and are entitled to, when so many pages are used by nobody alone.
+    fn holdings(&mut self, common: u64) -> Vec<Holding> {
+        let tax = *self.shared.tax.lock();
+        let keep = self.thresholds.high + self.thresholds.margin;
+        let reserve = self.shared.reserve.load(Ordering::Relaxed);
+        let memory = part(self.budget, 1.0 - keep).saturating_sub(common + reserve);
+        let wish = |guest: &Guest| guest.wish(self.claim(&guest.group));
+        let wishes: Vec<_> = self.guests.iter().map(wish).collect();
+        let targets = targets(memory, &wishes, tax);
+        let guests = self.guests.iter_mut().zip(targets);
+        guests
+            .map(|(guest, target)| guest.holding(target))
+            .collect()
     }
 }

@@ -50,6 +50,11 @@ impl PhaseId {
                         "until all are done",
                         "guests are asked to end after it; the phase lasts at least so long",
                     ),
+                    Field::maybe::<Time>(
+                        "measure-after",
+                        "no rate is measured",
+                        "guests have their memory by then: `workload.rate` is what thin guests do in a second from then on; needs a longer `for`",
+                    ),
                 ],
             ),
             Self::Settle => (
@@ -123,7 +128,17 @@ impl Phases {
         };
         *timeout = fields.get("timeout").unwrap_or(*timeout);
         match id {
-            PhaseId::Workload => self.workload_for = fields.get("for"),
+            PhaseId::Workload => {
+                self.workload_for = fields.get("for");
+                self.measure_after = fields.get("measure-after");
+                if let (Some(after), Some((at, _))) =
+                    (self.measure_after, fields.node("measure-after"))
+                    && self.workload_for.is_none_or(|length| length.0 <= after.0)
+                {
+                    let problem = at.problem("nothing is left to be measured");
+                    at.report::<()>(problem.expected("less than the phase's `for`"));
+                }
+            }
             PhaseId::Settle => {
                 if let Some(until) = fields.get::<Until>("until") {
                     (self.settle_scans, self.settle_stable) = (until.scans, until.stable);
