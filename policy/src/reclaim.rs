@@ -48,7 +48,7 @@ pub fn orders(state: State, turn: Turn, swap: bool, vms: &[Holding]) -> Vec<Orde
 }
 
 /// Equal pages are being looked for: guests shall not write others faster than that. And while they run
-/// it takes ten times as long, for each page that is given another mapping waits for their faults.
+/// it takes longer, for each page that is given another mapping waits for their faults.
 fn while_sharing(state: State, vm: &Holding) -> Order {
     Order {
         swap: 0,

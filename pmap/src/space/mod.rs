@@ -19,6 +19,7 @@
 
 mod access;
 mod balloon;
+mod book;
 mod carried;
 mod fence;
 mod flatten;
@@ -98,7 +99,7 @@ pub struct AddressSpace {
     dma: RwLock<()>,
     guest: RwLock<()>,
     table: Mutex<Table>,
-    swap: Mutex<swap::Book>,
+    swap: Mutex<book::Book>,
     /// Nobody runs on the pages any more, and some of them can't be had.
     abandoned: AtomicBool,
     twins: Mutex<lend::Twins>,

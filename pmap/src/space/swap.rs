@@ -24,6 +24,7 @@
 
 use super::{
     AddressSpace,
+    book::{Book, Place},
     table::{Empty, Table},
     zero::is_zero,
 };
@@ -32,44 +33,11 @@ use crate::{
     sys::{Buffer, Scratch, WriteTracking},
     types::{PAGE_BYTES, Page, Ppn, PpnRun},
 };
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{io, sync::atomic::Ordering, time::Duration};
 
 /// Pages around a missing one that are shown as zeros with it, if nobody has given them content:
 /// those of one page table.
 const SHOWN: u32 = 512;
-
-/// Where the content of a page is that is not in guest memory.
-#[derive(Debug)]
-pub(super) enum Place {
-    /// In that slot of the swap file.
-    Slot(u32),
-    /// In the pool of compressed pages.
-    Packed(Packed),
-    /// In the monitor's memory: it is watched, or could not be given back at once.
-    Kept(Box<Buffer>),
-    /// In the monitor's memory, and on its way to the file. Only who holds the scratch memory makes and
-    /// ends such a place, so a page that is found in one is of the batch that is being written.
-    Writing(Box<Buffer>),
-}
-
-/// Which pages are not in guest memory; see the module's description.
-#[derive(Debug, Default)]
-pub(super) struct Book {
-    pub(super) places: HashMap<Ppn, Place>,
-    /// Whether a missing page is asked for, a bit for each page.
-    expected: Vec<u64>,
-    /// A page can't be read.
-    lost: bool,
-    /// Pages that somebody waits for in vain.
-    awaited: Vec<Ppn>,
-    /// Pages whose next touch is waited for, see `watch`.
-    pub(super) watched: HashSet<Ppn>,
-}
 
 /// What was done for who touched a missing page.
 #[derive(Debug)]
@@ -96,48 +64,6 @@ impl SwapOutcome {
     #[must_use]
     pub const fn freed(&self) -> u64 {
         self.swapped + self.zero
-    }
-}
-
-impl Book {
-    fn is_expected(&self, ppn: Ppn) -> bool {
-        let word = self.expected.get(ppn.index() / 64).copied().unwrap_or(0);
-        word >> (ppn.index() % 64) & 1 != 0
-    }
-
-    fn set_expected(&mut self, run: PpnRun, expected: bool) {
-        if expected && self.expected.len() <= run.end().index() / 64 {
-            self.expected.resize(run.end().index() / 64 + 1, 0);
-        }
-        for ppn in run.iter() {
-            let Some(word) = self.expected.get_mut(ppn.index() / 64) else {
-                return;
-            };
-            let bit = 1 << (ppn.index() % 64);
-            *word = if expected { *word | bit } else { *word & !bit };
-        }
-    }
-
-    /// The pages have other content now; `remapped` when something was laid over them.
-    pub(super) fn forget(&mut self, run: PpnRun, remapped: bool, area: Option<&SwapArea>) {
-        if !self.places.is_empty() {
-            for ppn in run.iter() {
-                match (self.places.remove(&ppn), area) {
-                    (Some(Place::Slot(slot)), Some(area)) => area.free([slot]),
-                    (Some(Place::Packed(packed)), Some(area)) => area.drop_packed(&packed, false),
-                    _ => {}
-                }
-            }
-        }
-        if remapped {
-            self.set_expected(run, false);
-        }
-    }
-
-    /// Bytes that it takes.
-    pub(super) fn bytes(&self) -> u64 {
-        let entry = size_of::<Ppn>() + size_of::<Place>();
-        (self.places.capacity() * entry + self.expected.capacity() * 8) as u64
     }
 }
 
@@ -292,8 +218,9 @@ impl AddressSpace {
         if !book.is_expected(ppn) {
             let run = table.plain_around(ppn, SHOWN);
             let (start, end) = (self.address_of(run.start), self.address_of(run.end()));
+            book.ask(run);
             tracking.expect_missing(start, end - start)?;
-            book.set_expected(run, true);
+            book.expect(run);
         }
         Ok(())
     }
@@ -365,6 +292,11 @@ impl AddressSpace {
     /// Shows zeros where no content is, at the page and around it.
     fn show(&self, tracking: &WriteTracking, book: &Book, ppn: Ppn) {
         let address = self.address_of(ppn);
+        if !book.may_show(ppn) {
+            // The message is older than what lies there now.
+            tracking.wake(address);
+            return;
+        }
         let block = ppn.0 - ppn.0 % SHOWN;
         let end = block.saturating_add(SHOWN).min(self.pages());
         let empty = |at: &u32| {
@@ -500,5 +432,68 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         usize::try_from(mixed % (below as u64).max(1)).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Mechanism, Pager, Pmap, PmapConfig, ShareCandidate, SwapLimits, SwapStore,
+        types::{GroupId, PAGE_SIZE, VmId},
+    };
+    use vm_memory::{Bytes, GuestAddress};
+
+    #[derive(Debug)]
+    struct NoStore;
+
+    impl SwapStore for NoStore {
+        fn write(&self, _: u32, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn read(&self, _: u32, _: &mut Page) -> io::Result<()> {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Two who wait for one page send two messages, and the second may be read when the page has long
+    /// been there and was shared.
+    #[test]
+    fn a_late_message_does_not_hide_what_was_laid_over_the_page() {
+        let config = PmapConfig {
+            frame_capacity: 1 << 28,
+            ..PmapConfig::default()
+        };
+        let pmap = Pmap::new(&config).unwrap();
+        let _pager = match Pager::start(&pmap, Box::new(NoStore), SwapLimits::store(0), |_| ()) {
+            Ok(pager) => pager,
+            Err(error) => {
+                eprintln!("not run: {error}");
+                return;
+            }
+        };
+        let space = pmap
+            .create_space(VmId(1), GroupId(0), 4 * PAGE_BYTES)
+            .unwrap();
+        let (at, content) = (Ppn(1), [7; PAGE_SIZE]);
+        let write = |content: &[u8]| {
+            let place = GuestAddress(at.address());
+            space.access().memory().write_slice(content, place).unwrap();
+        };
+        write(&content);
+        // From here on the page is asked for when it is missing.
+        let watch = space.watch(4, 1).unwrap();
+        let _ = space.end_watch(watch);
+        let mut frames = pmap.frames().allocate(1, GroupId(0)).unwrap();
+        frames.bytes_mut().copy_from_slice(&content);
+        let frames = frames.publish();
+        let frames = &frames;
+        let outcome = space.share(&[ShareCandidate { at, frames }], Mechanism::Content);
+        assert_eq!(outcome.shared, 1);
+        // Its overlay is tracked, as after some quiet passes, and its page is not in the page table.
+        space.track_writes(PpnRun::new(at, 1)).unwrap();
+        let mut buffer = Buffer::new();
+        space.serve_touch(space.address_of(at), &mut buffer);
+        assert!(space.with_page(at, |page| *page == content));
     }
 }

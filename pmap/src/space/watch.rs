@@ -7,10 +7,7 @@
 //!
 //! The content of a watched page is kept in the monitor's memory, never written to the swap file.
 
-use super::{
-    AddressSpace, PageState,
-    swap::{Place, Random},
-};
+use super::{AddressSpace, PageState, book::Place, swap::Random};
 use crate::{
     swap::SwapError,
     sys::Buffer,
