@@ -204,3 +204,34 @@ fn lending_tells_how_many_pages_were_written_since_the_last_time() {
     assert_eq!((unchanged, rewritten), (6, 2));
     drop((lent, changed));
 }
+
+/// What was written over a frame and equals it again is dropped, and the frame shows: to the kernel there is
+/// a mark of the write tracking then where the page was, and no page.
+#[test]
+fn a_page_whose_frame_shows_again_is_lent_as_that_frame_and_keeps_it() {
+    let (pmap, sender, _) = machine();
+    if !pmap.tracking() {
+        return eprintln!("not run: writes are not tracked");
+    }
+    let mut frames = pmap.frames().allocate(2, GroupId(0)).unwrap();
+    frames.bytes_mut().fill(7);
+    let frames = frames.publish();
+    let at = Ppn(3);
+    let mapped = sender.access().map_frames(at, &frames, Mechanism::Network);
+    mapped.unwrap();
+    for byte in [9, 7] {
+        write(&sender, 3, byte);
+        assert_eq!(sender.take_written(), [PpnRun::new(at, 1)]);
+    }
+    let candidate = ShareCandidate {
+        at,
+        frames: &frames.slice(0, 1),
+    };
+    let outcome = sender.share(&[candidate], Mechanism::Network);
+    assert_eq!(outcome.shared, 1);
+    let lent = lend(&sender, 3, 1);
+    assert_eq!(lent[0].origin, Origin::Named);
+    drop((lent, frames));
+    assert_eq!(pmap.totals().frames, 2, "both are referred to");
+    assert_eq!(read(&sender, 3), 7);
+}

@@ -191,12 +191,22 @@ impl AddressSpace {
     /// knows of it now.
     #[cfg(not(feature = "broken-lend-protocol"))]
     pub(super) fn broken_now(&self, run: PpnRun) -> io::Result<Vec<PpnRun>> {
-        let mut broken = Vec::new();
-        (self.common.pagemap)
-            .private_runs(self.region.address(), run, &mut broken)
-            .inspect_err(|error| {
-                tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
-            })?;
+        let (pagemap, base) = (&self.common.pagemap, self.region.address());
+        let told = |error: &io::Error| {
+            tracing::warn!(%error, vm = ?self.vm, "the page map could not be read");
+        };
+        let (mut broken, mut absent) = (Vec::new(), Vec::new());
+        pagemap
+            .absent_runs(base, run, &mut absent)
+            .inspect_err(told)?;
+        for ppn in absent.iter().flat_map(|part| part.iter()) {
+            // Not private, most likely: a mark of the write tracking, left where a private copy was
+            // dropped. Once it is there, it is one or the other.
+            std::hint::black_box(self.region.page(ppn)[0]);
+        }
+        pagemap
+            .private_runs(base, run, &mut broken)
+            .inspect_err(told)?;
         Ok(broken)
     }
 

@@ -90,11 +90,9 @@ impl AddressSpace {
         let Some(fence) = self.fence(run) else {
             return false;
         };
-        let mut broken = Vec::new();
-        let base = self.region.address();
-        let known = self.common.pagemap.private_runs(base, run, &mut broken);
+        let shows = self.broken_now(run).is_ok_and(|broken| broken.is_empty());
         let hidden = match fence.table.state(ppn) {
-            PageState::Mapped(..) if known.is_ok() && broken.is_empty() => {
+            PageState::Mapped(..) if shows => {
                 // Tracked mappings show a page when it is touched, and not its neighbours with it.
                 let around = fence.table.overlay_around(ppn);
                 self.track_writes(around).is_ok() && self.region.discard(run).is_ok()

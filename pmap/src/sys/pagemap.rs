@@ -19,6 +19,8 @@ const PRESENT: u64 = 1 << 3;
 const SWAPPED: u64 = 1 << 4;
 const PFNZERO: u64 = 1 << 5;
 const REGIONS: usize = 512;
+/// Pages between two runs that are asked about together: looking at so many takes as long as one more call.
+const NEAR: u32 = 16;
 
 const OLD_PRESENT: u64 = 1 << 63;
 const OLD_SWAPPED: u64 = 1 << 62;
@@ -65,6 +67,12 @@ const PRIVATE: Categories = Categories {
     all: FILE | PFNZERO,
     any: PRESENT | SWAPPED,
     told: PRESENT,
+};
+const ABSENT: Categories = Categories {
+    inverted: FILE | PRESENT,
+    all: FILE | PRESENT,
+    any: SWAPPED,
+    told: SWAPPED,
 };
 const PRIVATE_WRITTEN: Categories = Categories {
     all: WRITTEN | FILE | PFNZERO,
@@ -130,6 +138,23 @@ impl Pagemap {
         self.collect(base, start..end, 0, PRIVATE, out)
     }
 
+    /// Appends the runs of pages that [`Self::private_runs`] calls private though they are not in the page
+    /// table: on the host's swap, being moved by it, or a mark of the write tracking and nothing else. A
+    /// touch makes them what they are.
+    pub(crate) fn absent_runs(
+        &self,
+        base: u64,
+        run: PpnRun,
+        out: &mut Vec<PpnRun>,
+    ) -> io::Result<()> {
+        if !self.scan {
+            // No marks there: writes are not tracked.
+            return Ok(());
+        }
+        let (start, end) = addresses(base, run);
+        self.collect(base, start..end, 0, ABSENT, out)
+    }
+
     /// Appends the runs of private pages written since they were last protected, in order. Returns
     /// how many other pages had to be looked at: those that are not protected at all.
     pub(crate) fn written_runs(
@@ -148,8 +173,12 @@ impl Pagemap {
         let (start, end) = addresses(base, run);
         self.collect(base, start..end, 0, ANY_WRITTEN, &mut suspects)?;
         let already = pages_of(out);
-        for &suspect in &suspects {
-            let (start, end) = addresses(base, suspect);
+        for range in suspects.chunk_by(|one, next| next.start.0 - one.end().0 <= NEAR) {
+            let (Some(first), Some(last)) = (range.first(), range.last()) else {
+                continue;
+            };
+            let whole = PpnRun::new(first.start, last.end().0 - first.start.0);
+            let (start, end) = addresses(base, whole);
             self.collect(base, start..end, 0, PRIVATE_WRITTEN, out)?;
         }
         Ok(pages_of(&suspects).saturating_sub(pages_of(out) - already))
