@@ -124,10 +124,13 @@ impl AddressSpace {
         }
         let most = pages.min(scratch.pages());
         let picked = table.pick_private(most as usize, |below| random.below(below));
-        let mut taken = Vec::new();
-        for ppn in picked {
+        // Before any page is taken: who failed in between would leave those taken before in no book.
+        for &ppn in &picked {
             self.expect(tracking, &table, &mut book, ppn)
                 .map_err(SwapError::Move)?;
+        }
+        let mut taken = Vec::new();
+        for ppn in picked {
             let index = u32::try_from(taken.len()).unwrap_or(u32::MAX);
             match tracking.take(self.address_of(ppn), &scratch, index) {
                 Ok(()) => taken.push(ppn),
@@ -238,6 +241,8 @@ impl AddressSpace {
             let mut kept = Buffer::new();
             kept.0 = *page;
             book.places.insert(ppn, Place::Kept(kept));
+            // They look again, and ask for it once more.
+            tracking.wake(self.address_of(ppn));
         }
     }
 
