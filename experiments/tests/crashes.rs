@@ -195,3 +195,28 @@ fn a_guest_that_hangs_is_told_from_one_that_is_slow() {
         }
     }
 }
+
+/// `1: lock dec qword [0x2020]; jmp 1b`: the status page's operations.
+const COUNT_DOWN: &[u8] = &[
+    0xf0, 0x48, 0xff, 0x0c, 0x25, 0x20, 0x20, 0x00, 0x00, 0xeb, 0xf5,
+];
+
+/// As it looks from outside when a page of a guest's memory is not what the guest wrote there.
+#[test]
+fn a_status_that_goes_back_fails_the_run_as_a_wrong_page_does() {
+    let test = "a_status_that_goes_back_fails_the_run_as_a_wrong_page_does";
+    let rest = "phases: [{ id: start, timeout: 400 ms }]\n";
+    let output = tempfile::tempdir().unwrap();
+    let victim = assembled::guest("back", &[COUNT_DOWN]);
+    let Some(finished) = run_beside(test, victim, rest, output.path()) else {
+        return;
+    };
+    assert_eq!(finished.exit_code, exit::RUN_FAILED);
+    for cell in &finished.summary.cells {
+        let mut causes = cell.failures.iter().map(|failure| &failure.cause);
+        let told = causes.any(|cause| {
+            cause.starts_with("victim-1: its status page") && cause.contains("operations went back")
+        });
+        assert!(told, "{:?}", cell.failures);
+    }
+}

@@ -290,6 +290,7 @@ impl<'a> Fleet<'a> {
                     Err(WaitError::TimedOut) => {}
                 }
                 self.end_overdue();
+                self.end_lost();
                 if look()? {
                     return Ok(Waited::Interrupted);
                 }
@@ -310,6 +311,22 @@ impl<'a> Fleet<'a> {
                 (guest.settled, guest.failed) = (true, true);
                 let name = guest.vm.name();
                 self.told.fail("timeout", format!("{name}: {what}"));
+            }
+        }
+    }
+
+    /// Ends the guests whose memory has been seen not to hold what they wrote.
+    fn end_lost(&mut self) {
+        let experiment = self.experiment;
+        for guest in self.guests.iter_mut().filter(|guest| !guest.settled) {
+            // A hostile guest may have written anything there itself.
+            let workload = guest.workload.as_deref();
+            let workload = workload.or(experiment.guests[guest.group].system.workload());
+            let honest = workload.is_some_and(|workload| workload.kind != WorkloadKind::Hostile);
+            if let Some(back) = guest.vm.went_back().filter(|_| honest) {
+                guest.vm.stop();
+                (guest.settled, guest.failed) = (true, true);
+                self.told.lost(&guest.vm, &back);
             }
         }
     }

@@ -104,6 +104,20 @@ impl Told {
         });
     }
 
+    /// Records that a guest's memory does not hold what the guest wrote: its status went back.
+    pub fn lost(&mut self, vm: &Vm, back: &str) {
+        let cause = format!(
+            "{}: its status page does not hold what it wrote there: {back}",
+            vm.name()
+        );
+        let known = |failure: &Failure| failure.cause == cause;
+        if !self.failures.iter().any(known) {
+            self.fail("workload", cause);
+            // A page that was not as it should be, like any that a guest finds.
+            self.integrity.mismatches = self.integrity.mismatches.map(|sum| sum.saturating_add(1));
+        }
+    }
+
     /// Records something that is no failure.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
@@ -173,6 +187,10 @@ impl Told {
         add(&mut self.integrity.mismatches, status.mismatches);
         add(&mut self.work.operations, status.operations);
         add(&mut self.work.bytes, status.bytes);
+        if let Some(back) = vm.went_back() {
+            self.lost(vm, &back);
+            return true;
+        }
         let name = vm.name();
         if done && status.outcome != 0 {
             let length = usize::try_from(status.message_length)

@@ -15,7 +15,7 @@ const fn control_field(offset: usize) -> GuestAddress {
     GuestAddress(layout::CONTROL + offset as u64)
 }
 
-const fn status_field(offset: usize) -> GuestAddress {
+pub(super) const fn status_field(offset: usize) -> GuestAddress {
     GuestAddress(layout::STATUS + offset as u64)
 }
 

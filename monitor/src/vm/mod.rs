@@ -6,6 +6,7 @@
 mod config;
 pub(crate) mod control;
 pub(crate) mod mailbox;
+mod progress;
 mod state;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::vcpu::gate::Order;
 use crate::vcpu::{self, Guest, VcpuContext};
 pub use config::{DiskConfig, VmConfig, VmNetwork};
 use control::RunControl;
+use progress::Progress;
 pub use state::{StopCause, VmState, WaitError};
 
 /// A virtual machine. Stopped when dropped.
@@ -39,6 +41,8 @@ pub struct Vm {
     engine: Mutex<Engine>,
     /// Number of the last command.
     command: Mutex<u64>,
+    /// Taken before `command`.
+    progress: Mutex<Progress>,
 }
 
 /// What runs the VM; empty once it is stopped. Its lock is the VM's life cycle lock.
@@ -60,13 +64,13 @@ impl Vm {
         devices: Devices,
         engine: Engine,
     ) -> Arc<Self> {
-        let (engine, command) = (Mutex::new(engine), Mutex::new(0));
         Arc::new(Self {
             name,
             context,
             devices,
-            engine,
-            command,
+            engine: Mutex::new(engine),
+            command: Mutex::new(0),
+            progress: Mutex::default(),
         })
     }
 
@@ -199,7 +203,18 @@ impl Vm {
     /// What the guest says of itself. It may say anything.
     #[must_use]
     pub fn status(&self) -> Status {
+        if matches!(self.context.guest, Guest::Thin(_)) {
+            let mut progress = self.progress.lock();
+            progress.look(self.space(), || *self.command.lock());
+        }
         mailbox::read_status(self.space())
+    }
+
+    /// How a thin guest's status was found to have gone back, at any [`Self::status`] so far: a page of
+    /// its memory does not hold what the guest wrote there, unless the guest did that itself.
+    #[must_use]
+    pub fn went_back(&self) -> Option<String> {
+        self.progress.lock().back().map(str::to_owned)
     }
 
     /// Waits until the guest has reached a phase of a command (0: before the first), or is past it.
