@@ -16,12 +16,34 @@ pub(crate) fn thread() -> Duration {
     )
 }
 
-/// Makes the calling thread give way to the guests by that niceness. A guest that is held never
-/// waits for it: the pmap keeps the thread on its core while it holds anything that others need.
-pub(crate) fn give_way(nice: u8) {
-    let thread = Pid::from_raw(rustix::thread::gettid().as_raw_nonzero().get());
-    if let Err(error) = setpriority_process(thread, i32::from(nice)) {
-        tracing::debug!(%error, "the scanner keeps its priority");
+/// A thread of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thread(Option<Pid>);
+
+impl Thread {
+    /// The calling one.
+    pub(crate) fn this() -> Self {
+        Self(Pid::from_raw(
+            rustix::thread::gettid().as_raw_nonzero().get(),
+        ))
+    }
+
+    /// Makes it give way to the guests by that niceness. A guest that is held never waits for it: the
+    /// pmap keeps the thread on its core while it holds anything that others need.
+    pub(crate) fn give_way(self, nice: u8) {
+        self.set_priority(i32::from(nice));
+    }
+
+    /// Makes it go before all others, where the process may do that.
+    pub(crate) fn go_first(self) {
+        const FIRST: i32 = -20;
+        self.set_priority(FIRST);
+    }
+
+    fn set_priority(self, nice: i32) {
+        if let Err(error) = setpriority_process(self.0, nice) {
+            tracing::debug!(%error, nice, "the scanner keeps its priority");
+        }
     }
 }
 

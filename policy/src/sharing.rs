@@ -8,13 +8,23 @@
 //!
 //! Guests whose pages differ would wait for nothing, so a pass that brought little is followed by some
 //! decisions without one, twice as many each time.
+//!
+//! Guests that write what others have written, too, take memory all the time that sharing gives back.
+//! They need not wait for it if the pass is made while there still is memory ([`ShareAhead`]).
 
-use crate::state::State;
+use crate::state::{State, Thresholds};
+use std::time::Duration;
 
 /// A pass brought little when it freed less than this part of what was to be had.
 const LITTLE: f64 = 0.1;
 /// Decisions without a pass at most.
 const MOST_SKIPPED: u32 = 32;
+/// Passes are made ahead below so many times the memory that reclaiming keeps free.
+const AHEAD: f64 = 2.0;
+/// A pass ahead was worth it if it freed this part of memory.
+const WORTH: f64 = 0.0025;
+/// Times between two passes ahead: those that are worth it take half of the time at most.
+const RESTS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// What is to be done about memory that guests have beyond their targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +97,59 @@ impl ShareFirst {
     }
 }
 
+/// Whether a pass is to be made before memory is short and anybody has to wait for it.
+#[derive(Clone, Debug, Default)]
+pub struct ShareAhead {
+    /// How long to rest after the last.
+    rest: Duration,
+}
+
+impl ShareAhead {
+    /// Whether one is to begin now that a part of memory is `free`, so long after the last has ended.
+    #[must_use]
+    pub fn begins(&self, thresholds: &Thresholds, free: f64, since: Duration) -> bool {
+        let keep = thresholds.high + thresholds.margin;
+        free < keep * AHEAD && since >= self.rest
+    }
+
+    /// A pass has taken so long and has freed that part of memory.
+    pub fn ended(&mut self, took: Duration, freed: f64) {
+        let [shortest, longest] = RESTS;
+        let rest = if freed >= WORTH {
+            took
+        } else {
+            self.rest.max(took) * 2
+        };
+        self.rest = rest.clamp(shortest, longest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_ahead_begin_before_memory_is_short_and_end_where_they_bring_nothing() {
+        let (thresholds, pass) = (Thresholds::default(), Duration::from_millis(200));
+        let mut ahead = ShareAhead::default();
+        assert!(!ahead.begins(&thresholds, 0.3, pass), "there is enough");
+        assert!(ahead.begins(&thresholds, 0.1, pass));
+        for _ in 0..10 {
+            ahead.ended(pass, 0.05);
+            assert!(
+                !ahead.begins(&thresholds, 0.1, pass / 2),
+                "others need cores"
+            );
+            assert!(ahead.begins(&thresholds, 0.1, pass));
+        }
+        for _ in 0..10 {
+            ahead.ended(pass, 0.0);
+        }
+        assert!(!ahead.begins(&thresholds, 0.1, Duration::from_secs(4)));
+        assert!(ahead.begins(&thresholds, 0.1, Duration::from_secs(5)));
+        ahead.ended(pass, 0.01);
+        assert!(ahead.begins(&thresholds, 0.1, pass));
+    }
 
     #[test]
     fn nothing_is_taken_before_a_pass_has_ended() {

@@ -3,7 +3,7 @@
 //! This is where a pass spends most of its time, and it needs nothing but the
 //! pages: so it is done for a whole slice at once, before the index is asked.
 
-use crate::cpu;
+use crate::cpu::{self, Thread};
 use crate::page::{Content, PageHasher};
 use crate::runs::RunSet;
 use mirrorball_pmap::{AddressSpace, PageState, Ppn, PpnRun};
@@ -41,6 +41,9 @@ pub(super) struct Lookers {
     /// CPU time of the pool at the last reading, and whether it worked since.
     cpu: Duration,
     worked: bool,
+    /// How far the pool gives way, and whether it does now.
+    nice: u8,
+    first: bool,
 }
 
 impl Lookers {
@@ -51,7 +54,7 @@ impl Lookers {
             let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
             builder
                 .thread_name(|n| format!("scan-hash-{n}"))
-                .start_handler(move |_| cpu::give_way(nice))
+                .start_handler(move |_| Thread::this().give_way(nice))
                 .build()
         });
         let pool = pool.and_then(|built| {
@@ -64,7 +67,29 @@ impl Lookers {
             hasher,
             cpu: Duration::ZERO,
             worked: false,
+            nice,
+            first: false,
         }
+    }
+
+    /// Has the hashing threads go before all others, or give way again. The scanning thread waits for
+    /// them: if it goes first and they don't, its pass takes as long as guests leave them.
+    pub(super) fn go_first(&mut self, first: bool) {
+        let nice = self.nice;
+        if let Some(pool) = &self.pool
+            && std::mem::replace(&mut self.first, first) != first
+        {
+            pool.broadcast(move |_| match first {
+                true => Thread::this().go_first(),
+                false => Thread::this().give_way(nice),
+            });
+        }
+    }
+
+    /// The hashing threads.
+    pub(super) fn threads(&self) -> Vec<Thread> {
+        let pool = self.pool.as_ref();
+        pool.map_or_else(Vec::new, |pool| pool.broadcast(|_| Thread::this()))
     }
 
     pub(super) fn hasher(&self) -> &PageHasher {

@@ -131,6 +131,7 @@ impl Scanner {
     fn pass_at(&mut self, pace: &mut dyn Pace) -> PassReport {
         let (start, before) = (Instant::now(), self.stats);
         let mut turn = Turn::new();
+        self.lookers.go_first(self.hurries);
         let spaces = self.pmap.spaces();
         let mut complete = self.plan(&spaces, pace, &mut turn);
         complete = complete && self.mapped(&spaces, pace, &mut turn);

@@ -3,7 +3,7 @@
 
 use super::pace::{Limits, Pace, Work};
 use super::{Scanner, ScannerStats};
-use crate::cpu;
+use crate::cpu::Thread;
 use mirrorball_pmap::Undisturbed;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
@@ -29,6 +29,8 @@ struct Desk {
     /// Passes that were asked for at once, and how many of those were made.
     hurries: u64,
     hurried: u64,
+    /// The scanning thread and those that hash.
+    threads: Vec<Thread>,
     stats: ScannerStats,
 }
 
@@ -61,6 +63,7 @@ impl ScannerThread {
             resting: false,
             hurries: 0,
             hurried: 0,
+            threads: Vec::new(),
             stats: scanner.stats,
         };
         let shared = Arc::new(Shared {
@@ -71,7 +74,7 @@ impl ScannerThread {
         let thread = std::thread::Builder::new()
             .name("scanner".into())
             .spawn(move || {
-                cpu::give_way(scanner.config().nice);
+                Thread::this().give_way(scanner.config().nice);
                 run(scanner, &theirs);
             })?;
         Ok(Self {
@@ -124,10 +127,16 @@ impl ScannerThread {
     /// Returns what [`Self::hurried`] will say when it was made.
     pub fn hurry(&self) -> u64 {
         let mut wanted = 0;
+        let mut threads = Vec::new();
         self.change(|desk| {
             desk.hurries += 1;
             wanted = desk.hurries;
+            threads.clone_from(&desk.threads);
         });
+        // What it does just now ends early, and can take long where guests use all cores.
+        for thread in threads {
+            thread.go_first();
+        }
         wanted
     }
 
@@ -167,6 +176,9 @@ impl Drop for ScannerThread {
 }
 
 fn run(mut scanner: Scanner, shared: &Shared) {
+    let mut threads = scanner.lookers.threads();
+    threads.push(Thread::this());
+    shared.desk.lock().threads = threads;
     let mut owner = Owner {
         shared,
         switches: shared.desk.lock().switches,
@@ -186,6 +198,10 @@ fn run(mut scanner: Scanner, shared: &Shared) {
         let first = owner.hurries.then(Undisturbed::begin);
         let complete = scanner.pass_at(&mut owner).complete;
         drop(first);
+        if owner.hurries {
+            // Who asked may have made it go first before it did so itself.
+            Thread::this().give_way(scanner.config.nice);
+        }
         let mut desk = shared.desk.lock();
         if complete {
             desk.hurried = wanted;
@@ -251,8 +267,11 @@ impl Pace for Owner<'_> {
         let mut desk = self.shared.desk.lock();
         desk.stats = *stats;
         loop {
-            if self.hurries || desk.hurries > desk.hurried {
-                // Who asked waits for what is left of this pass, too.
+            if !self.hurries && desk.hurries > desk.hurried {
+                // What is left of this pass is done by the one that was asked for.
+                return false;
+            }
+            if self.hurries {
                 wait = Duration::ZERO;
             }
             let on = if wait.is_zero() && !desk.paused {
@@ -263,7 +282,7 @@ impl Pace for Owner<'_> {
             if !on || desk.switches != self.switches {
                 return false;
             }
-            if self.hurries || desk.hurries > desk.hurried {
+            if self.hurries {
                 return true;
             }
             wait = self.limits.wait();

@@ -52,6 +52,11 @@ impl Sharing {
         self.asked.is_some()
     }
 
+    /// Whether a pass was asked for that has not ended.
+    pub const fn is_under_way(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// The pass that was asked for, once it has ended.
     pub fn ended(&mut self, machine: &Machine) -> Option<Ended> {
         let asked = self.asked.as_ref()?;

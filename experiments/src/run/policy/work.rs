@@ -10,20 +10,20 @@ use mirrorball_pmap::{PAGE_BYTES, Undisturbed};
 use mirrorball_policy::Claim;
 use mirrorball_policy::active::Sampling;
 use mirrorball_policy::reclaim::{Holding, orders};
-use mirrorball_policy::sharing::{ShareFirst, Turn};
+use mirrorball_policy::sharing::{ShareAhead, ShareFirst, Turn};
 use mirrorball_policy::state::{State, Thresholds};
 use mirrorball_policy::targets::targets;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::guest::{Guest, part};
-use super::sharing::Sharing;
+use super::guest::{Guest, float, part};
+use super::sharing::{Ended, Sharing};
 use super::{Shared, guard};
 use crate::spec::{Experiment, PolicySpec};
 
 /// Pause between two looks at free memory.
 const PAUSE: Duration = Duration::from_millis(1);
 /// After the books were settled that rests for so many times as long, but for what is done once a period.
-const REST: u32 = 3;
+const REST: u32 = 9;
 
 /// What the thread knows.
 #[derive(Debug)]
@@ -42,6 +42,9 @@ pub struct Work {
     set: Option<Instant>,
     sharing: Sharing,
     first: ShareFirst,
+    ahead: ShareAhead,
+    /// When the last pass ended that was asked for.
+    passed: Instant,
     turn: Turn,
     /// When the books were settled last, and how long that took.
     settled: Option<(Instant, Duration)>,
@@ -72,6 +75,8 @@ impl Work {
             set: None,
             sharing,
             first: ShareFirst::default(),
+            ahead: ShareAhead::default(),
+            passed: Instant::now(),
             turn: Turn::None,
             settled: None,
         }
@@ -106,8 +111,10 @@ impl Work {
         let state = self.thresholds.next(self.state, free.usable);
         let ended = self.sharing.ended(machine);
         if let Some(ended) = ended {
-            self.shared.tally.lock().shared(ended);
+            self.passed(ended);
         }
+        // Whoever waits for a pass has settled what it is to bring.
+        let ended = ended.filter(|_| self.turn == Turn::Wait);
         let due = self
             .set
             .is_none_or(|set| set.elapsed() >= self.spec.period.0);
@@ -132,7 +139,24 @@ impl Work {
             }
         }
         *self.shared.state.lock() = self.state;
+        if self.state == State::High && !self.sharing.is_under_way() {
+            let since = self.passed.elapsed();
+            if (self.ahead).begins(&self.thresholds, free.usable, since) {
+                self.passed = Instant::now();
+                if !self.sharing.ask(machine) {
+                    self.ahead.ended(Duration::ZERO, 0.0);
+                }
+            }
+        }
         Some(())
+    }
+
+    /// A pass that was asked for has ended.
+    fn passed(&mut self, ended: Ended) {
+        self.passed = Instant::now();
+        let freed = float(ended.freed) / float(self.budget.max(1));
+        self.ahead.ended(ended.time, freed);
+        self.shared.tally.lock().shared(ended);
     }
 
     /// Whether the books were settled a short time ago, for what that costs: guests that are held do not
@@ -224,7 +248,7 @@ impl Work {
             .first
             .decide(self.state, holdings.iter().map(excess).sum(), freed)
         {
-            Turn::Ask if self.sharing.ask(machine) => Turn::Wait,
+            Turn::Ask if self.sharing.is_under_way() || self.sharing.ask(machine) => Turn::Wait,
             Turn::Ask => {
                 self.first.refused();
                 Turn::Take
