@@ -27,6 +27,9 @@ use crate::spec::{DiskMode, Experiment, WorkloadSpec};
 /// Longest single wait: how late a stop or a timeout can be noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// How often guests' status is looked at, if nobody does it more often.
+const STATUS_LOOK: Duration = Duration::from_secs(1);
+
 /// What Linux guests get to power off; then they are stopped as they are.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
@@ -48,6 +51,8 @@ pub struct Fleet<'a> {
     /// Where overlays of persistent disks go: a folder for this cell and run.
     disks: PathBuf,
     pub(super) guests: Vec<Guest>,
+    /// When the guests' status was looked at last, for whether it went back.
+    looked: Instant,
     /// Whose consoles are shown, and where.
     consoles: &'a [String],
     progress: Arc<Progress>,
@@ -96,6 +101,7 @@ impl<'a> Fleet<'a> {
             networks,
             disks: context.folder.join(format!("disks/{cell}-{run}")),
             guests: Vec::new(),
+            looked: Instant::now(),
             consoles: context.consoles,
             progress: context.progress.clone(),
             made: vec![0; experiment.guests.len()],
@@ -318,7 +324,15 @@ impl<'a> Fleet<'a> {
     /// Ends the guests whose memory has been seen not to hold what they wrote.
     fn end_lost(&mut self) {
         let experiment = self.experiment;
+        let due = self.looked.elapsed() >= STATUS_LOOK;
+        if due {
+            self.looked = Instant::now();
+        }
         for guest in self.guests.iter_mut().filter(|guest| !guest.settled) {
+            if due && guest.agent.is_none() {
+                // It compares with what it said before.
+                let _ = guest.vm.status();
+            }
             // A hostile guest may have written anything there itself.
             let workload = guest.workload.as_deref();
             let workload = workload.or(experiment.guests[guest.group].system.workload());
