@@ -12,7 +12,8 @@ pub(crate) const RUN: &str = "Examples:
   mirrorball run experiments/quick.yaml --set machine.memory=2GiB --seed 7
   mirrorball run --resume results/runs/quick-DATE
   mirrorball run experiments/quick.yaml --compare results/reference/quick --fail-on-regression 5
-  mirrorball run experiments/linux/boot.yaml --host emulated";
+  mirrorball run experiments/linux/boot.yaml --host emulated
+  mirrorball run experiments/esx --smoke";
 
 pub(crate) const PLAN: &str = "Examples:
   mirrorball plan experiments/quick.yaml

@@ -16,7 +16,7 @@ const OWN_MEMORY: u64 = 3 << 29;
 /// The least memory that is chosen where none was asked for.
 const DEFAULT_MEMORY: u64 = 2 << 30;
 /// How all options below begin.
-const OPTION: &str = "--host";
+pub(crate) const OPTION: &str = "--host";
 
 /// Where a command runs.
 #[derive(Args, Clone, Debug)]
@@ -169,7 +169,7 @@ fn failed(error: &HostError) -> u8 {
 }
 
 /// The arguments without the options of [`HostOptions`], each of which has a value.
-fn inner_arguments(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn inner_arguments(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {

@@ -14,6 +14,7 @@ mod package;
 mod report;
 mod run;
 mod samples;
+mod series;
 mod show;
 mod simulate;
 mod verify;
@@ -47,7 +48,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an experiment: guests, measurements, results
+    /// Run an experiment, or all of a folder: guests, measurements, results
     #[command(after_help = examples::RUN)]
     Run(Box<RunArguments>),
     /// Print what would be run, with the time and memory that it takes, and start nothing
@@ -153,6 +154,13 @@ enum Command {
     Doctor(doctor::DoctorOptions),
 }
 
+impl Cli {
+    /// Whether it runs that file.
+    fn runs(&self, file: &Path) -> bool {
+        matches!(&self.command, Command::Run(arguments) if arguments.runs(file))
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     mirrorball_experiments::log::start();
@@ -190,15 +198,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Validate { files, set } => validate(files, set, cli.json),
         Command::Image(command) => image::run(command, cli.json),
         Command::Bench {
-            only, output, host, ..
-        } if host.emulated() => {
-            bench::prepare(only, &|line| eprintln!("{line}"))?;
-            let folder = output.as_ref().map(|file| folder_of(file));
-            host::run_here_as_there(host, folder)
-        }
-        Command::Bench {
-            runs, only, output, ..
-        } => measure(*runs, only, output.as_deref(), cli.json),
+            runs,
+            only,
+            output,
+            host,
+        } => measure(*runs, only, output.as_deref(), host, cli.json),
         Command::Simulate { file } => simulate::simulate(file, cli.json),
         Command::Report(options) => report::report(options, cli.json),
         Command::Check(options) => check::check(options, cli.json),
@@ -284,7 +288,21 @@ fn validate(files: &[PathBuf], settings: &[String], json: bool) -> anyhow::Resul
     Ok(codes.into_iter().min().unwrap_or(exit::OK))
 }
 
-fn measure(runs: u32, only: &[String], output: Option<&Path>, json: bool) -> anyhow::Result<u8> {
+fn measure(
+    runs: u32,
+    only: &[String],
+    output: Option<&Path>,
+    host: &HostOptions,
+    json: bool,
+) -> anyhow::Result<u8> {
+    if let Err(error) = bench::check(only) {
+        eprintln!("mirrorball: {error}");
+        return Ok(exit::USAGE);
+    }
+    if host.emulated() {
+        bench::prepare(only, &|line| eprintln!("{line}"))?;
+        return host::run_here_as_there(host, output.map(folder_of));
+    }
     let report = bench::run(runs, only, |line| eprintln!("{line}"))?;
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     if let Some(path) = output {

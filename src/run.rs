@@ -14,7 +14,7 @@ use mirrorball_experiments::spec::{Loaded, Size, Time};
 
 use crate::compare::{self, CompareOptions, percent};
 use crate::host::{self, HostOptions};
-use crate::{load_for, print, print_json};
+use crate::{load_for, print, print_json, series};
 
 /// Causes that are shown; a fault of the host often fails all guests alike.
 const MOST_CAUSES: usize = 5;
@@ -22,7 +22,7 @@ const MOST_CAUSES: usize = 5;
 /// What `run` takes.
 #[derive(Args)]
 pub(crate) struct RunArguments {
-    /// The experiment file
+    /// The experiment file, or a folder: its experiments by name, one after the other
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
     /// Do what is left of an interrupted experiment in this results folder
@@ -129,6 +129,40 @@ impl RunArguments {
         }
     }
 
+    /// Whether it is that file that is to be run.
+    pub(crate) fn runs(&self, file: &Path) -> bool {
+        self.file.as_deref() == Some(file)
+    }
+
+    /// An option that was given and makes no sense for several experiments.
+    pub(crate) fn of_one_experiment(&self) -> Option<&'static str> {
+        let given = [
+            ("--only", !self.only.is_empty()),
+            ("--console", !self.console.is_empty()),
+            ("--compare", self.compare.is_some()),
+        ];
+        given
+            .iter()
+            .find(|(_, given)| *given)
+            .map(|(name, _)| *name)
+    }
+
+    /// Whether nothing but warnings and results is to be said.
+    pub(crate) fn is_silent(&self) -> bool {
+        Style::from(self.progress) == Style::None
+    }
+
+    /// Whether no experiment begins after one that failed.
+    pub(crate) const fn fails_fast(&self) -> bool {
+        self.fail_fast
+    }
+
+    /// Where the results of an experiment go.
+    pub(crate) fn results(&self, loaded: &Loaded) -> PathBuf {
+        let output = self.output.as_ref();
+        output.map_or_else(|| loaded.experiment.outputs.directory.clone(), Clone::clone)
+    }
+
     const fn budget(&self) -> Budget {
         Budget {
             time: self.max_time,
@@ -166,6 +200,17 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
 }
 
 fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<u8> {
+    if let Some(folder) = arguments.file.as_deref().filter(|file| file.is_dir()) {
+        if dry_run {
+            eprintln!("mirrorball: a plan is of one experiment; `mirrorball list` has all times");
+            return Ok(exit::USAGE);
+        }
+        let memory = arguments.host.memory();
+        let memory = memory.or_else(|| provenance::memory("MemTotal:"));
+        let results = arguments.output.as_deref();
+        let load = |file: &Path| load_for(memory, file, None, &arguments.set, results);
+        return series::run_folder(arguments, folder, load, json);
+    }
     let mut options = arguments.options();
     let unusable = arguments.compare.as_ref();
     if let Some(code) = unusable.and_then(|before| check_comparison(before, json)) {

@@ -172,6 +172,129 @@ fn what_would_take_more_than_it_may_is_not_begun() {
 }
 
 #[test]
+fn a_measurement_that_is_none_is_a_usage_error_with_those_there_are() {
+    for host in [&[][..], &["--host", "emulated"]] {
+        let words = [&["bench", "--only", "brake"], host].concat();
+        let unknown = mirrorball(Path::new("/"), &words);
+        assert_eq!(unknown.status.code(), Some(2), "{}", err(&unknown));
+        assert!(
+            err(&unknown).contains("merge, clean-pass"),
+            "{}",
+            err(&unknown)
+        );
+    }
+}
+
+/// An experiment of a second, with a claim that `bound` judges.
+fn short(name: &str, bound: &str) -> String {
+    format!(
+        "version: 1\nname: {name}\nmachine: {{ memory: 64 MiB }}\n\
+         guests:\n  - id: a\n    count: 1\n    memory: 16 MiB\n    \
+         workload: {{ name: touch, working-set: 1 MiB, period: 100 ms }}\n\
+         matrix: [none]\nphases:\n  - {{ id: workload, for: 300 ms, timeout: 20 s }}\n  \
+         - {{ id: settle, until: {{ scans: 0 }}, timeout: 10 s }}\n\
+         expect:\n  - {{ id: claimed, metric: integrity.mismatches, {bound} }}\n"
+    )
+}
+
+#[test]
+fn a_folder_with_a_file_that_is_wrong_starts_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let empty = mirrorball(place.path(), &["run", "."]);
+    assert_eq!(empty.status.code(), Some(3), "{}", err(&empty));
+    assert!(err(&empty).contains("*.yaml"), "{}", err(&empty));
+
+    std::fs::write(place.path().join("a.yaml"), short("a", "equals: 0")).unwrap();
+    std::fs::write(place.path().join("b.yaml"), "version: 1\nname: b\n").unwrap();
+    let bad = mirrorball(place.path(), &["run", ".", "-o", "out"]);
+    assert_eq!(bad.status.code(), Some(3), "{}", err(&bad));
+    assert!(err(&bad).contains("b.yaml can't be run"), "{}", err(&bad));
+    assert!(!place.path().join("out").exists(), "something was started");
+
+    let one = mirrorball(place.path(), &["run", ".", "--only", "none"]);
+    assert_eq!(one.status.code(), Some(2), "{}", err(&one));
+    assert!(err(&one).contains("--only"), "{}", err(&one));
+}
+
+#[test]
+fn a_folder_is_run_by_name_and_the_worst_verdict_counts() {
+    if !mirrorball(Path::new("/"), &["doctor"]).status.success() {
+        eprintln!(
+            "NOT RUN (1): a_folder_is_run_by_name_and_the_worst_verdict_counts needs /dev/kvm"
+        );
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    for (file, name, bound) in [
+        ("2.yaml", "second", "at-least: 1"),
+        ("1.yaml", "first", "equals: 0"),
+        ("3.yml", "third", "equals: 0"),
+    ] {
+        std::fs::write(place.path().join(file), short(name, bound)).unwrap();
+    }
+    let words = ["run", ".", "-o", "out", "--runs", "2"];
+    let ran = mirrorball(place.path(), &words);
+    assert_eq!(ran.status.code(), Some(6), "{}", err(&ran));
+    let lines = out(&ran);
+    let lines = lines.lines().filter(|line| line.contains("out/"));
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lines = lines.collect::<Vec<_>>();
+    let [first, second, third] = &lines[..] else {
+        panic!("{}", out(&ran));
+    };
+    assert_eq!(first[..5], ["first", "met", "1", "of", "1"]);
+    assert_eq!(second[..6], ["second", "not", "met", "0", "of", "1"]);
+    assert_eq!(third[..2], ["third", "met"]);
+    assert!(err(&ran).contains("report:  mirrorball report out/first-"));
+
+    let told = mirrorball(place.path(), &[&words[..], &["--json"]].concat());
+    let told: Value = serde_json::from_str(&out(&told)).unwrap();
+    assert_eq!(told["exit_code"], 6);
+    let cells = &told["experiments"][2]["summary"]["cells"];
+    assert_eq!(cells[0]["runs"], 2, "an option is not for all: {told}");
+}
+
+#[test]
+fn a_folder_that_is_stopped_keeps_what_there_is_and_begins_no_other() {
+    if !mirrorball(Path::new("/"), &["doctor"]).status.success() {
+        eprintln!("NOT RUN (1): a_folder_that_is_stopped_keeps_what_there_is needs /dev/kvm");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let long = short("long", "equals: 0")
+        .replace("for: 300 ms, timeout: 20 s", "for: 60 s, timeout: 90 s");
+    std::fs::write(place.path().join("1.yaml"), long).unwrap();
+    std::fs::write(place.path().join("2.yaml"), short("late", "equals: 0")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mirrorball"))
+        .args(["run", ".", "-o", "out"])
+        .current_dir(place.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let folder = place.path().join("out");
+    let begun = || {
+        let results = std::fs::read_dir(&folder).ok()?.next()?.ok()?;
+        let samples = std::fs::metadata(results.path().join("samples.csv")).ok()?;
+        (samples.len() > 0).then_some(())
+    };
+    while begun().is_none() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let asked = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(asked.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = out(&ended);
+    assert_eq!(ended.status.code(), Some(143), "{said}");
+    assert!(said.contains("late        not begun"), "{said}");
+    assert!(said.contains("long        stopped"), "{said}");
+    let results = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
+    assert!(results.path().join("summary.json").exists());
+}
+
+#[test]
 fn samples_are_one_object_in_each_line() {
     let place = tempfile::tempdir().unwrap();
     let rows = "cell,run,time_seconds,phase,vm,private_bytes,reclaimed_bytes\n\

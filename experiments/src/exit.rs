@@ -44,8 +44,48 @@ pub const HELP: &str = "Exit codes:
   130  stopped by SIGINT (Ctrl-C)
   143  stopped by SIGTERM";
 
+/// The order in which the codes of several commands count; others come last.
+const WORST_FIRST: [u8; 11] = [
+    INTERRUPTED,
+    TERMINATED,
+    INTERNAL,
+    USAGE,
+    INVALID,
+    HOST,
+    RUN_FAILED,
+    DAMAGED,
+    NOT_MET,
+    REGRESSION,
+    INCONCLUSIVE,
+];
+
+/// The code of several commands together: what stopped them, or else the worst cause.
+#[must_use]
+pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let rank = |code: &u8| {
+        let known = WORST_FIRST.iter().position(|known| known == code);
+        known.unwrap_or(WORST_FIRST.len())
+    };
+    let causes = codes.into_iter().filter(|code| *code != OK);
+    causes.min_by_key(rank).unwrap_or(OK)
+}
+
 /// A code for `main` to return.
 #[must_use]
 pub fn code(value: u8) -> ExitCode {
     ExitCode::from(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_counts() {
+        assert_eq!(worst([]), OK);
+        assert_eq!(worst([OK, INCONCLUSIVE, NOT_MET, OK]), NOT_MET);
+        assert_eq!(worst([NOT_MET, RUN_FAILED, HOST]), HOST);
+        assert_eq!(worst([INTERNAL, INTERRUPTED]), INTERRUPTED);
+        assert_eq!(worst([OK, 77]), 77);
+    }
 }

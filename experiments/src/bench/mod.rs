@@ -173,7 +173,11 @@ fn is_wanted(only: &[String], id: &str) -> bool {
     only.is_empty() || only.iter().any(|wanted| wanted == id)
 }
 
-fn check(only: &[String]) -> Result<(), BenchError> {
+/// Whether there are these measurements.
+///
+/// # Errors
+/// One does not exist; all that do are named.
+pub fn check(only: &[String]) -> Result<(), BenchError> {
     let is_known = |id: &String| BENCHES.iter().any(|bench| bench.id == *id);
     let Some(unknown) = only.iter().find(|id| !is_known(id)) else {
         return Ok(());

@@ -52,6 +52,7 @@ pub use dry::{Plan, PlannedRun, dry_run};
 pub use error::RunError;
 pub use finished::Finished;
 pub use noise::Noise;
+pub use prepare::needs_emulated_host;
 pub use progress::Style;
 pub use resume::{Invocation, ResumeError, Unfinished};
 pub(crate) use schedule::seed_of;

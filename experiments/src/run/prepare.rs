@@ -107,6 +107,16 @@ pub(super) fn check_host(experiment: &Experiment) -> Result<&'static str, RunErr
     Ok(crate::doctor::kvm_word(report.kvm))
 }
 
+/// Whether an emulated host can run the experiment while this machine's KVM can't.
+#[must_use]
+pub fn needs_emulated_host(experiment: &Experiment) -> bool {
+    let report = probe::host();
+    let mut cells = experiment.matrix.iter().map(|cell| experiment.of(cell));
+    let mut groups = cells.by_ref().flat_map(|cell| &cell.guests);
+    let linux = groups.any(|group| group.system.linux().is_some());
+    check(&report, "kvm").is_err() || linux && linux::check_host(&report).is_err()
+}
+
 /// What an emulated host has and this one lacks.
 fn offer_emulated(error: RunError) -> RunError {
     match error {
