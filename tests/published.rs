@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use mirrorball_experiments::spec::{HostFacts, load};
-use mirrorball_report::figure::Published;
+use mirrorball_report::figure::{Published, PublishedFigure};
 
 fn published(file: &str) -> Published {
     let host = HostFacts {
@@ -111,4 +111,75 @@ fn the_bars_of_disco_figure_6() {
             "{name}"
         );
     }
+}
+
+/// Values of a series by their places.
+fn series(file: &str, name: &str) -> Vec<(f64, f64)> {
+    let text = fs::read_to_string(Path::new("experiments/reference").join(file)).unwrap();
+    let rows = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').collect::<Vec<_>>());
+    let rows = rows.filter(|row| row[2] == name);
+    rows.map(|row| (row[3].parse().unwrap(), row[4].parse().unwrap()))
+        .collect()
+}
+
+fn curves(file: &str) -> Vec<PublishedFigure> {
+    let host = HostFacts {
+        memory: u64::MAX,
+        results: None,
+    };
+    load(Path::new(file), None, &[], &host)
+        .unwrap()
+        .experiment
+        .curves
+}
+
+#[test]
+fn the_curves_of_esx_figure_2() {
+    let curves = curves("experiments/esx/fig2-balloon.yaml");
+    for line in &curves[0].lines {
+        let known = series("esx-figure-2.csv", &line.name);
+        assert_eq!(line.x.len(), known.len(), "{}", line.name);
+        for ((x, y), (size, rate)) in line.x.iter().zip(&line.y).zip(known) {
+            let expected = (size / 256.0 * 100.0, rate / 17.8 * 100.0);
+            assert!(
+                (x - expected.0).abs() < 0.01 && (y - expected.1).abs() < 0.06,
+                "{x} {y}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_curves_over_time_of_esx_figures_6_to_8() {
+    let mut found = 0;
+    for (file, csv) in [
+        (
+            "experiments/esx/fig6-active-sampling.yaml",
+            "esx-figure-6.csv",
+        ),
+        ("experiments/esx/fig7-idle-tax.yaml", "esx-figure-7.csv"),
+        (
+            "experiments/esx/fig8-dynamic-reallocation.yaml",
+            "esx-figure-8.csv",
+        ),
+    ] {
+        for line in &curves(file)[0].lines {
+            let name = line.name.replace("estimated active", "active");
+            let name = name.split(", points").next().unwrap().replace(',', "");
+            let known = series(csv, &name);
+            assert!(!known.is_empty(), "{name}");
+            let drawn: Vec<_> = line.x.iter().copied().zip(line.y.iter().copied()).collect();
+            for point in &known {
+                assert!(drawn.contains(point), "{name}: {point:?} is not drawn");
+            }
+            // The others are ends of steps.
+            let values: Vec<_> = known.iter().map(|(_, value)| *value).collect();
+            assert!(line.y.iter().all(|value| values.contains(value)), "{name}");
+            found += known.len();
+        }
+    }
+    assert_eq!(found, 9 + 6 + 8 + 12);
 }

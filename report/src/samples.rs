@@ -59,6 +59,8 @@ pub struct Sample {
     pub ksm_bytes: Option<u64>,
     /// The pmap's own memory.
     pub overhead_bytes: Option<u64>,
+    /// The worst reclamation state since the row before: `high`, `soft`, `hard` or `low`.
+    pub state: Option<String>,
     /// Guests that run.
     pub guests_up: Option<u64>,
     /// Mappings in use.

@@ -95,7 +95,7 @@ const FIGURES: [(&str, &str); 7] = [
 ];
 
 /// Columns of `samples.csv`.
-const COLUMNS: [(&str, &str); 32] = [
+const COLUMNS: [(&str, &str); 33] = [
     ("cell", "what ran"),
     ("run", "what ran"),
     ("time_seconds", "since the experiment began"),
@@ -126,6 +126,7 @@ const COLUMNS: [(&str, &str); 32] = [
         "what would be needed if every shared page were written",
     ),
     ("overhead_bytes", "the pmap's own memory"),
+    ("state", "the worst reclamation state since the row before"),
     ("guests_up", "VMs that run"),
     ("vmas", "mappings in use"),
     ("broken_pages", "shared pages that were written, so far"),

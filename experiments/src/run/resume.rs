@@ -135,9 +135,11 @@ pub struct Unfinished {
     images: BTreeMap<String, ImageRecord>,
 }
 
-/// What changes no figure: words for readers, claims, which are judged anew, and where results are,
+/// What changes no figure: words and curves for readers, claims, which are judged anew, and where results are,
 /// which may have been moved.
-const WORDS: [&str; 5] = ["title", "question", "estimate", "expect", "outputs"];
+const WORDS: [&str; 6] = [
+    "title", "question", "estimate", "curves", "expect", "outputs",
+];
 
 impl Unfinished {
     /// Reads the results folder of an experiment. Runs that failed are done too, unless

@@ -258,6 +258,9 @@ impl Sampler {
         let mut machine = machine_sample(self.machine.pmap(), &reading, &base);
         let up = vms.iter().filter(|vm| vm.state() == VmState::Running);
         machine.guests_up = Some(up.count() as u64);
+        let policy = self.policy.as_ref();
+        let state = policy.map(|policy| policy.lock().take_worst_state());
+        machine.state = state.map(|state| state.name().to_owned());
         let cpu = self.machine.cpu_seconds();
         machine.vcpu_seconds = Some(cpu.vcpu);
         machine.device_seconds = Some(cpu.device);

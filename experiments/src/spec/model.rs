@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mirrorball_abi::WorkloadKind;
+use mirrorball_report::figure::PublishedFigure;
 use serde::{Serialize, Serializer};
 
 pub use super::claims::*;
@@ -65,6 +66,9 @@ pub struct Experiment {
     pub repeat: Repeat,
     /// What is measured when.
     pub metrics: Metrics,
+    /// Figures of papers, drawn beside ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<PublishedFigure>,
     /// What the results should be.
     pub expect: Vec<Expectation>,
     /// Where results go.

@@ -154,7 +154,7 @@ fn chart(cells: &[&Cell], parts: &[&Part], words: &Words) -> Chart {
     Chart {
         title: words.title.to_owned(),
         x: words.axis.to_owned(),
-        y: "",
+        y: String::new(),
         shape: Shape::Bars(cells.iter().map(|cell| cell.id.clone()).collect()),
         series: series.collect(),
     }

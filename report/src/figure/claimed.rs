@@ -129,7 +129,7 @@ fn chart(title: &str, axis: &str, pairs: &[Pair]) -> Chart {
     Chart {
         title: title.to_owned(),
         x: axis.to_owned(),
-        y: "",
+        y: String::new(),
         shape: Shape::Bars(pairs.iter().map(|pair| pair.name.clone()).collect()),
         series: series.collect(),
     }
@@ -155,12 +155,12 @@ fn count(pairs: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::results::{Expectation, Experiment, Histograms, RunFile};
     use crate::summary::{Cell, Outcome, Severity, Summary, Verdict};
 
-    fn results(claims: &[(&str, f64, Option<f64>)]) -> Results {
+    pub(in crate::figure) fn results(claims: &[(&str, f64, Option<f64>)]) -> Results {
         let claim = |(id, ..): &(&str, f64, Option<f64>)| Expectation {
             id: (*id).to_owned(),
             metric: "sharing.reclaimed_share".into(),
@@ -201,6 +201,7 @@ mod tests {
                 ..RunFile::default()
             },
             samples: Vec::new(),
+            guests: Vec::new(),
             histograms: Histograms::default(),
         }
     }

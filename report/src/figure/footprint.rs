@@ -191,7 +191,7 @@ fn chart(group: &Group) -> Chart {
     Chart {
         title: format!("{TITLE}, {}", group.name),
         x: group.axis.to_owned(),
-        y: "",
+        y: String::new(),
         shape: Shape::Bars(bars.iter().map(|(name, _)| name.clone()).collect()),
         series: series.collect(),
     }
@@ -273,6 +273,7 @@ mod tests {
                 ..RunFile::default()
             },
             samples: Vec::new(),
+            guests: Vec::new(),
             histograms: crate::results::Histograms::default(),
         }
     }

@@ -176,7 +176,7 @@ fn chart(title: String, lines: &[Line]) -> Chart {
     Chart {
         title,
         x: "percentile (%)".to_owned(),
-        y: "latency (µs)",
+        y: "latency (µs)".to_owned(),
         shape: Shape::Tail,
         series: series.collect(),
     }

@@ -271,7 +271,7 @@ fn chart(cell: &str, samples: &[&Sample], layers: &[&Layer]) -> Chart {
     Chart {
         title: cell.to_owned(),
         x: "time (s)".to_owned(),
-        y: "memory (MiB)",
+        y: "memory (MiB)".to_owned(),
         shape: Shape::Areas,
         series: series.collect(),
     }

@@ -6,7 +6,9 @@
 
 mod bars;
 mod claimed;
+mod curves;
 mod footprint;
+mod guests;
 mod latency;
 mod memory;
 mod published;
@@ -17,7 +19,9 @@ mod tex;
 
 pub use bars::{costs, mechanisms};
 pub use claimed::claimed;
+pub use curves::{PublishedFigure, PublishedLine, curves};
 pub use footprint::{PublishedFootprint, footprint};
+pub use guests::guests;
 pub use latency::latencies;
 pub use memory::{memory, memory_svg};
 pub use published::{Published, Residual, published, residuals, sweep_svg};
@@ -107,6 +111,8 @@ pub enum Mark {
 pub fn all(results: &Results) -> Vec<Figure> {
     let mut figures = Vec::new();
     figures.extend(published(results));
+    figures.extend(curves(results));
+    figures.extend(guests(results));
     figures.extend(claimed(results));
     figures.extend(savings(results));
     figures.extend(footprint(results));

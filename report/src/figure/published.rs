@@ -255,7 +255,7 @@ fn chart(title: &str, cells: &[&Cell], published: &Published) -> Chart {
     Chart {
         title: title.to_owned(),
         x: "guests".to_owned(),
-        y: "part of the memory in use (%)",
+        y: "part of the memory in use (%)".to_owned(),
         shape: Shape::Lines,
         series,
     }

@@ -116,7 +116,7 @@ fn chart(rows: &[Row]) -> Chart {
     Chart {
         title: TITLE.to_owned(),
         x: String::new(),
-        y: "time of the cell / time of its baseline (ratio)",
+        y: "time of the cell / time of its baseline (ratio)".to_owned(),
         shape: Shape::Marks(rows.iter().map(|row| row.cell.clone()).collect()),
         series: vec![Series {
             label: "median ratio and 95 % interval".to_owned(),

@@ -155,7 +155,7 @@ fn chart(title: String, axis: &Axis, lines: &[Line]) -> Chart {
     Chart {
         title,
         x: axis.label.clone(),
-        y: "saved, of memory touched (%)",
+        y: "saved, of memory touched (%)".to_owned(),
         shape: Shape::Lines,
         series: series.collect(),
     }

@@ -47,7 +47,7 @@ pub(super) struct Series {
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) x: String,
-    pub(super) y: &'static str,
+    pub(super) y: String,
     pub(super) shape: Shape,
     pub(super) series: Vec<Series>,
 }
@@ -77,7 +77,7 @@ fn picture(text: &mut String, chart: &Chart) -> std::fmt::Result {
         text,
         "  xlabel={{{}}}, ylabel={{{}}},",
         escape(&chart.x),
-        escape(chart.y)
+        escape(&chart.y)
     )?;
     writeln!(
         text,
@@ -194,7 +194,7 @@ mod tests {
         let chart = Chart {
             title: "50 % of a_b".into(),
             x: "guests".to_owned(),
-            y: "saved (%)",
+            y: "saved (%)".to_owned(),
             shape: Shape::Lines,
             series: vec![Series {
                 label: "all, here".into(),

@@ -78,6 +78,8 @@ pub struct Results {
     pub run: RunFile,
     /// Rows of `samples.csv` about the whole machine.
     pub samples: Vec<Sample>,
+    /// Rows of it about VMs in the first run of each cell, where there is a memory policy.
+    pub guests: Vec<Sample>,
     /// Merged histograms.
     pub histograms: Histograms,
 }
@@ -106,10 +108,11 @@ impl Results {
             RunFile::default()
         };
         let file = path.join("samples.csv");
-        let samples = if file.exists() {
-            machine_samples(&file)?
+        let (samples, guests) = if file.exists() {
+            let with_policy = !run.conditions["experiment"]["policy"].is_null();
+            samples(&file, with_policy)?
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         let ids: Vec<&str> = summary.cells.iter().map(|cell| cell.id.as_str()).collect();
         let histograms = Histograms::load(&path.join("histograms"), &ids)?;
@@ -118,6 +121,7 @@ impl Results {
             summary,
             run,
             samples,
+            guests,
             histograms,
         })
     }
@@ -208,27 +212,28 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T,
     })
 }
 
-fn machine_samples(path: &Path) -> Result<Vec<Sample>, ResultsError> {
+/// The rows about the machine, and, if wanted, those about VMs in the first run of each cell.
+fn samples(path: &Path, of_vms: bool) -> Result<(Vec<Sample>, Vec<Sample>), ResultsError> {
     let damaged = |error: csv::Error| ResultsError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),
     };
     let mut reader = csv::Reader::from_path(path).map_err(damaged)?;
-    let vm = reader
-        .headers()
-        .map_err(damaged)?
-        .iter()
-        .position(|name| name == "vm");
     let headers = reader.headers().map_err(damaged)?.clone();
-    let mut samples = Vec::new();
+    let column = |wanted| headers.iter().position(|name| name == wanted);
+    let (vm, run) = (column("vm"), column("run"));
+    let (mut machine, mut guests) = (Vec::new(), Vec::new());
     let mut row = csv::StringRecord::new();
     while reader.read_record(&mut row).map_err(damaged)? {
-        // Most rows are about one VM; only those of the machine are worth the parsing.
-        if vm.and_then(|vm| row.get(vm)) == Some(MACHINE) {
-            samples.push(row.deserialize(Some(&headers)).map_err(damaged)?);
+        // Most rows are about one VM; only those that are wanted are worth the parsing.
+        let text = |column: Option<usize>| column.and_then(|column| row.get(column));
+        if text(vm) == Some(MACHINE) {
+            machine.push(row.deserialize(Some(&headers)).map_err(damaged)?);
+        } else if of_vms && text(run) == Some("1") {
+            guests.push(row.deserialize(Some(&headers)).map_err(damaged)?);
         }
     }
-    Ok(samples)
+    Ok((machine, guests))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::figure::Published;
+use crate::figure::{Published, PublishedFigure};
 use crate::summary::Failure;
 
 /// `run.json`.
@@ -59,6 +59,8 @@ pub struct Experiment {
     pub seed: u64,
     /// How the number of guests changes.
     pub sweep: Option<Sweep>,
+    /// Curves of papers.
+    pub curves: Vec<PublishedFigure>,
     /// What the results should be.
     pub expect: Vec<Expectation>,
 }

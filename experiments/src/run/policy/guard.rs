@@ -155,6 +155,9 @@ impl Guard {
         let free = free_of(&self.shared, used, self.budget);
         let is_full = self.stop(machine, now, used, free);
         let state = *self.shared.state.lock();
+        let mut worst = self.shared.worst.lock();
+        *worst = state.max(*worst);
+        drop(worst);
         self.seen.free(free);
         self.seen.spent(state, held, passed);
         // Who reads the sums must not keep guests running.

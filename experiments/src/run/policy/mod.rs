@@ -63,6 +63,8 @@ struct Shared {
     meter: Meter,
     held: Held,
     state: Mutex<State>,
+    /// The worst state since it was last asked for.
+    worst: Mutex<State>,
     /// The low state has begun, and nobody has decided yet what that means.
     urgent: AtomicBool,
     /// Next to nothing is free: nobody goes on.
@@ -100,6 +102,7 @@ impl Policy {
             meter: Meter::new().map_err(RunError::Thread)?,
             held: Held::default(),
             state: Mutex::new(State::High),
+            worst: Mutex::new(State::High),
             urgent: AtomicBool::new(false),
             full: AtomicBool::new(false),
             reserve: AtomicU64::new(0),
@@ -151,6 +154,13 @@ impl Policy {
     #[must_use]
     pub fn view(&self, vm: VmId) -> Option<View> {
         self.shared.views.lock().get(&vm).cloned()
+    }
+
+    /// The worst reclamation state since this was last asked.
+    #[must_use]
+    pub fn take_worst_state(&self) -> State {
+        let now = *self.shared.state.lock();
+        std::mem::replace(&mut *self.shared.worst.lock(), now).max(now)
     }
 
     /// VMs that are held and may be for ever: there is no swap that would make room for them.

@@ -1,4 +1,4 @@
-//! Checks of claims: that the cells and swept fields that they name are there.
+//! Checks of claims, and of curves: that the cells and swept fields that they name are there.
 
 use mirrorball_report::judge::{curves, is_named};
 use mirrorball_report::summary::Cell;
@@ -51,6 +51,33 @@ impl Checks<'_> {
             }
             if self.found.len() == before {
                 self.has_curve(index, expectation);
+            }
+        }
+    }
+
+    /// Whether the figures and cells are there that stand beside published curves.
+    pub(super) fn curves(&mut self) {
+        let curves = &self.experiment.curves;
+        for (index, curve) in curves.iter().enumerate() {
+            if curves[..index].iter().any(|earlier| earlier.id == curve.id) {
+                let path = format!("curves[{index}].id");
+                let problem = self.problem(&path, format!("`{}` was used before", curve.id));
+                self.add(problem.expected("an id of its own"));
+            }
+            for (number, line) in curve.lines.iter().enumerate() {
+                let path = |field: &str| format!("curves[{index}].lines[{number}].{field}");
+                if let Some(metric) = &line.metric {
+                    self.metric(&path("metric"), metric);
+                }
+                let cells = line.cells.iter().enumerate();
+                let cells = cells.map(|(place, cell)| (path(&format!("cells[{place}]")), cell));
+                let base = line
+                    .percent_of
+                    .iter()
+                    .map(|cell| (path("percent-of"), cell));
+                for (path, cell) in cells.chain(base) {
+                    self.named(&path, cell);
+                }
             }
         }
     }

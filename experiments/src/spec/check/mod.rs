@@ -48,6 +48,7 @@ pub fn check(
     checks.timeline();
     checks.repeats();
     checks.expectations();
+    checks.curves();
     checks.outputs(host.results.as_deref());
     checks.found
 }

@@ -1,5 +1,6 @@
 //! Nodes to the typed experiment, field by field: the head of the file, machine and images.
 
+mod curves;
 mod expect;
 mod guests;
 mod mechanisms;
@@ -22,6 +23,7 @@ use super::sweep::Sweep;
 use super::text::{Node, Value};
 use super::units::{Size, Switch, Time};
 use mechanisms::{Sharing, matrix};
+use mirrorball_report::figure::PublishedFigure;
 
 from_map!(Experiment, Estimate, MachineSpec, ImageSource);
 
@@ -88,6 +90,11 @@ impl FromMap for Experiment {
                 "how often each cell is run, and in which order",
             ),
             Field::or::<Metrics>("metrics", "{ sample: 100 ms }", "what is sampled when"),
+            Field::or::<Vec<PublishedFigure>>(
+                "curves",
+                "[]",
+                "figures of papers, drawn beside ours",
+            ),
             Field::or::<Vec<Expectation>>("expect", "[]", "what the figures should be"),
             Field::or::<Outputs>("outputs", "{ directory: results/runs }", "where results go"),
         ];
@@ -125,6 +132,7 @@ impl FromMap for Experiment {
             timeline: fields.get("timeline")?,
             repeat: fields.get("repeat")?,
             metrics: fields.get("metrics")?,
+            curves: fields.get("curves")?,
             expect: fields.get("expect")?,
             outputs: fields.get("outputs")?,
         };

@@ -12,7 +12,7 @@ use super::super::text::{Node, Value};
 use super::{Block, Point, Sweep};
 
 /// What is of the whole experiment, and can't differ between its cells.
-const WHOLE: [(&str, &str); 11] = [
+const WHOLE: [(&str, &str); 12] = [
     ("version", "the format"),
     ("name", "the results folder"),
     ("title", "the figures"),
@@ -21,6 +21,7 @@ const WHOLE: [(&str, &str); 11] = [
     ("matrix", "all points; sweep `sharing` instead"),
     ("sweep", "itself"),
     ("repeat", "the order of all runs"),
+    ("curves", "the figures"),
     ("expect", "the results"),
     ("outputs", "the results"),
     ("machine.requires", "the host"),
@@ -103,7 +104,7 @@ fn variant(given: &Given<'_>, point: &Point) -> (Option<Experiment>, Vec<Diagnos
     let mut tree = given.tree.clone();
     if let Value::Map(entries) = &mut tree.value {
         // Claims are about cells, and those are what this makes.
-        entries.retain(|(key, _)| key.name != "sweep" && key.name != "expect");
+        entries.retain(|(key, _)| !["sweep", "expect", "curves"].contains(&&*key.name));
     }
     let mut problems = Vec::new();
     for setting in &point.settings {
