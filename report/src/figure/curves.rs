@@ -237,12 +237,13 @@ fn chart(published: &PublishedFigure, ours: &[Vec<Own>]) -> Chart {
 }
 
 fn data(published: &PublishedFigure, ours: &[Vec<Own>]) -> String {
-    let head = ["line", &published.x, &published.y, "low", "high"];
+    let head = ["line", "whose", &published.x, &published.y, "low", "high"];
     let mut text = row(&head.map(str::to_owned));
-    let mut add = |name: String, x: f64, y: f64, ends: Option<&Interval>| {
+    let mut add = |name: &str, whose: &str, (x, y): (f64, f64), ends: Option<&Interval>| {
         let end = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.4}"));
         text.push_str(&row(&[
-            name,
+            name.to_owned(),
+            whose.to_owned(),
             x.to_string(),
             format!("{y:.4}"),
             end(ends.map(|ends| ends.low)),
@@ -251,10 +252,10 @@ fn data(published: &PublishedFigure, ours: &[Vec<Own>]) -> String {
     };
     for (line, own) in published.lines.iter().zip(ours) {
         for own in own {
-            add(here(line), own.x, own.y, own.interval.as_ref());
+            add(&line.name, "here", (own.x, own.y), own.interval.as_ref());
         }
-        for (x, y) in points(line) {
-            add(theirs(line), x, y, None);
+        for point in points(line) {
+            add(&line.name, "published", point, None);
         }
     }
     text
@@ -321,14 +322,14 @@ mod tests {
         let lines: Vec<_> = figure.data.lines().skip(1).collect();
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(
-            lines[0].starts_with("configured here,66.7,50.0000,40"),
+            lines[0].starts_with("configured,here,66.7,50.0000,40"),
             "{lines:?}"
         );
         assert!(
-            lines[1].starts_with("configured here,100,100.0000,100"),
+            lines[1].starts_with("configured,here,100,100.0000,100"),
             "{lines:?}"
         );
-        assert_eq!(lines[2], "configured published,50,64.6000,,");
+        assert_eq!(lines[2], "configured,published,50,64.6000,,");
         assert!(figure.file.contains("configured, published"));
         assert_eq!(figure.keys.len(), 2);
     }
