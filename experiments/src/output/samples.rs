@@ -147,7 +147,7 @@ mod tests {
             .write(&[Sample::default()])
             .unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
-        let unitless = ["cell", "run", "phase", "vm", "vmas", "guests_up"];
+        let unitless = ["cell", "run", "phase", "vm", "vmas", "state", "guests_up"];
         for name in text.lines().next().unwrap().split(',') {
             let unit = ["_bytes", "_seconds", "_pages"]
                 .iter()
