@@ -68,6 +68,10 @@ const PRIVATE: Categories = Categories {
     any: PRESENT | SWAPPED,
     told: PRESENT,
 };
+#[cfg_attr(
+    feature = "broken-lend-protocol",
+    allow(dead_code, reason = "the broken protocol does not ask")
+)]
 const ABSENT: Categories = Categories {
     inverted: FILE | PRESENT,
     all: FILE | PRESENT,
@@ -141,6 +145,10 @@ impl Pagemap {
     /// Appends the runs of pages that [`Self::private_runs`] calls private though they are not in the page
     /// table: on the host's swap, being moved by it, or a mark of the write tracking and nothing else. A
     /// touch makes them what they are.
+    #[cfg_attr(
+        feature = "broken-lend-protocol",
+        allow(dead_code, reason = "the broken protocol does not ask")
+    )]
     pub(crate) fn absent_runs(
         &self,
         base: u64,
