@@ -38,7 +38,7 @@ guests:
     min: 112 MiB
     workload: { name: touch, working-set: 100 MiB, period: 1 s, written: 50 % }
 timeline:
-  - { at: 20 s, stop-guests: { guests: greedy } }
+  - { at: 40 s, stop-guests: { guests: greedy } }
 matrix: [none]
 repeat: { runs: 1 }
 phases:
