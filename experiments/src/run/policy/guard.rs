@@ -3,8 +3,8 @@
 //! Whatever else goes on (books that are settled, pages that are written to a disk that others use
 //! too), this looks at free memory often enough that what guests take between two looks is no more than
 //! half of what is left to them; and in the low state it holds all at once. Who may go on is decided a
-//! little later by who knows their targets. While next to nothing is free nobody goes on: guests below
-//! their targets would take what others are still to give.
+//! little later by who knows their targets. While next to nothing is free nobody goes on but who gives
+//! memory ([`super::gate`]): guests below their targets would take what others are still to give.
 //!
 //! It never waits for a lock that somebody holds who may be without a core: that one may get it only
 //! when guests have taken everything.
@@ -24,15 +24,13 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::figures::Tally;
+use super::gate::Room;
 use super::guest::{float, part};
 
 /// Pause between two looks while everybody is held.
 const RESTING: Duration = Duration::from_micros(500);
 /// After this time nobody who was told to hold still takes any more; what is used then has other reasons.
 const LONGEST_LAST: Duration = Duration::from_millis(2);
-
-/// Below this part of the low state's threshold nobody goes on.
-const FULL: f64 = 0.5;
 
 /// Guests that are held.
 #[derive(Debug, Default)]
@@ -153,7 +151,7 @@ impl Guard {
             .reserve
             .store(self.pace.reserve(self.budget), Ordering::Relaxed);
         let free = free_of(&self.shared, used, self.budget);
-        let is_full = self.stop(machine, now, used, free);
+        let room = self.stop(machine, now, used, free);
         let state = *self.shared.state.lock();
         let mut worst = self.shared.worst.lock();
         *worst = state.max(*worst);
@@ -164,36 +162,38 @@ impl Guard {
         if let Some(mut tally) = self.shared.tally.try_lock() {
             tally.add(&std::mem::take(&mut self.seen));
         }
-        if is_full {
+        let left = match room {
             // Nobody runs: what can change is for the better.
-            return Some(RESTING);
-        }
-        let limit = if self.was_low {
-            self.low * FULL
-        } else {
-            self.low
+            Room::None => return Some(RESTING),
+            Room::Enough if !self.was_low => (free.usable - self.low).max(0.0),
+            room => room.left(free.all, free.usable, self.low),
         };
-        let left = part(self.budget, (free.usable - limit).max(0.0));
+        let left = part(self.budget, left);
         Some(Duration::from_secs_f64(self.pace.pause(left)))
     }
 
-    /// Holds everybody where memory is nearly gone; whether nobody may go on.
-    fn stop(&mut self, machine: &Machine, now: Instant, used: u64, free: Free) -> bool {
+    /// Holds everybody where memory is nearly gone, but for who gives some; what is left.
+    fn stop(&mut self, machine: &Machine, now: Instant, used: u64, free: Free) -> Room {
         let is_low = free.usable < self.low;
         // Guests below their targets may go on in the low state, but not into memory that is not there.
-        let is_full = free.usable < self.low * FULL;
-        let was_full = self.shared.full.swap(is_full, Ordering::Relaxed);
-        if is_full || is_low && !self.was_low {
+        let room = Room::new(free.all, free.usable, self.low);
+        let mut shared = self.shared.gate.lock();
+        let was = std::mem::replace(&mut shared.room, room);
+        let gate = *shared;
+        drop(shared);
+        if room != Room::Enough || is_low && !self.was_low {
             for vm in machine.vms() {
-                self.shared.held.set(&vm, true);
+                if room == Room::Enough || !gate.admits(vm.id()) {
+                    self.shared.held.set(&vm, true);
+                }
             }
             self.told = self.told.or(Some((now, used)));
         }
-        if is_low != self.was_low || was_full && !is_full {
+        if is_low != self.was_low || room < was {
             self.shared.urgent.store(true, Ordering::Relaxed);
         }
         self.was_low = is_low;
-        is_full
+        room
     }
 
     /// What guests still take after they were told to hold still.

@@ -204,6 +204,11 @@ impl Guest {
         }
     }
 
+    /// Whether it is to give memory by its balloon, for which it has to run.
+    pub const fn fills_balloon(&self) -> bool {
+        self.order.balloon > self.totals.ballooned && !self.order.hold
+    }
+
     /// Leaves its balloon as it is: it would go on towards the last size that was ordered.
     pub fn leave_balloon(&self) {
         if let Some(balloon) = self.vm.balloon() {

@@ -10,6 +10,7 @@
 //! locks one at a time.
 
 mod figures;
+mod gate;
 mod guard;
 mod guest;
 mod meter;
@@ -34,6 +35,7 @@ use super::scanning::Scanning;
 use crate::output::summary;
 use crate::spec::{ClaimChange, Experiment, GuestGroup, PolicySpec};
 use figures::Tally;
+use gate::Gate;
 use guard::{Guard, Held};
 pub use guest::View;
 use meter::Meter;
@@ -67,8 +69,8 @@ struct Shared {
     worst: Mutex<State>,
     /// The low state has begun, and nobody has decided yet what that means.
     urgent: AtomicBool,
-    /// Next to nothing is free: nobody goes on.
-    full: AtomicBool,
+    /// Who may go on; held for no more than a look.
+    gate: Mutex<Gate>,
     /// Pages that are kept free because guests can't be stopped at once.
     reserve: AtomicU64,
     swapping: Swapping,
@@ -104,7 +106,7 @@ impl Policy {
             state: Mutex::new(State::High),
             worst: Mutex::new(State::High),
             urgent: AtomicBool::new(false),
-            full: AtomicBool::new(false),
+            gate: Mutex::default(),
             reserve: AtomicU64::new(0),
             swapping: Swapping::default(),
             pager,

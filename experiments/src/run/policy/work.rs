@@ -220,8 +220,8 @@ impl Work {
     }
 
     fn hold(&self, guest: &Guest, hold: bool) {
-        let full = self.shared.full.load(Ordering::Relaxed);
-        self.shared.held.set(&guest.vm, hold || full);
+        let admitted = self.shared.gate.lock().admits(guest.vm.id());
+        self.shared.held.set(&guest.vm, hold || !admitted);
     }
 
     fn sample(&mut self) {
@@ -266,12 +266,16 @@ impl Work {
                 swapping.push((Arc::clone(&guest.vm), order.swap));
             }
             guest.set_balloon(step);
-            let full = self.shared.full.load(Ordering::Relaxed);
-            self.shared.held.set(&guest.vm, order.hold || full);
             let view = guest.view();
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
         self.shared.swapping.replace(swapping);
+        let givers = self.guests.iter().filter(|guest| guest.fills_balloon());
+        let givers: Vec<_> = givers.map(|guest| guest.vm.id()).collect();
+        self.shared.gate.lock().pass_on(&givers);
+        for guest in &self.guests {
+            self.hold(guest, guest.order.hold);
+        }
         Some(())
     }
 
