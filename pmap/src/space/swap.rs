@@ -117,6 +117,7 @@ impl AddressSpace {
         outcome: &mut SwapOutcome,
     ) -> Result<(), SwapError> {
         let mut scratch = area.scratch.lock();
+        scratch.prepare().map_err(SwapError::Move)?;
         let mut table = self.table.lock();
         let mut book = self.swap.lock();
         if table.detached() || book.lost {
@@ -131,15 +132,14 @@ impl AddressSpace {
         }
         let mut taken = Vec::new();
         for ppn in picked {
-            let index = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-            match tracking.take(self.address_of(ppn), &scratch, index) {
-                Ok(()) => taken.push(ppn),
+            match tracking.take(self.address_of(ppn), &mut scratch, self.pagemap()) {
+                Ok(index) => taken.push((index, ppn)),
                 // It is not there, or held by a transfer of the kernel's: another will do.
                 Err(error) => tracing::trace!(%error, ?ppn, "not taken"),
             }
         }
-        let (zero, full): (Vec<_>, Vec<_>) = (0..)
-            .zip(&taken)
+        let (zero, full): (Vec<_>, Vec<_>) = (taken.iter())
+            .map(|(index, ppn)| (*index, ppn))
             .partition(|&(index, _)| is_zero(scratch.page(index)));
         let mut released = Vec::new();
         for (_, ppn) in &zero {

@@ -58,6 +58,7 @@ impl AddressSpace {
                 continue;
             }
             let mut scratch = area.scratch.lock();
+            scratch.prepare().map_err(SwapError::Move)?;
             let table = self.table.lock();
             if table.detached() {
                 break;
@@ -69,9 +70,9 @@ impl AddressSpace {
             let mut book = self.swap.lock();
             self.expect(tracking, &table, &mut book, ppn)
                 .map_err(SwapError::Move)?;
-            if tracking.take(self.address_of(ppn), &scratch, 0).is_ok() {
+            if let Ok(index) = tracking.take(self.address_of(ppn), &mut scratch, self.pagemap()) {
                 let mut kept = Buffer::new();
-                kept.0 = *scratch.page(0);
+                kept.0 = *scratch.page(index);
                 book.places.insert(ppn, Place::Kept(kept));
             }
             // A page that is not there, untouched or on swap, is watched as it is.

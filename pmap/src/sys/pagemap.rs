@@ -94,6 +94,12 @@ const ANY_PRESENT: Categories = Categories {
     any: 0,
     told: PRESENT,
 };
+const OCCUPIED: Categories = Categories {
+    inverted: 0,
+    all: 0,
+    any: PRESENT | SWAPPED,
+    told: PRESENT,
+};
 const ANY_WRITTEN: Categories = Categories {
     inverted: 0,
     all: WRITTEN,
@@ -210,13 +216,22 @@ impl Pagemap {
 
     /// Whether any page of `run` is in the page table now, whatever it is.
     pub(crate) fn is_present(&self, base: u64, run: PpnRun) -> io::Result<bool> {
+        self.has(base, run, ANY_PRESENT)
+    }
+
+    /// Whether any page of `run` is anywhere: in the page table, or on the host's swap.
+    pub(crate) fn is_occupied(&self, base: u64, run: PpnRun) -> io::Result<bool> {
+        self.has(base, run, OCCUPIED)
+    }
+
+    fn has(&self, base: u64, run: PpnRun, categories: Categories) -> io::Result<bool> {
         let mut found = Vec::new();
         if !self.scan {
             self.read_runs(base, run, &mut found)?;
             return Ok(!found.is_empty());
         }
         let (start, end) = addresses(base, run);
-        self.collect(base, start..end, 0, ANY_PRESENT, &mut found)?;
+        self.collect(base, start..end, 0, categories, &mut found)?;
         Ok(!found.is_empty())
     }
 

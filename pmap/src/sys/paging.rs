@@ -5,8 +5,8 @@
 //! monitor, sleeps in the kernel until the page is given back; nobody ever sees it empty.
 //! (Documentation/admin-guide/mm/userfaultfd.rst; the numbers are those of `linux/userfaultfd.h`.)
 
-use super::{WriteTracking, bytes_of, tracking::REGISTER_MODE_WP};
-use crate::types::{PAGE_BYTES, PAGE_SIZE, Page};
+use super::{Pagemap, WriteTracking, bytes_of, tracking::REGISTER_MODE_WP};
+use crate::types::{PAGE_BYTES, PAGE_SIZE, Page, Ppn, PpnRun};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
@@ -58,10 +58,33 @@ impl WriteTracking {
         self.register_as(address, length, REGISTER_MODE_WP | REGISTER_MODE_MISSING)
     }
 
-    /// Moves the page at `address`, which is in a range of [`Self::expect_missing`], into an empty
-    /// page of `scratch`.
-    pub(crate) fn take(&self, address: u64, scratch: &Scratch, index: u32) -> io::Result<()> {
-        self.transfer(UFFDIO_MOVE, scratch.address(index), address)
+    /// Moves the page at `address`, which is in a range of [`Self::expect_missing`], into the next empty
+    /// page of `scratch`, whose number is the answer. After an error the page is where it was.
+    ///
+    /// Whether it was moved is seen by where it is, not by what the kernel says. Linux 6.18 moves a page
+    /// and answers `EEXIST` if the page's entry changed while it began, as that of a page does which is
+    /// written all the time: `move_pages` in `mm/userfaultfd.c` tries again, succeeds, still has the
+    /// `EAGAIN` of the first attempt in its hands and tries once more, where the page lies by then.
+    pub(crate) fn take(
+        &self,
+        address: u64,
+        scratch: &mut Scratch,
+        pagemap: &Pagemap,
+    ) -> io::Result<u32> {
+        let index = scratch.used;
+        if index >= scratch.pages {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Err(error) = self.transfer(UFFDIO_MOVE, scratch.address(index), address) {
+            // It was empty, and nobody else moves anything there.
+            let moved = pagemap.is_occupied(scratch.base as u64, PpnRun::new(Ppn(index), 1));
+            if !moved.unwrap_or(error.raw_os_error() == Some(libc::EEXIST)) {
+                return Err(error);
+            }
+            tracing::trace!(%error, address, "moved all the same");
+        }
+        scratch.used += 1;
+        Ok(index)
     }
 
     /// Makes a missing page present with these bytes and lets go on who waits for it.
@@ -155,6 +178,8 @@ impl WriteTracking {
 pub(crate) struct Scratch {
     base: *mut c_void,
     pages: u32,
+    /// So many hold a page that was moved here, from the first on.
+    used: u32,
 }
 
 // SAFETY: plain memory of the process; its owner alone refers to it.
@@ -169,7 +194,11 @@ impl Scratch {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let base =
             unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes_of(pages), protection, flags)? };
-        let scratch = Self { base, pages };
+        let scratch = Self {
+            base,
+            pages,
+            used: 0,
+        };
         for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontFork] {
             // SAFETY: the mapping just made.
             unsafe { mm::madvise(base, bytes_of(pages), advice)? };
@@ -203,10 +232,16 @@ impl Scratch {
         unsafe { &*at }
     }
 
+    /// Empties it, if who had it last could not: to be called before pages are taken.
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
+        if self.used == 0 { Ok(()) } else { self.clear() }
+    }
+
     /// Empties it.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         // SAFETY: nobody refers to its bytes: `self` is borrowed exclusively.
         unsafe { mm::madvise(self.base, bytes_of(self.pages), Advice::LinuxDontNeed)? };
+        self.used = 0;
         Ok(())
     }
 }
@@ -226,5 +261,46 @@ pub(crate) struct Buffer(pub(crate) Page);
 impl Buffer {
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self([0; PAGE_SIZE]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Region;
+
+    /// As the kernel leaves it that has moved a page and says that it has not.
+    #[test]
+    fn a_page_that_was_moved_is_taken_whatever_the_kernel_says() {
+        let (pagemap, tracking) = (Pagemap::open().unwrap(), WriteTracking::open());
+        let Some(tracking) = tracking.ok().filter(WriteTracking::can_page) else {
+            return eprintln!("not run: pages can't be moved here");
+        };
+        let region = Region::reserve(2).unwrap();
+        let (first, second) = (region.address(), region.address() + PAGE_BYTES);
+        tracking.expect_missing(first, 2 * PAGE_BYTES).unwrap();
+        for (at, byte) in [(first, 7), (second, 8)] {
+            tracking.give(at, &[byte; PAGE_SIZE]).unwrap();
+        }
+        let mut scratch = Scratch::new(&tracking, 2).unwrap();
+        tracking
+            .transfer(UFFDIO_MOVE, scratch.address(0), first)
+            .unwrap();
+        let again = tracking.transfer(UFFDIO_MOVE, scratch.address(0), first);
+        assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::EEXIST));
+        let taken = tracking.take(first, &mut scratch, &pagemap);
+        assert_eq!(taken.unwrap(), 0);
+        assert_eq!(scratch.page(0), &[7; PAGE_SIZE]);
+        // One that is not there is not taken, and the next goes to a page of its own.
+        let gone = tracking.take(first, &mut scratch, &pagemap);
+        assert_eq!(gone.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let next = tracking.take(second, &mut scratch, &pagemap);
+        assert_eq!(next.unwrap(), 1);
+        assert_eq!(scratch.page(1), &[8; PAGE_SIZE]);
+        assert!(tracking.take(second, &mut scratch, &pagemap).is_err());
+        scratch.clear().unwrap();
+        tracking.give(first, &[9; PAGE_SIZE]).unwrap();
+        let afresh = tracking.take(first, &mut scratch, &pagemap);
+        assert_eq!((afresh.unwrap(), scratch.page(0)[0]), (0, 9));
     }
 }
