@@ -4,7 +4,7 @@ use kuva::plot::BarPlot;
 use kuva::render::plots::Plot;
 
 use super::tex::{Chart, Series, Shape, pgfplots};
-use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
+use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, count, draw, row};
 use crate::metrics::{Unit, by_path, value};
 use crate::results::Results;
 use crate::summary::Cell;
@@ -185,9 +185,4 @@ fn data(cells: &[&Cell], parts: &[&Part]) -> String {
             .collect::<Vec<_>>()));
     }
     text
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a height in a figure")]
-fn count(cells: usize) -> f64 {
-    cells as f64
 }

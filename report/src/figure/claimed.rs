@@ -6,7 +6,7 @@ use kuva::plot::BarPlot;
 use kuva::render::plots::Plot;
 
 use super::tex::{Chart, Series, Shape, pgfplots};
-use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
+use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, count, draw, row};
 use crate::judge::words;
 use crate::metrics::Unit;
 use crate::results::Results;
@@ -149,18 +149,14 @@ fn data(unit: Unit, pairs: &[Pair]) -> String {
     text
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a height in a figure")]
-fn count(pairs: usize) -> f64 {
-    pairs as f64
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::fixture;
     use super::*;
-    use crate::results::{Expectation, Experiment, Histograms, RunFile};
-    use crate::summary::{Cell, Outcome, Severity, Summary, Verdict};
+    use crate::results::Expectation;
+    use crate::summary::{Cell, Outcome, Severity, Verdict};
 
-    pub(in crate::figure) fn results(claims: &[(&str, f64, Option<f64>)]) -> Results {
+    fn results(claims: &[(&str, f64, Option<f64>)]) -> Results {
         let claim = |(id, ..): &(&str, f64, Option<f64>)| Expectation {
             id: (*id).to_owned(),
             metric: "sharing.reclaimed_share".into(),
@@ -177,33 +173,12 @@ pub(super) mod tests {
             cells: Vec::new(),
         };
         let cell = Cell {
-            id: "all".into(),
             expect: claims.iter().map(outcome).collect(),
-            ..Cell::default()
+            ..fixture::cell("all")
         };
-        Results {
-            path: "x".into(),
-            summary: Summary {
-                schema_version: 1,
-                name: "x".into(),
-                verdict: Verdict::Met,
-                interrupted: false,
-                emulated: false,
-                smoke: false,
-                causes: Vec::new(),
-                cells: vec![cell],
-            },
-            run: RunFile {
-                experiment: Experiment {
-                    expect: claims.iter().map(claim).collect(),
-                    ..Experiment::default()
-                },
-                ..RunFile::default()
-            },
-            samples: Vec::new(),
-            guests: Vec::new(),
-            histograms: Histograms::default(),
-        }
+        let mut results = fixture::results(vec![cell]);
+        results.run.experiment.expect = claims.iter().map(claim).collect();
+        results
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! another figure ([`super::guests`]), since neither clock nor sizes are the paper's.
 
 use kuva::plot::scatter::MarkerShape;
-use kuva::plot::{LinePlot, ScatterPlot};
+use kuva::plot::{LinePlot, LineStyle, ScatterPlot};
 use kuva::render::plots::Plot;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ use super::tex::{Chart, Point, Series, Shape, pgfplots};
 use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, color, draw, row};
 use crate::results::Results;
 use crate::stats::{Interval, Ratios, estimate, pairs_of};
+
+/// Dashes of published curves, in turn: of two that lie on each other both are seen.
+const DASHES: [&str; 4] = ["8 4", "5 3", "12 5", "3 3"];
 
 /// A figure of a paper, as an experiment file has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,13 +98,12 @@ fn own(results: &Results, line: &PublishedLine) -> Vec<Own> {
 }
 
 fn figure(results: &Results, published: &PublishedFigure) -> Figure {
-    let lines: Vec<_> = published.lines.iter().collect();
+    let lines = &published.lines;
     let ours: Vec<Vec<Own>> = lines.iter().map(|line| own(results, line)).collect();
-    let any = ours.iter().any(|own| !own.is_empty());
     let (title, source) = (&published.title, &published.source);
-    let place = match any {
-        true => format!("here: run.json; published: {source}"),
-        false => format!("published: {source}"),
+    let place = match is_alone(&ours) {
+        true => format!("published: {source}"),
+        false => format!("here: run.json; published: {source}"),
     };
     let shape = |layout: kuva::render::layout::Layout| {
         layout
@@ -120,24 +122,24 @@ fn figure(results: &Results, published: &PublishedFigure) -> Figure {
         source: &place,
         height: 420.0,
     };
-    let how = match any {
-        true => {
+    let how = match is_alone(&ours) {
+        true => "As published; what was measured here is in the figure of the guests over time.",
+        false => {
             "Squares and full lines: here, medians of the runs, with 95 % intervals from three runs on. \
              Dots and dashed lines: published."
         }
-        false => "As published; what was measured here is in the figure of the guests over time.",
     };
     Figure {
         id: id.clone(),
         title: title.clone(),
         caption: how.to_owned(),
         source: place.clone(),
-        keys: keys(&lines, &ours),
+        keys: keys(lines, &ours),
         panels: vec![Panel {
             name: String::new(),
-            svg: draw(page, plots(&lines, &ours), shape),
+            svg: draw(page, plots(lines, &ours), shape),
         }],
-        file: draw(file, plots(&lines, &ours), shape),
+        file: draw(file, plots(lines, &ours), shape),
         data: data(published, &ours),
         tex: pgfplots(&[chart(published, &ours)]),
     }
@@ -147,15 +149,24 @@ fn here(line: &PublishedLine) -> String {
     format!("{}, here", line.name)
 }
 
-fn theirs(line: &PublishedLine) -> String {
-    format!("{}, published", line.name)
+fn theirs(line: &PublishedLine, ours: &[Vec<Own>]) -> String {
+    match is_alone(ours) {
+        // The figure's source says it.
+        true => line.name.clone(),
+        false => format!("{}, published", line.name),
+    }
+}
+
+/// Whether no curve has values of ours beside it.
+fn is_alone(ours: &[Vec<Own>]) -> bool {
+    ours.iter().all(Vec::is_empty)
 }
 
 fn points(line: &PublishedLine) -> Vec<(f64, f64)> {
     line.x.iter().copied().zip(line.y.iter().copied()).collect()
 }
 
-fn keys(lines: &[&PublishedLine], ours: &[Vec<Own>]) -> Vec<Key> {
+fn keys(lines: &[PublishedLine], ours: &[Vec<Own>]) -> Vec<Key> {
     let mut keys = Vec::new();
     for (index, (line, own)) in lines.iter().zip(ours).enumerate() {
         let mut key = |label, mark| {
@@ -168,12 +179,12 @@ fn keys(lines: &[&PublishedLine], ours: &[Vec<Own>]) -> Vec<Key> {
         if !own.is_empty() {
             key(here(line), Mark::Line);
         }
-        key(theirs(line), Mark::Dashed);
+        key(theirs(line, ours), Mark::Dashed);
     }
     keys
 }
 
-fn plots(lines: &[&PublishedLine], ours: &[Vec<Own>]) -> Vec<Plot> {
+fn plots(lines: &[PublishedLine], ours: &[Vec<Own>]) -> Vec<Plot> {
     let mut plots = Vec::new();
     for (index, (line, own)) in lines.iter().zip(ours).enumerate() {
         let color = color(index);
@@ -190,8 +201,12 @@ fn plots(lines: &[&PublishedLine], ours: &[Vec<Own>]) -> Vec<Plot> {
             let marks = ScatterPlot::new().with_data(data).with_color(color);
             plots.push(Plot::Scatter(marks.with_marker(MarkerShape::Square)));
         }
+        let dashes = LineStyle::Custom(DASHES[index % DASHES.len()].to_owned());
         let drawn = LinePlot::new().with_data(points(line)).with_color(color);
-        plots.push(Plot::Line(drawn.with_dashed().with_legend(theirs(line))));
+        let drawn = drawn
+            .with_line_style(dashes)
+            .with_legend(theirs(line, ours));
+        plots.push(Plot::Line(drawn));
         let marks = ScatterPlot::new().with_data(points(line));
         plots.push(Plot::Scatter(marks.with_color(color)));
     }
@@ -220,7 +235,7 @@ fn chart(published: &PublishedFigure, ours: &[Vec<Own>]) -> Chart {
             points: own.iter().map(point).collect(),
         });
         series.push(Series {
-            label: theirs(line),
+            label: theirs(line, ours),
             color,
             dashed: true,
             points: points(line).into_iter().map(Into::into).collect(),
@@ -263,9 +278,9 @@ fn data(published: &PublishedFigure, ours: &[Vec<Own>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture;
     use super::*;
-    use crate::results::{Experiment, Run, RunFile};
-    use crate::summary::Cell;
+    use crate::results::Run;
 
     /// A figure of one published line, and three runs of a small cell and a large one.
     fn results() -> Results {
@@ -293,23 +308,13 @@ mod tests {
             y: "throughput (%)".into(),
             lines: vec![line],
         };
-        let cell = |id: &str| Cell {
-            id: id.into(),
-            ..Cell::default()
-        };
         let runs = [40.0, 50.0, 90.0].into_iter().zip(1..);
         let runs = runs
             .flat_map(|(rate, number)| [run("small", number, rate), run("large", number, 100.0)]);
-        let mut results = crate::figure::claimed::tests::results(&[]);
-        results.summary.cells = vec![cell("small"), cell("large")];
-        results.run = RunFile {
-            experiment: Experiment {
-                curves: vec![figure],
-                ..Experiment::default()
-            },
-            runs: runs.collect(),
-            ..RunFile::default()
-        };
+        let cells = ["small", "large"].map(fixture::cell);
+        let mut results = fixture::results(cells.into());
+        results.run.experiment.curves = vec![figure];
+        results.run.runs = runs.collect();
         results
     }
 
@@ -340,6 +345,7 @@ mod tests {
         results.run.experiment.curves[0].lines[0].metric = None;
         let figure = curves(&results).remove(0);
         assert_eq!(figure.keys.len(), 1);
+        assert_eq!(figure.keys[0].label, "configured");
         assert!(!figure.file.contains("configured, here"));
     }
 }

@@ -6,7 +6,7 @@ use kuva::render::plots::Plot;
 use serde::{Deserialize, Serialize};
 
 use super::tex::{Chart, Series, Shape, pgfplots};
-use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, draw, row};
+use super::{Figure, Form, Key, Mark, PAGE_WIDTH, Panel, count, draw, mib, row};
 use crate::results::Results;
 use crate::summary::{ByCategory, Cell, Footprint};
 
@@ -215,30 +215,18 @@ fn height(pairs: usize) -> f64 {
     40.0f64.mul_add(count(pairs), 90.0)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a place in a figure")]
-fn count(things: usize) -> f64 {
-    things as f64
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a length in a figure")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fixture;
     use super::*;
-    use crate::results::{Experiment, RunFile, Sweep};
+    use crate::results::Sweep;
 
     fn results(published: Option<PublishedFootprint>) -> Results {
         let part = |touched: u64, machine: u64| Footprint {
             touched: Some(touched << 20),
             machine: Some(machine << 20),
         };
-        let mut cell = Cell {
-            id: "disk-8".into(),
-            ..Cell::default()
-        };
+        let mut cell = fixture::cell("disk-8");
         cell.figures.by_category = ByCategory {
             text: part(8, 1),
             data: part(5, 5),
@@ -250,32 +238,11 @@ mod tests {
             footprint: published,
             ..Default::default()
         };
-        let experiment = Experiment {
-            sweep: Some(Sweep {
-                published: Some(published),
-            }),
-            ..Experiment::default()
-        };
-        Results {
-            path: "x".into(),
-            summary: crate::summary::Summary {
-                schema_version: 1,
-                name: "x".into(),
-                verdict: crate::summary::Verdict::Met,
-                interrupted: false,
-                emulated: false,
-                smoke: false,
-                causes: Vec::new(),
-                cells: vec![cell, Cell::default()],
-            },
-            run: RunFile {
-                experiment,
-                ..RunFile::default()
-            },
-            samples: Vec::new(),
-            guests: Vec::new(),
-            histograms: crate::results::Histograms::default(),
-        }
+        let mut results = fixture::results(vec![cell, Cell::default()]);
+        results.run.experiment.sweep = Some(Sweep {
+            published: Some(published),
+        });
+        results
     }
 
     #[test]

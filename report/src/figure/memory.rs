@@ -5,12 +5,11 @@
 //! of theirs untouched, so that figure stands in the subtitle.
 
 use kuva::plot::{LinePlot, StackedAreaPlot};
-use kuva::prelude::ReferenceLine;
-use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
 use super::tex::{Chart, Series, Shape, pgfplots};
-use super::{Figure, Form, Key, Mark, Panel, draw, row};
+use super::time::{panel, thinned, with_cells};
+use super::{Figure, Form, Key, Mark, Panel, draw, mib, row};
 use crate::results::Results;
 use crate::samples::{MACHINE, Sample};
 use crate::table::bytes;
@@ -96,16 +95,6 @@ fn first_runs(samples: &[Sample]) -> Vec<&Sample> {
     machine.filter(|sample| sample.run == 1).collect()
 }
 
-/// No more points than can be told apart; the last of each cell is always among them.
-fn thinned<'a>(samples: &[&'a Sample], most: usize) -> Vec<&'a Sample> {
-    let every = samples.len().div_ceil(most).max(1);
-    let kept = samples.iter().enumerate().filter(|(index, sample)| {
-        let next = samples.get(index + 1);
-        index % every == 0 || next.is_none_or(|next| next.cell != sample.cell)
-    });
-    kept.map(|(_, sample)| *sample).collect()
-}
-
 /// The layers that any of these samples has a value for.
 fn layers(samples: &[&Sample]) -> Vec<&'static Layer> {
     let any = |layer: &&Layer| samples.iter().any(|sample| (layer.value)(sample) > 0);
@@ -153,9 +142,7 @@ fn saves(samples: &[&Sample]) -> bool {
 pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
     let machine = first_runs(samples);
     let kept = thinned(&machine, MOST_POINTS);
-    if kept.len() < 2 {
-        return None;
-    }
+    let end = kept.last().filter(|_| kept.len() > 1)?.time_seconds;
     let form = Form::File {
         title,
         source: &subtitle(&machine),
@@ -165,21 +152,17 @@ pub fn memory_svg(title: &str, samples: &[Sample]) -> Option<String> {
         let layout = layout
             .with_x_label("time (s); the first run of each cell")
             .with_y_label("touched guest memory (MiB)");
-        with_cells(layout, &kept)
+        with_cells(layout, &begins(&kept), end, highest(&kept))
     }))
 }
 
-/// A line where each cell begins, with its name.
-fn with_cells(mut layout: Layout, samples: &[&Sample]) -> Layout {
-    for (index, sample) in samples.iter().enumerate() {
-        if index == 0 || samples[index - 1].cell != sample.cell {
-            let line = ReferenceLine::vertical(sample.time_seconds)
-                .with_color("#444444")
-                .with_label(sample.cell.clone());
-            layout = layout.with_reference_line(line);
-        }
-    }
-    layout
+/// When each cell begins, and its name.
+fn begins<'a>(samples: &[&'a Sample]) -> Vec<(f64, &'a str)> {
+    let cells = samples.chunk_by(|one, next| one.cell == next.cell);
+    let firsts = cells.filter_map(|cell| cell.first());
+    firsts
+        .map(|first| (first.time_seconds, first.cell.as_str()))
+        .collect()
 }
 
 /// The figure for the page: a panel for each cell, all with the same height of axis.
@@ -189,10 +172,7 @@ pub fn memory(results: &Results) -> Option<Figure> {
     let title = "Where the memory that guests touched went, over time";
     let file = memory_svg(title, &results.samples)?;
     let layers = layers(&machine);
-    let highest = machine
-        .iter()
-        .map(|sample| height(sample))
-        .fold(0.0, f64::max);
+    let highest = highest(&machine);
     let (mut panels, mut charts) = (Vec::new(), Vec::new());
     for cell in &results.summary.cells {
         let own: Vec<&Sample> = machine
@@ -205,13 +185,8 @@ pub fn memory(results: &Results) -> Option<Figure> {
             continue;
         };
         let id = format!("memory-{}", panels.len());
-        let form = Form::Page {
-            id: &id,
-            width: 340.0,
-            height: 230.0,
-        };
         let plots = stack(&kept, &layers, first.time_seconds);
-        let svg = draw(form, plots, |layout| {
+        let svg = draw(panel(&id), plots, |layout| {
             layout
                 .with_x_label("time (s)")
                 .with_y_label("memory (MiB)")
@@ -299,9 +274,9 @@ fn height(sample: &Sample) -> f64 {
     LAYERS.iter().map(|layer| mib((layer.value)(sample))).sum()
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a height in a figure")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+fn highest(samples: &[&Sample]) -> f64 {
+    let heights = samples.iter().map(|sample| height(sample));
+    heights.fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -363,15 +338,5 @@ mod tests {
         let image = png(&samples(), "a title");
         assert_eq!(image[1..4], *b"PNG");
         assert_ne!(image, png(&samples(), "another"), "text is not drawn");
-    }
-
-    #[test]
-    fn a_thinned_cell_ends_where_it_ended() {
-        let samples = samples();
-        let all: Vec<&Sample> = samples.iter().collect();
-        let kept = thinned(&all, 4);
-        assert!(kept.len() <= 6);
-        let times: Vec<f64> = kept.iter().map(|sample| sample.time_seconds).collect();
-        assert!(times.contains(&9.0) && times.contains(&19.0), "{times:?}");
     }
 }

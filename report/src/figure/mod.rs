@@ -7,6 +7,8 @@
 mod bars;
 mod claimed;
 mod curves;
+#[cfg(test)]
+mod fixture;
 mod footprint;
 mod guests;
 mod latency;
@@ -16,6 +18,7 @@ mod ratios;
 mod savings;
 mod svg;
 mod tex;
+mod time;
 
 pub use bars::{costs, mechanisms};
 pub use claimed::claimed;
@@ -185,4 +188,14 @@ pub(crate) fn row(cells: &[String]) -> String {
         .join(",");
     line.push('\n');
     line
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a length in a figure")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a place in a figure")]
+fn count(things: usize) -> f64 {
+    things as f64
 }

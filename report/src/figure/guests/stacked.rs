@@ -1,24 +1,42 @@
-//! All guests of a cell on each other, with the machine's reclamation state.
+//! All guests of a cell on each other, with the machine's reclamation state above them.
 
 use kuva::plot::{LinePlot, StackedAreaPlot};
+use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
 use super::super::tex::{Chart, Series, Shape, pgfplots};
+use super::super::time::{panel, with_cells};
 use super::super::{Figure, Form, Key, Mark, Panel, color, draw, row};
-use super::{Cell, Guest, MOST_POINTS, allocated, axes, mib, panel, with_cells};
+use super::{Cell, Guest, MOST_POINTS, allocated, axes, begins, end, mib};
 use crate::samples::Sample;
 
-/// Reclamation states, the best first.
-const STATES: [&str; 4] = ["high", "soft", "hard", "low"];
+/// Reclamation states, the best first, and their colours: the worse the darker. Of the best nothing is
+/// shown.
+const STATES: [(&str, Option<&str>); 4] = [
+    ("high", None),
+    ("soft", Some("#BBBBBB")),
+    ("hard", Some("#777777")),
+    ("low", Some("#000000")),
+];
+/// How thick the bar of states is.
+const BAR: f64 = 7.0;
 
-/// Times at which every guest of a cell has a value: those of the first, held from its last sample on.
-fn table(cell: &Cell<'_>) -> Vec<(f64, Vec<f64>)> {
-    let mut times: Vec<f64> = cell
-        .guests
-        .iter()
-        .flat_map(|guest| &guest.samples)
-        .map(|s| s.time_seconds)
-        .collect();
+/// A time, and what each guest has then, MiB.
+type Row = (f64, Vec<f64>);
+
+/// A time in one state, by its place among [`STATES`].
+#[derive(Debug, PartialEq)]
+struct Spell {
+    from: f64,
+    to: f64,
+    state: usize,
+}
+
+/// What each guest has at the times of all guests' samples: they are not all sampled at once, so each
+/// value stands until the guest's next.
+fn table(cell: &Cell<'_>) -> Vec<Row> {
+    let samples = cell.guests.iter().flat_map(|guest| &guest.samples);
+    let mut times: Vec<f64> = samples.map(|sample| sample.time_seconds).collect();
     times.sort_by(f64::total_cmp);
     times.dedup();
     let every = times.len().div_ceil(MOST_POINTS).max(1);
@@ -29,98 +47,143 @@ fn table(cell: &Cell<'_>) -> Vec<(f64, Vec<f64>)> {
         let sample = before.checked_sub(1).and_then(|at| guest.samples.get(at));
         sample.map_or(0.0, |sample| mib(allocated(sample)))
     };
-    let rows = times.into_iter().step_by(every);
-    rows.map(|time| {
-        (
-            time,
-            cell.guests.iter().map(|guest| value(guest, time)).collect(),
-        )
-    })
-    .collect()
+    let values = |time| cell.guests.iter().map(|guest| value(guest, time)).collect();
+    let times = times.into_iter().step_by(every);
+    times.map(|time| (time, values(time))).collect()
+}
+
+/// The worst state of these samples, each of which tells of the time before it.
+fn worst(samples: &[&Sample]) -> Option<usize> {
+    let place = |sample: &&Sample| {
+        let name = sample.state.as_deref()?;
+        STATES.iter().position(|(state, _)| *state == name)
+    };
+    samples.iter().filter_map(place).max()
+}
+
+/// The states of a cell one after the other.
+fn spells(cell: &Cell<'_>) -> Vec<Spell> {
+    let every = cell.machine.len().div_ceil(MOST_POINTS).max(1);
+    let mut from = cell.from;
+    let mut spells: Vec<Spell> = Vec::new();
+    for samples in cell.machine.chunks(every) {
+        let Some(to) = samples.last().map(|sample| sample.time_seconds) else {
+            continue;
+        };
+        let since = std::mem::replace(&mut from, to);
+        let Some(state) = worst(samples) else {
+            continue;
+        };
+        match spells.last_mut() {
+            Some(last) if last.state == state => last.to = to,
+            _ => spells.push(Spell {
+                from: since,
+                to,
+                state,
+            }),
+        }
+    }
+    spells
+}
+
+/// The bar of states at a height, with times since `from`.
+fn bar(cells: &[Cell<'_>], from: f64, height: f64) -> Vec<Plot> {
+    let spells: Vec<Spell> = cells.iter().flat_map(spells).collect();
+    let mut plots = Vec::new();
+    for (state, (name, color)) in STATES.iter().enumerate() {
+        let Some(color) = color else { continue };
+        let own = spells.iter().filter(|spell| spell.state == state);
+        for (index, spell) in own.enumerate() {
+            let mut line = LinePlot::new()
+                .with_data([(spell.from - from, height), (spell.to - from, height)])
+                .with_color(*color)
+                .with_stroke_width(BAR);
+            if index == 0 {
+                line = line.with_legend(format!("state {name}"));
+            }
+            plots.push(Plot::Line(line));
+        }
+    }
+    plots
 }
 
 /// All guests on each other, and the machine's state.
 pub(super) fn stacked(cells: &[Cell<'_>]) -> Figure {
     let title = "Guests' memory over time, on each other";
     let tables: Vec<_> = cells.iter().map(table).collect();
-    let height = |row: &(f64, Vec<f64>)| row.1.iter().sum::<f64>();
-    let highest = tables.iter().flatten().map(height).fold(0.0, f64::max) * 1.05;
-    let guests = cells
-        .iter()
-        .map(|cell| &cell.guests)
-        .max_by_key(|guests| guests.len());
-    let names: Vec<_> = guests
-        .into_iter()
-        .flatten()
-        .map(|guest| guest.name.clone())
-        .collect();
+    let height = |row: &Row| row.1.iter().sum::<f64>();
+    let highest = tables.iter().flatten().map(height).fold(0.0, f64::max);
+    let (state, highest) = (highest * 1.06, highest * 1.1);
+    let names = names(cells);
     let (mut panels, mut charts) = (Vec::new(), Vec::new());
     for (cell, table) in cells.iter().zip(&tables) {
         let id = format!("guests-stacked-{}", panels.len());
-        let plots = vec![stack(table, &names, cell.from)];
-        let svg = draw(panel(&id), plots, |layout| {
-            axes(layout).with_y_axis_max(highest)
-        });
+        let mut plots = vec![stack(table, &names, cell.from)];
+        plots.extend(bar(std::slice::from_ref(cell), cell.from, state));
+        let top = |layout: Layout| axes(layout).with_y_axis_max(highest);
         panels.push(Panel {
             name: cell.id.to_owned(),
-            svg,
+            svg: draw(panel(&id), plots, top),
         });
-        if let Some(line) = states(cell, cell.from) {
-            let id = format!("guests-stacked-{}", panels.len());
-            let svg = draw(panel(&id), vec![line], |layout| {
-                let layout = layout.with_x_label("time (s)").with_y_label("state");
-                layout.with_y_axis_min(0.0).with_y_axis_max(3.0)
-            });
-            panels.push(Panel {
-                name: format!("{}: state (0 high, 1 soft, 2 hard, 3 low)", cell.id),
-                svg,
-            });
-        }
-        charts.push(stack_chart(cell, table, &names));
+        charts.push(chart(cell, table, &names));
     }
-    let all: Vec<_> = tables.iter().flatten().cloned().collect();
-    let mut plots = vec![stack(&all, &names, 0.0)];
-    let any_state = cells.iter().any(|cell| states(cell, 0.0).is_some());
-    if any_state {
-        // In the picture of its own the state is a line across: its height is a tenth of the axis each.
-        let lines = cells.iter().filter_map(|cell| scaled_states(cell, highest));
-        plots.extend(lines);
-    }
-    let source = match any_state {
-        true => {
-            "the line: reclamation state, on the axis high, a tenth each up for soft, hard, low; source: samples.csv"
-        }
-        false => "source: samples.csv",
-    };
+    let rows: Vec<_> = tables.iter().flatten().cloned().collect();
+    let mut plots = vec![stack(&rows, &names, 0.0)];
+    plots.extend(bar(cells, 0.0, state));
     let file = Form::File {
         title,
-        source,
+        source: "source: samples.csv",
         height: 420.0,
     };
     let file = draw(file, plots, |layout| {
-        with_cells(axes(layout), cells).with_y_axis_max(highest)
+        with_cells(axes(layout), &begins(cells), end(cells), highest)
     });
-    let key = |(index, name): (usize, &String)| Key {
-        label: name.clone(),
-        color: color(index),
-        mark: Mark::Area,
-    };
     Figure {
         id: "guests-stacked".into(),
         title: title.into(),
         caption: "First run of each cell: what each guest has of the machine's memory, as it sees it \
-                  (private pages, and those that it shares). The state is the worst since the sample before."
+                  (private pages, and those that it shares). The bar above is the machine's reclamation \
+                  state, where it is not high."
             .into(),
         source: "samples.csv".into(),
-        keys: names.iter().enumerate().map(key).collect(),
+        keys: keys(cells, &names),
         panels,
         file,
-        data: stacked_data(cells, &tables, &names),
+        data: data(cells, &tables, &names),
         tex: pgfplots(&charts),
     }
 }
 
-fn stack(table: &[(f64, Vec<f64>)], names: &[String], from: f64) -> Plot {
+/// The guests of the cell that has most of them.
+fn names(cells: &[Cell<'_>]) -> Vec<String> {
+    let guests = cells.iter().map(|cell| &cell.guests);
+    let most = guests.max_by_key(|guests| guests.len());
+    let guests = most.into_iter().flatten();
+    guests.map(|guest| guest.name.clone()).collect()
+}
+
+fn keys(cells: &[Cell<'_>], names: &[String]) -> Vec<Key> {
+    let guests = names.iter().enumerate().map(|(index, name)| Key {
+        label: name.clone(),
+        color: color(index),
+        mark: Mark::Area,
+    });
+    let spells: Vec<Spell> = cells.iter().flat_map(spells).collect();
+    let states = STATES
+        .iter()
+        .enumerate()
+        .filter_map(|(state, (name, color))| {
+            spells.iter().find(|spell| spell.state == state)?;
+            Some(Key {
+                label: format!("state {name}"),
+                color: (*color)?,
+                mark: Mark::Area,
+            })
+        });
+    guests.chain(states).collect()
+}
+
+fn stack(table: &[Row], names: &[String], from: f64) -> Plot {
     let mut stack = StackedAreaPlot::new()
         .with_x(table.iter().map(|(time, _)| time - from))
         .with_strokes(false)
@@ -137,46 +200,7 @@ fn stack(table: &[(f64, Vec<f64>)], names: &[String], from: f64) -> Plot {
     Plot::StackedArea(stack)
 }
 
-/// The state in each sample of the machine: its place among [`STATES`].
-fn numbers(cell: &Cell<'_>) -> Vec<(f64, f64)> {
-    let number = |sample: &&Sample| {
-        let name = sample.state.as_deref()?;
-        let place = (0_u8..).zip(STATES).find(|(_, state)| *state == name)?;
-        Some((sample.time_seconds, f64::from(place.0)))
-    };
-    cell.machine.iter().filter_map(number).collect()
-}
-
-fn steps(numbers: &[(f64, f64)], from: f64, scale: f64) -> Vec<(f64, f64)> {
-    let mut points = Vec::new();
-    for (index, (time, state)) in numbers.iter().enumerate() {
-        // A sample tells of the time before it.
-        let since = index
-            .checked_sub(1)
-            .map_or(*time, |before| numbers[before].0);
-        points.push((since - from, state * scale));
-        points.push((time - from, state * scale));
-    }
-    points
-}
-
-fn states(cell: &Cell<'_>, from: f64) -> Option<Plot> {
-    let points = steps(&numbers(cell), from, 1.0);
-    let line = LinePlot::new()
-        .with_data(points.clone())
-        .with_color("#000000");
-    (!points.is_empty()).then_some(Plot::Line(line))
-}
-
-fn scaled_states(cell: &Cell<'_>, highest: f64) -> Option<Plot> {
-    let points = steps(&numbers(cell), 0.0, highest / 10.0);
-    let line = LinePlot::new()
-        .with_data(points.clone())
-        .with_color("#000000");
-    (!points.is_empty()).then_some(Plot::Line(line))
-}
-
-fn stack_chart(cell: &Cell<'_>, table: &[(f64, Vec<f64>)], names: &[String]) -> Chart {
+fn chart(cell: &Cell<'_>, table: &[Row], names: &[String]) -> Chart {
     let series = names.iter().enumerate().map(|(index, name)| Series {
         label: name.clone(),
         color: color(index),
@@ -195,19 +219,21 @@ fn stack_chart(cell: &Cell<'_>, table: &[(f64, Vec<f64>)], names: &[String]) -> 
     }
 }
 
-fn stacked_data(cells: &[Cell<'_>], tables: &[Vec<(f64, Vec<f64>)>], names: &[String]) -> String {
+/// Each row with the worst state since the row before.
+fn data(cells: &[Cell<'_>], tables: &[Vec<Row>], names: &[String]) -> String {
     let heads = ["cell".to_owned(), "time (s)".to_owned()].into_iter();
     let heads = heads.chain(names.iter().map(|name| format!("{name} (MiB)")));
     let mut text = row(&heads.chain(["state".to_owned()]).collect::<Vec<_>>());
     for (cell, table) in cells.iter().zip(tables) {
+        let mut told = 0;
         for (time, values) in table {
-            let at = cell
-                .machine
-                .partition_point(|sample| sample.time_seconds < *time);
-            let state = cell.machine.get(at).and_then(|sample| sample.state.clone());
+            let machine = &cell.machine[told..];
+            let until = machine.partition_point(|sample| sample.time_seconds <= *time);
+            let state = worst(&machine[..until]).map(|state| STATES[state].0);
+            told += until;
             let mut line = vec![cell.id.to_owned(), format!("{:.3}", time - cell.from)];
             line.extend(values.iter().map(|value| format!("{value:.3}")));
-            line.push(state.unwrap_or_default());
+            line.push(state.unwrap_or_default().to_owned());
             text.push_str(&row(&line));
         }
     }
