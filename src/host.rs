@@ -163,7 +163,7 @@ fn start(
 fn failed(error: &HostError) -> u8 {
     eprintln!("mirrorball: {error}");
     match error {
-        HostError::Stopped(signal) => u8::try_from(128 + signal).unwrap_or(exit::INTERRUPTED),
+        HostError::Stopped(signal) => exit::of_signal(*signal),
         _ => exit::HOST,
     }
 }

@@ -285,7 +285,7 @@ fn validate(files: &[PathBuf], settings: &[String], json: bool) -> anyhow::Resul
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&checked)?))?;
     }
-    Ok(codes.into_iter().min().unwrap_or(exit::OK))
+    Ok(exit::worst(codes))
 }
 
 fn measure(

@@ -140,6 +140,7 @@ impl RunArguments {
             ("--only", !self.only.is_empty()),
             ("--console", !self.console.is_empty()),
             ("--compare", self.compare.is_some()),
+            ("--metrics", self.metrics.is_some()),
         ];
         given
             .iter()
@@ -171,7 +172,7 @@ impl RunArguments {
     }
 
     /// The options of a new experiment.
-    fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options {
             output: self.output.clone(),
             runs: self.runs,
@@ -201,15 +202,14 @@ pub(crate) fn run_experiment(arguments: &RunArguments, json: bool) -> anyhow::Re
 
 fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     if let Some(folder) = arguments.file.as_deref().filter(|file| file.is_dir()) {
-        if dry_run {
-            eprintln!("mirrorball: a plan is of one experiment; `mirrorball list` has all times");
-            return Ok(exit::USAGE);
-        }
         let memory = arguments.host.memory();
         let memory = memory.or_else(|| provenance::memory("MemTotal:"));
         let results = arguments.output.as_deref();
         let load = |file: &Path| load_for(memory, file, None, &arguments.set, results);
-        return series::run_folder(arguments, folder, load, json);
+        return match dry_run {
+            true => series::plan_folder(arguments, folder, load, json),
+            false => series::run_folder(arguments, folder, load, json),
+        };
     }
     let mut options = arguments.options();
     let unusable = arguments.compare.as_ref();
@@ -306,20 +306,11 @@ fn compared(arguments: &RunArguments, finished: &Finished, code: u8) -> anyhow::
         return Ok(code);
     }
     let found = compare::compare(&options, false)?;
-    let causes = [
-        exit::DAMAGED,
-        exit::NOT_MET,
-        exit::REGRESSION,
-        exit::INCONCLUSIVE,
-    ];
-    let first = causes
-        .into_iter()
-        .find(|cause| [code, found].contains(cause));
-    Ok(first.unwrap_or(found))
+    Ok(exit::worst([code, found]))
 }
 
 /// Shows a plan that is not run, or why it is not; the exit code.
-fn planned(plan: &Plan, wanted: bool, json: bool) -> anyhow::Result<u8> {
+pub(crate) fn planned(plan: &Plan, wanted: bool, json: bool) -> anyhow::Result<u8> {
     match (wanted, json) {
         (true, true) => {
             print_json(plan)?;
@@ -347,7 +338,7 @@ fn run_here(
     }
 }
 
-fn failed(error: &RunError) -> u8 {
+pub(crate) fn failed(error: &RunError) -> u8 {
     eprintln!("mirrorball: {error}");
     error.exit_code()
 }

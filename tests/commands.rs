@@ -211,9 +211,31 @@ fn a_folder_with_a_file_that_is_wrong_starts_nothing() {
     assert!(err(&bad).contains("b.yaml can't be run"), "{}", err(&bad));
     assert!(!place.path().join("out").exists(), "something was started");
 
-    let one = mirrorball(place.path(), &["run", ".", "--only", "none"]);
-    assert_eq!(one.status.code(), Some(2), "{}", err(&one));
-    assert!(err(&one).contains("--only"), "{}", err(&one));
+    for option in [["--only", "none"], ["--metrics", "127.0.0.1:9300"]] {
+        let one = mirrorball(place.path(), &[&["run", "."][..], &option].concat());
+        assert_eq!(one.status.code(), Some(2), "{}", err(&one));
+        assert!(err(&one).contains(option[0]), "{}", err(&one));
+    }
+}
+
+#[test]
+fn a_plan_of_a_folder_is_of_all_its_experiments() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["first", "second"] {
+        let file = place.path().join(format!("{name}.yaml"));
+        std::fs::write(file, short(name, "equals: 0")).unwrap();
+    }
+    let plan = mirrorball(place.path(), &["plan", "."]);
+    assert_eq!(plan.status.code(), Some(0), "{}", err(&plan));
+    let (first, second) = (out(&plan).find("first: "), out(&plan).find("second: "));
+    assert!(first.is_some() && first < second, "{}", out(&plan));
+
+    let told = mirrorball(place.path(), &["plan", ".", "--json"]);
+    let told: Value = serde_json::from_str(&out(&told)).unwrap();
+    assert_eq!(told[1]["experiment"]["name"], "second");
+
+    let large = mirrorball(place.path(), &["plan", ".", "--max-memory", "1MiB"]);
+    assert_eq!(large.status.code(), Some(4), "{}", out(&large));
 }
 
 #[test]

@@ -70,6 +70,12 @@ pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
     causes.min_by_key(rank).unwrap_or(OK)
 }
 
+/// The code of a command that a signal stopped.
+#[must_use]
+pub fn of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(INTERRUPTED)
+}
+
 /// A code for `main` to return.
 #[must_use]
 pub fn code(value: u8) -> ExitCode {
@@ -87,5 +93,6 @@ mod tests {
         assert_eq!(worst([NOT_MET, RUN_FAILED, HOST]), HOST);
         assert_eq!(worst([INTERNAL, INTERRUPTED]), INTERRUPTED);
         assert_eq!(worst([OK, 77]), 77);
+        assert_eq!([of_signal(2), of_signal(15)], [INTERRUPTED, TERMINATED]);
     }
 }

@@ -83,7 +83,7 @@ fn entry(file: &Path) -> Entry {
         cells: experiment.map_or_else(Vec::new, |e| {
             e.matrix.iter().map(|set| set.id.clone()).collect()
         }),
-        linux: experiment.is_some_and(|e| e.guests.iter().any(|g| g.system.linux().is_some())),
+        linux: experiment.is_some_and(spec::Experiment::has_linux_guests),
     }
 }
 

@@ -92,29 +92,27 @@ pub(super) fn check_host(experiment: &Experiment) -> Result<&'static str, RunErr
                     remedy,
                 });
             }
-            Capability::Kvm => check(&report, "kvm").map_err(offer_emulated)?,
+            Capability::Kvm => check_kvm(&report, experiment)?,
             Capability::PagemapScan => check(&report, "pagemap-scan")?,
             Capability::Userfaultfd => check(&report, "userfaultfd")?,
         }
     }
-    if experiment
-        .guests
-        .iter()
-        .any(|group| group.system.linux().is_some())
-    {
-        linux::check_host(&report)?;
-    }
     Ok(crate::doctor::kvm_word(report.kvm))
 }
 
-/// Whether an emulated host can run the experiment while this machine's KVM can't.
+/// Whether this host's KVM runs the experiment's guests.
+fn check_kvm(report: &probe::HostReport, experiment: &Experiment) -> Result<(), RunError> {
+    check(report, "kvm").map_err(offer_emulated)?;
+    match experiment.has_linux_guests() {
+        true => linux::check_host(report),
+        false => Ok(()),
+    }
+}
+
+/// Whether this machine's KVM can't run the experiment; an emulated host's can.
 #[must_use]
 pub fn needs_emulated_host(experiment: &Experiment) -> bool {
-    let report = probe::host();
-    let mut cells = experiment.matrix.iter().map(|cell| experiment.of(cell));
-    let mut groups = cells.by_ref().flat_map(|cell| &cell.guests);
-    let linux = groups.any(|group| group.system.linux().is_some());
-    check(&report, "kvm").is_err() || linux && linux::check_host(&report).is_err()
+    check_kvm(&probe::host(), experiment).is_err()
 }
 
 /// What an emulated host has and this one lacks.

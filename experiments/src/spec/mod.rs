@@ -298,11 +298,7 @@ impl Experiment {
             timed.at.0 = timed.at.0.min(STEP * number);
             end = end.max(timed.at.0 + STEP);
         }
-        if self
-            .guests
-            .iter()
-            .all(|group| group.system.linux().is_none())
-        {
+        if !self.has_own_linux_guests() {
             let length = self
                 .phases
                 .workload_for
@@ -360,6 +356,18 @@ impl Experiment {
     #[must_use]
     pub fn guest_count_of(&self, cell: &MechanismSet) -> u64 {
         self.of(cell).own_guests()
+    }
+
+    /// Whether any cell has Linux guests.
+    #[must_use]
+    pub fn has_linux_guests(&self) -> bool {
+        let mut cells = self.matrix.iter().map(|cell| self.of(cell));
+        cells.any(Self::has_own_linux_guests)
+    }
+
+    fn has_own_linux_guests(&self) -> bool {
+        let mut groups = self.guests.iter();
+        groups.any(|group| group.system.linux().is_some())
     }
 
     fn own_guests(&self) -> u64 {

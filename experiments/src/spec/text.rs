@@ -164,6 +164,9 @@ fn reworded(message: &str) -> (&str, &'static str) {
         let expected = "an anchor of that name (`&name`) further up";
         return ("nothing was given this name", expected);
     }
+    if message.contains("non-finite float") {
+        return ("a number is not finite, or too large", "a finite number");
+    }
     if message.contains("mapping values are not allowed") {
         let expected =
             "a line indented like its neighbours, and quotes around text that has `: ` in it";

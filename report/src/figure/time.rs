@@ -7,7 +7,7 @@ use super::{Form, count};
 use crate::samples::Sample;
 
 /// Width of a file's axis across, about, in the units that text is measured in.
-const AXIS: f64 = 620.0;
+const AXIS: f64 = 570.0;
 /// Width of a letter, and the space around a name.
 const LETTER: f64 = 7.0;
 const SPACE: f64 = 4.0;

@@ -4,7 +4,7 @@ use mirrorball_report::judge::{curves, is_named};
 use mirrorball_report::summary::Cell;
 use mirrorball_report::sweep;
 
-use super::super::model::{Bound, Expectation, Statistic};
+use super::super::model::{Bound, Expectation, MechanismSet, Statistic};
 use super::{Checks, list};
 use crate::run::claims;
 
@@ -76,7 +76,8 @@ impl Checks<'_> {
                     .iter()
                     .map(|cell| (path("percent-of"), cell));
                 for (path, cell) in cells.chain(base) {
-                    self.named(&path, cell);
+                    // A point is one cell's: a set that stands for several has no place.
+                    self.known(&path, cell, |set| set.id == *cell);
                 }
             }
         }
@@ -84,11 +85,13 @@ impl Checks<'_> {
 
     /// Whether there is such a cell, or such a mechanism set.
     fn named(&mut self, path: &str, cell: &str) {
+        self.known(path, cell, |set| is_named(cell, &set.id, set.set_name()));
+    }
+
+    /// Whether any cell `is` the one that is named.
+    fn known(&mut self, path: &str, cell: &str, is: impl Fn(&MechanismSet) -> bool) {
         let cells = &self.experiment.matrix;
-        let known = cells
-            .iter()
-            .any(|set| is_named(cell, &set.id, set.set_name()));
-        if cells.is_empty() || known {
+        if cells.is_empty() || cells.iter().any(is) {
             return;
         }
         let ids = cells.iter().map(|set| set.id.as_str()).collect::<Vec<_>>();

@@ -27,7 +27,8 @@ impl FromMap for PublishedFigure {
     fn from_fields(fields: &Fields<'_>) -> Option<Self> {
         let id = fields.get::<Name>("id");
         let [title, source, x, y] = ["title", "source", "x", "y"].map(|name| fields.get(name));
-        let lines = fields.get("lines");
+        let lines = fields.get::<Vec<PublishedLine>>("lines");
+        some(fields, "lines", lines.as_deref());
         Some(Self {
             id: id?.0,
             title: title?,
@@ -75,6 +76,7 @@ impl FromMap for PublishedLine {
             at: fields.get("at")?,
             percent_of: fields.get("percent-of"),
         };
+        some(fields, "x", Some(&line.x));
         as_long(
             fields,
             "y",
@@ -98,18 +100,25 @@ impl FromMap for PublishedLine {
     }
 }
 
+/// Says so if a list is empty: there would be nothing to draw.
+fn some<T>(fields: &Fields<'_>, name: &str, list: Option<&[T]>) {
+    if let (Some([]), Some((at, _))) = (list, fields.node(name)) {
+        at.report::<()>(at.problem("this list is empty").expected("at least one"));
+    }
+}
+
 /// Says so if a list has not as many values as it must.
 fn as_long(fields: &Fields<'_>, name: &str, found: usize, wanted: usize, what: &str) {
     if found == wanted {
         return;
     }
-    let problem = |at: &super::At<'_>| at.problem(format!("{found} values"));
+    let problem = |at: &super::At<'_>| at.problem(format!("a list of length {found}"));
     match fields.node(name) {
-        Some((at, _)) => at.report::<()>(problem(&at).expected(format!("{wanted}, {what}"))),
+        Some((at, _)) => at.report::<()>(problem(&at).expected(format!("length {wanted}, {what}"))),
         None => fields.report(
             fields
                 .problem(format!("no `{name}`"))
-                .expected(format!("{wanted} values, {what}")),
+                .expected(format!("a list of length {wanted}, {what}")),
         ),
     };
 }

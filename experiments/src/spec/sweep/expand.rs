@@ -103,7 +103,7 @@ fn variants(
 fn variant(given: &Given<'_>, point: &Point) -> (Option<Experiment>, Vec<Diagnostic>) {
     let mut tree = given.tree.clone();
     if let Value::Map(entries) = &mut tree.value {
-        // Claims are about cells, and those are what this makes.
+        // Claims and curves are about cells, and those are what this makes.
         entries.retain(|(key, _)| !["sweep", "expect", "curves"].contains(&&*key.name));
     }
     let mut problems = Vec::new();

@@ -124,7 +124,7 @@ fn end(cells: &[Cell<'_>]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use super::super::{count, fixture};
     use super::*;
     use crate::samples::MACHINE;
 
@@ -166,12 +166,25 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_goes_from_one_to_another_is_not_counted_twice() {
+        let mut results = results();
+        // Sampled in turn: the one in odd seconds, the other in even ones.
+        let odd = |sample: &Sample| sample.time_seconds % 2.0 > 0.5;
+        results
+            .guests
+            .retain(|sample| odd(sample) == (sample.vm == "3"));
+        let data = guests(&results).remove(0).data;
+        let line = data.lines().nth(3).unwrap();
+        assert_eq!(line, "none,2.000,10.000,4.000,high", "{data}");
+    }
+
+    #[test]
     fn a_state_that_passes_between_two_points_is_shown() {
         let mut results = results();
         let machine = results.samples[0].clone();
         results.samples = (0..10 * MOST_POINTS)
             .map(|number| Sample {
-                time_seconds: 5.0 + number as f64 / (10.0 * MOST_POINTS as f64) * 9.0,
+                time_seconds: 5.0 + 9.0 * count(number) / count(10 * MOST_POINTS),
                 state: Some(if number == 1234 { "low" } else { "high" }.to_owned()),
                 ..machine.clone()
             })

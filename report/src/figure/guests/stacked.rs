@@ -32,24 +32,32 @@ struct Spell {
     state: usize,
 }
 
-/// What each guest has at the times of all guests' samples: they are not all sampled at once, so each
-/// value stands until the guest's next.
+/// What each guest has at the times of all guests' samples.
 fn table(cell: &Cell<'_>) -> Vec<Row> {
     let samples = cell.guests.iter().flat_map(|guest| &guest.samples);
     let mut times: Vec<f64> = samples.map(|sample| sample.time_seconds).collect();
     times.sort_by(f64::total_cmp);
     times.dedup();
     let every = times.len().div_ceil(MOST_POINTS).max(1);
-    let value = |guest: &Guest<'_>, time: f64| {
-        let before = guest
-            .samples
-            .partition_point(|sample| sample.time_seconds <= time);
-        let sample = before.checked_sub(1).and_then(|at| guest.samples.get(at));
-        sample.map_or(0.0, |sample| mib(allocated(sample)))
-    };
-    let values = |time| cell.guests.iter().map(|guest| value(guest, time)).collect();
+    let values = |time| cell.guests.iter().map(|guest| at(guest, time)).collect();
     let times = times.into_iter().step_by(every);
     times.map(|time| (time, values(time))).collect()
+}
+
+/// What a guest has at a time, MiB. Guests are sampled in turn: if a value stood until the guest's next, memory
+/// that goes from one to the other would be counted twice for a while, beyond what the machine has.
+fn at(guest: &Guest<'_>, time: f64) -> f64 {
+    let samples = &guest.samples;
+    let next = samples.partition_point(|sample| sample.time_seconds <= time);
+    let Some(before) = next.checked_sub(1).map(|before| samples[before]) else {
+        return 0.0;
+    };
+    let value = mib(allocated(before));
+    samples.get(next).map_or(value, |next| {
+        let passed = time - before.time_seconds;
+        let part = passed / (next.time_seconds - before.time_seconds);
+        (mib(allocated(next)) - value).mul_add(part, value)
+    })
 }
 
 /// The worst state of these samples, each of which tells of the time before it.
@@ -142,7 +150,8 @@ pub(super) fn stacked(cells: &[Cell<'_>]) -> Figure {
         id: "guests-stacked".into(),
         title: title.into(),
         caption: "First run of each cell: what each guest has of the machine's memory, as it sees it \
-                  (private pages, and those that it shares). The bar above is the machine's reclamation \
+                  (private pages, and those that it shares). Guests are sampled in turn, and what one \
+                  has in between is drawn as a straight line. The bar above is the machine's reclamation \
                   state, where it is not high."
             .into(),
         source: "samples.csv".into(),
