@@ -14,7 +14,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mirrorball_experiments::output::summary::Summary;
 use mirrorball_experiments::spec::Loaded;
 use mirrorball_experiments::{exit, run};
 use mirrorball_host::Interrupts;
@@ -83,16 +82,10 @@ pub(crate) fn run_folder(
         let (status, signal) = supervise(command(folder, member, json)?, &interrupts)?;
         let code = code_of(status);
         let results = results_of(member).difference(&before).last().cloned();
-        let summary = results.as_ref().and_then(|results| summary_of(results));
         let judged = [exit::OK, exit::NOT_MET, exit::INCONCLUSIVE].contains(&code);
         let failed = arguments.fails_fast() && !judged;
         end = signal.map(exit::of_signal).or(failed.then_some(code));
-        outcomes.push(Outcome {
-            exit_code: Some(code),
-            results,
-            summary,
-            ..Outcome::not_begun(member)
-        });
+        outcomes.push(Outcome::ended(member, code, results));
     }
     let codes = outcomes.iter().filter_map(|outcome| outcome.exit_code);
     let code = exit::worst(codes.chain(end));
@@ -251,9 +244,4 @@ fn results_of(member: &Member) -> BTreeSet<PathBuf> {
     let entries = entries.into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     named.map(|entry| entry.path()).collect()
-}
-
-fn summary_of(results: &Path) -> Option<Summary> {
-    let text = std::fs::read_to_string(results.join("summary.json")).ok()?;
-    serde_json::from_str(&text).ok()
 }

@@ -1,7 +1,7 @@
 //! What came of the experiments of a folder, in words.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -13,14 +13,19 @@ use super::Member;
 /// How one went.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    pub(super) file: PathBuf,
+    file: PathBuf,
     name: String,
     /// Whether it was run on an emulated host.
     emulated: bool,
     /// `None` if it was not begun.
     pub(super) exit_code: Option<u8>,
-    pub(super) results: Option<PathBuf>,
-    pub(super) summary: Option<Summary>,
+    results: Option<PathBuf>,
+    summary: Option<Summary>,
+}
+
+fn summary_of(results: &Path) -> Option<Summary> {
+    let text = std::fs::read_to_string(results.join("summary.json")).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 impl Outcome {
@@ -32,6 +37,16 @@ impl Outcome {
             exit_code: None,
             results: None,
             summary: None,
+        }
+    }
+
+    /// One that ended with that code, in that folder if it made one.
+    pub(super) fn ended(member: &Member, code: u8, results: Option<PathBuf>) -> Self {
+        Self {
+            exit_code: Some(code),
+            summary: results.as_deref().and_then(summary_of),
+            results,
+            ..Self::not_begun(member)
         }
     }
 
