@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrorball_virtio::Transport;
 use parking_lot::Mutex;
@@ -21,6 +21,10 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::sys::clock::ThreadClock;
 use crate::sys::schedule::work_in_batches;
+
+/// After a network's packets a worker looks at its doorbells for so long before it sleeps: in a stream the next
+/// comes sooner than a thread is put to sleep and woken. Disks' requests come one by one.
+const LOOKING: Duration = Duration::from_micros(50);
 
 /// What happens when a device can't go on: called on the worker's thread with the reason.
 pub(crate) type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
@@ -185,9 +189,9 @@ impl Worker {
             tracing::debug!(%error, "a device worker keeps its scheduling");
         }
         let mut events = vec![EpollEvent::default(); 64];
-        let mut ended = false;
+        let (mut ended, mut looks) = (false, false);
         while !ended {
-            let count = match self.epoll.wait(-1, &mut events) {
+            let count = match self.wait(&mut events, looks) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
@@ -195,6 +199,7 @@ impl Worker {
                     return;
                 }
             };
+            looks = false;
             for event in events.iter().take(count) {
                 let token = event.data();
                 if token == END {
@@ -202,10 +207,25 @@ impl Worker {
                 }
                 let served = self.served.lock().get(&token).cloned();
                 if let Some(served) = served {
+                    looks |= served.device.is_network();
                     served.serve(&self.epoll);
                 }
             }
         }
+    }
+
+    /// How many doorbells rang; it `looks` for a while before it sleeps.
+    fn wait(&self, events: &mut [EpollEvent], looks: bool) -> io::Result<usize> {
+        let began = Instant::now();
+        while looks && began.elapsed() < LOOKING {
+            let count = self.epoll.wait(0, events)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            // Guests that want the processor have it.
+            thread::yield_now();
+        }
+        self.epoll.wait(-1, events)
     }
 }
 

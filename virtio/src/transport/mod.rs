@@ -101,6 +101,12 @@ impl Transport {
         self.device.device_id()
     }
 
+    /// Whether it is a network device.
+    #[must_use]
+    pub fn is_network(&self) -> bool {
+        self.device_id() == VIRTIO_ID_NET
+    }
+
     /// One eventfd a queue, for ioeventfds on the QueueNotify register and for workers to poll.
     #[must_use]
     pub fn doorbells(&self) -> &[EventFd] {
