@@ -13,5 +13,6 @@ pub mod list;
 pub mod log;
 pub mod output;
 pub mod run;
+pub(crate) mod samples;
 pub mod simulate;
 pub mod spec;

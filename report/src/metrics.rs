@@ -111,7 +111,7 @@ const fn metric(path: &'static str, name: &'static str, unit: Unit, better: Bett
 }
 
 /// What is shown of every cell, in this order.
-pub const SHOWN: [Metric; 54] = {
+pub const SHOWN: [Metric; 56] = {
     use Better::{Higher, Lower, Neither};
     use Unit::{Bytes, Count, Micros, Part, Seconds};
     [
@@ -195,6 +195,18 @@ pub const SHOWN: [Metric; 54] = {
             "operations a second, once loaded",
             Count,
             Higher,
+        ),
+        metric(
+            "workload.touch_p99_seconds",
+            "… time of a touch, p99",
+            Micros,
+            Lower,
+        ),
+        metric(
+            "workload.touch_p999_seconds",
+            "… the same, p99.9",
+            Micros,
+            Lower,
         ),
         metric("policy.overshoot", "above the budget, at most", Part, Lower),
         metric("policy.held_seconds", "guests held, summed", Seconds, Lower),

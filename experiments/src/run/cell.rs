@@ -16,6 +16,7 @@ use mirrorball_debian::GuestImage;
 use super::events::Events;
 use super::fleet::{Fleet, Waited};
 use super::noise::Watch;
+use super::pace::Done;
 use super::policy::Policy;
 use super::progress::Progress;
 use super::record::RunRecord;
@@ -175,9 +176,9 @@ impl<'a> Run<'a> {
             group.printed.insert(name, mean(&numbers));
         }
         figures.workload = Workload {
-            seconds: figures.workload.seconds,
-            rate: figures.workload.rate,
-            ..report.work
+            operations: report.work.operations,
+            bytes: report.work.bytes,
+            ..figures.workload
         };
         let mut holds = report.histograms.iter().filter(|(name, _)| *name == "hold");
         figures.sharing.hold_p99_seconds = holds
@@ -256,16 +257,13 @@ impl<'a> Run<'a> {
             if !self.wait(Phase::Done, limit, Some(from))? {
                 return Ok(false);
             }
-            let (from, before) = (Instant::now(), self.fleet.operations());
+            let before = Done::by(self.fleet.statuses());
             if !self.wait(Phase::Done, limit, Some(end))? {
                 return Ok(false);
             }
-            self.figures.workload.rate = measured.map(|_| {
-                rate(
-                    self.fleet.operations().saturating_sub(before),
-                    from.elapsed(),
-                )
-            });
+            if measured.is_some() {
+                Done::by(self.fleet.statuses()).tell(&before, &mut self.figures.workload);
+            }
             self.fleet.request_stop();
             self.leave_stuck();
         }
@@ -397,10 +395,4 @@ impl<'a> Run<'a> {
 fn mean(numbers: &[f64]) -> f64 {
     let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
     numbers.iter().sum::<f64>() / f64::from(count.max(1))
-}
-
-/// Units of work a second.
-#[allow(clippy::cast_precision_loss, reason = "a number of operations")]
-fn rate(operations: u64, time: Duration) -> f64 {
-    operations as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE)
 }

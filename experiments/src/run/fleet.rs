@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mirrorball_abi::{Phase, WorkloadKind};
+use mirrorball_abi::{Phase, Status, WorkloadKind};
 use mirrorball_monitor::{
     Boot, BootError, DiskConfig, Machine, MonitorError, StopCause, Vm, VmConfig, VmState, WaitError,
 };
@@ -256,12 +256,10 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Units of work of the thin guests that are there, so far.
-    #[must_use]
-    pub fn operations(&self) -> u64 {
+    /// What the thin guests that are there say of themselves.
+    pub fn statuses(&self) -> impl Iterator<Item = Status> {
         let thin = self.guests.iter().filter(|guest| guest.agent.is_none());
-        let done = thin.map(|guest| guest.vm.status().operations);
-        done.fold(0, u64::saturating_add)
+        thin.map(|guest| guest.vm.status())
     }
 
     /// These guests are waited for no more.

@@ -23,6 +23,7 @@ mod measure;
 mod networks;
 mod noise;
 mod overdue;
+mod pace;
 mod policy;
 mod precision;
 mod prepare;

@@ -83,7 +83,7 @@ impl Told {
                 seconds: None,
                 operations: Some(0),
                 bytes: Some(0),
-                rate: None,
+                ..Workload::default()
             },
             operations: BTreeMap::new(),
             histograms: BTreeMap::new(),

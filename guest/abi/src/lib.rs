@@ -153,6 +153,8 @@ pub struct Status {
     pub cache_start: u64,
     /// Ticks of first writes to pages: shared (break) or not.
     pub write_ticks: SampleBuckets,
+    /// Nanoseconds that single touches took (`touch`), waits of the whole guest included.
+    pub touch_nanoseconds: SampleBuckets,
     /// Length of `message` in bytes.
     pub message_length: u64,
     /// Reason of failure, UTF-8. After a panic the first line is the place, `file:line:column`, and

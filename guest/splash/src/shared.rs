@@ -195,19 +195,28 @@ pub fn begin_command(number: u64) {
         counter.set(0);
     }
     set_outcome(0);
-    // SAFETY: the histogram is plain memory that only one thread of the guest writes at a time.
-    unsafe {
-        ptr::write_volatile(
-            status_at(offset_of!(Status, write_ticks)),
-            SampleBuckets::EMPTY,
-        )
-    };
+    for histogram in [
+        offset_of!(Status, write_ticks),
+        offset_of!(Status, touch_nanoseconds),
+    ] {
+        // SAFETY: a histogram is plain memory that only one thread of the guest writes at a time.
+        unsafe { ptr::write_volatile(status_at(histogram), SampleBuckets::EMPTY) };
+    }
     COMMAND.cell().store(number, Ordering::Release);
 }
 
 /// Adds one sample to the histogram of first-write costs. Only one thread may sample at a time.
 pub fn record_write_ticks(value: u64) {
-    let buckets: *mut SampleBuckets = status_at(offset_of!(Status, write_ticks));
+    record(offset_of!(Status, write_ticks), value);
+}
+
+/// Adds one sample to the histogram of touches. Only one thread may sample at a time.
+pub fn record_touch_nanoseconds(value: u64) {
+    record(offset_of!(Status, touch_nanoseconds), value);
+}
+
+fn record(histogram: usize, value: u64) {
+    let buckets: *mut SampleBuckets = status_at(histogram);
     // SAFETY: the page is mapped, the field aligned, and the caller is its only writer.
     unsafe { (*buckets).record(value) };
 }

@@ -156,6 +156,12 @@ pub struct Workload {
     /// `measure-after` until guests are asked to end.
     #[serde(default)]
     pub rate: Option<f64>,
+    /// How long the workload `touch` takes for a page in that time, 99th percentile.
+    #[serde(default)]
+    pub touch_p99_seconds: Option<f64>,
+    /// The same, 99.9th percentile.
+    #[serde(default)]
+    pub touch_p999_seconds: Option<f64>,
 }
 
 /// What guests read from their disks, before any scan could find it.

@@ -39,6 +39,8 @@ pub const METRICS: &[&str] = &[
     "workload.operations",
     "workload.bytes",
     "workload.rate",
+    "workload.touch_p99_seconds",
+    "workload.touch_p999_seconds",
     "disk.mapped_pages",
     "disk.copied_pages",
     "disk.mapped_share",

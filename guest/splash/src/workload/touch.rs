@@ -127,6 +127,8 @@ impl<'a> Toucher<'a> {
 
     /// Touches each page of the working set once: a page is written or verified.
     fn touch(&mut self) {
+        let ticks_per_ms = shared::ticks_per_ms();
+        let mut began = port::ticks();
         for index in 0..self.active {
             let page = self.order[index] as usize;
             let version = self.versions[page];
@@ -139,6 +141,10 @@ impl<'a> Toucher<'a> {
             } else {
                 self.verify(page, version);
             }
+            let now = port::ticks();
+            let nanoseconds = now.saturating_sub(began).saturating_mul(1_000_000) / ticks_per_ms;
+            shared::record_touch_nanoseconds(nanoseconds);
+            began = now;
         }
         OPERATIONS.increase(self.active as u64);
         shared::BYTES.increase((self.active * PAGE_SIZE) as u64);

@@ -7,15 +7,13 @@
 //! writes: the anonymous page then maps the kernel's page of zeros, which a write copies too.
 //! The last guests give their memory to KSM instead.
 
-mod ticks;
-
 use mirrorball_abi::WorkloadKind;
 use mirrorball_monitor::Vm;
 use mirrorball_pmap::{PageState, Ppn, PpnRun};
 
 use super::rig::{self, Guests, Rig};
 use super::{Bench, BenchError, Log, Row, Wanted, kernel};
-use ticks::Ticks;
+use crate::samples::Samples;
 
 /// The measurement.
 pub const BENCH: Bench = Bench {
@@ -84,9 +82,9 @@ fn measure(log: &mut Log<'_>) -> Result<(), BenchError> {
 struct Written {
     history: History,
     /// To pages that nobody had written.
-    first: Ticks,
+    first: Samples,
     /// To the same pages once they were shared.
-    again: Ticks,
+    again: Samples,
 }
 
 fn ours() -> Result<Vec<Written>, BenchError> {
@@ -132,8 +130,8 @@ fn start(histories: &[History], tracking: bool) -> Result<Rig, BenchError> {
 }
 
 /// Has the guests write their pages one after the other; the ticks of each history.
-fn probe(rig: &Rig, histories: &[History], step: u64) -> Result<Vec<Ticks>, BenchError> {
-    let mut ticks: Vec<_> = histories.iter().map(|_| Ticks::none()).collect();
+fn probe(rig: &Rig, histories: &[History], step: u64) -> Result<Vec<Samples>, BenchError> {
+    let mut ticks: Vec<_> = histories.iter().map(|_| Samples::none()).collect();
     for vms in rig.vms().chunks(histories.len()) {
         for ((vm, history), ticks) in vms.iter().zip(histories).zip(&mut ticks) {
             let by_guest = u64::from(*history == History::Guest);
@@ -144,7 +142,7 @@ fn probe(rig: &Rig, histories: &[History], step: u64) -> Result<Vec<Ticks>, Benc
                 }
             }
             let work = rig::workload(WorkloadKind::Probe, &[PAGES, step, by_guest]);
-            ticks.add(&rig::done(vm, vm.command(&work))?);
+            ticks.add(&rig::done(vm, vm.command(&work))?.write_ticks);
         }
     }
     Ok(ticks)
@@ -163,7 +161,7 @@ fn enough(shared: u64, of: u64) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn written(histories: &[History], first: Vec<Ticks>, again: Vec<Ticks>) -> Vec<Written> {
+fn written(histories: &[History], first: Vec<Samples>, again: Vec<Samples>) -> Vec<Written> {
     let both = first.into_iter().zip(again);
     let all = histories.iter().zip(both);
     all.map(|(&history, (first, again))| Written {
@@ -199,7 +197,7 @@ fn tell(log: &mut Log<'_>, kind: &Kind, all: &[Written]) {
         return;
     };
     let page = kind.page;
-    let mut ratio = |id: String, what: String, over: &Ticks, again: &Ticks| {
+    let mut ratio = |id: String, what: String, over: &Samples, again: &Samples| {
         let row = Row {
             id: format!("{}{id}", kind.id),
             what,
