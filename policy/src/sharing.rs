@@ -108,8 +108,13 @@ impl ShareAhead {
     /// Whether one is to begin now that a part of memory is `free`, so long after the last has ended.
     #[must_use]
     pub fn begins(&self, thresholds: &Thresholds, free: f64, since: Duration) -> bool {
-        let keep = thresholds.high + thresholds.margin;
-        free < keep * AHEAD && since >= self.rest
+        !Self::has_plenty(thresholds, free) && since >= self.rest
+    }
+
+    /// Whether so much memory is free that nothing is to be done ahead of need.
+    #[must_use]
+    pub fn has_plenty(thresholds: &Thresholds, free: f64) -> bool {
+        free >= (thresholds.high + thresholds.margin) * AHEAD
     }
 
     /// A pass has taken so long and has freed that part of memory.
@@ -133,6 +138,7 @@ mod tests {
         let (thresholds, pass) = (Thresholds::default(), Duration::from_millis(200));
         let mut ahead = ShareAhead::default();
         assert!(!ahead.begins(&thresholds, 0.3, pass), "there is enough");
+        assert!(ShareAhead::has_plenty(&thresholds, 0.3));
         assert!(ahead.begins(&thresholds, 0.1, pass));
         for _ in 0..10 {
             ahead.ended(pass, 0.05);

@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn guests_that_touch_nothing_have_no_times_of_touches() {
         let status = Status::new_zeroed();
-        let (before, after) = (Done::by([status].into_iter()), Done::by([status].into_iter()));
+        let (before, after) = (
+            Done::by([status].into_iter()),
+            Done::by([status].into_iter()),
+        );
         let mut figures = Workload::default();
         after.tell(&before, &mut figures);
         assert!(figures.rate.is_some() && figures.touch_p99_seconds.is_none());

@@ -133,21 +133,11 @@ impl AddressSpace {
             return written;
         };
         let base = self.region.address();
-        for &run in &written {
-            let mut next = run.start;
-            while next < run.end() {
-                let Some(_) = table.overlay(next) else {
-                    next = next.plus(1);
-                    continue;
-                };
-                // An overlay is not tracked until one of its pages is broken for the first time.
-                let overlay = table.overlay_around(next);
-                let bytes = u64::from(overlay.pages) * PAGE_BYTES;
-                let result = tracking.register(base + overlay.start.address(), bytes);
-                if let Err(error) = result {
-                    tracing::warn!(%error, vm = ?self.vm, "an overlay can't be tracked");
-                }
-                next = overlay.end();
+        // An overlay is not tracked until one of its pages is broken for the first time.
+        for run in joined(&broken_overlays(table, &written), MOST_BETWEEN) {
+            let bytes = u64::from(run.pages) * PAGE_BYTES;
+            if let Err(error) = tracking.register(base + run.start.address(), bytes) {
+                tracing::warn!(%error, vm = ?self.vm, "overlays can't be tracked");
             }
         }
         let mut protected = Vec::new();
@@ -177,16 +167,44 @@ impl AddressSpace {
 fn clusters(runs: &[PpnRun], vms: u32) -> Vec<PpnRun> {
     /// Telling one VM costs about as much as one in four pages' new translation.
     const VMS_FOR_A_PAGE: u32 = 4;
-    let mut clusters: Vec<PpnRun> = Vec::new();
-    for &run in runs {
-        match clusters.last_mut() {
-            Some(last) if run.start.0 - last.end().0 <= vms / VMS_FOR_A_PAGE => {
-                last.pages = run.end().0 - last.start.0;
+    joined(runs, vms / VMS_FOR_A_PAGE)
+}
+
+/// Pages between overlays that are tracked in one go, those between them included. Each time waits
+/// until no fault of any guest is under way; a page that nobody has touched yet is asked
+/// about in each pass once it is tracked, which costs far less.
+const MOST_BETWEEN: u32 = 64;
+
+/// The overlays in which the runs lie, in order.
+fn broken_overlays(table: &Table, runs: &[PpnRun]) -> Vec<PpnRun> {
+    let mut overlays: Vec<PpnRun> = Vec::new();
+    for run in runs {
+        let mut next = run.start;
+        while next < run.end() {
+            if table.overlay(next).is_none() {
+                next = next.plus(1);
+                continue;
             }
-            _ => clusters.push(run),
+            let overlay = table.overlay_around(next);
+            next = overlay.end();
+            overlays.push(overlay);
         }
     }
-    clusters
+    union(overlays)
+}
+
+/// The runs, which are in order, as one where no more than `between` pages lie between two.
+fn joined(runs: &[PpnRun], between: u32) -> Vec<PpnRun> {
+    let mut joined: Vec<PpnRun> = Vec::new();
+    for &run in runs {
+        match joined.last_mut() {
+            Some(last) if run.start.0 - last.end().0 <= between => {
+                last.pages = run.end().0 - last.start.0;
+            }
+            _ => joined.push(run),
+        }
+    }
+    joined
 }
 
 /// The same pages as runs in order, none twice.

@@ -64,6 +64,8 @@ struct Shared {
     views: Mutex<BTreeMap<VmId, View>>,
     meter: Meter,
     held: Held,
+    /// Guests are held for a pass, for a short time.
+    still: AtomicBool,
     state: Mutex<State>,
     /// The worst state since it was last asked for.
     worst: Mutex<State>,
@@ -103,6 +105,7 @@ impl Policy {
             views: Mutex::default(),
             meter: Meter::new().map_err(RunError::Thread)?,
             held: Held::default(),
+            still: AtomicBool::new(false),
             state: Mutex::new(State::High),
             worst: Mutex::new(State::High),
             urgent: AtomicBool::new(false),
@@ -165,12 +168,21 @@ impl Policy {
         std::mem::replace(&mut *self.shared.worst.lock(), now).max(now)
     }
 
-    /// VMs that are held and may be for ever: there is no swap that would make room for them.
+    /// VMs that are held and may be for ever: there is no swap that would make room for them. Waits for
+    /// the end of a pass that all are held for.
     #[must_use]
     pub fn stuck(&self) -> BTreeSet<VmId> {
-        match self.shared.pager {
-            Some(_) => BTreeSet::new(),
-            None => self.shared.held.ids(),
+        if self.shared.pager.is_some() {
+            return BTreeSet::new();
+        }
+        let held_for_a_pass = || self.shared.still.load(Ordering::Acquire);
+        loop {
+            let before = held_for_a_pass();
+            let held = self.shared.held.ids();
+            if !before && !held_for_a_pass() {
+                return held;
+            }
+            std::thread::sleep(work::PAUSE);
         }
     }
 

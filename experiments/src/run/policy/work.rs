@@ -21,9 +21,17 @@ use super::{Shared, guard};
 use crate::spec::{Experiment, PolicySpec};
 
 /// Pause between two looks at free memory.
-const PAUSE: Duration = Duration::from_millis(1);
-/// After the books were settled that rests for so many times as long, but for what is done once a period.
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
+/// After the books were settled that rests for so many times as long, but for what is done once a period
+/// while memory is short.
 const REST: u32 = 9;
+/// The same while there is so much memory that nobody is about to give any.
+const REST_IN_PLENTY: u32 = 49;
+
+/// All guests are held for a pass that was asked for, but no longer than this: a change of a mapping waits
+/// for every fault under way, and on a host whose cores are busy the one who is in it may have lost its
+/// core. Held guests have no faults.
+const STILL: Duration = Duration::from_millis(250);
 
 /// What the thread knows.
 #[derive(Debug)]
@@ -40,11 +48,15 @@ pub struct Work {
     state: State,
     /// When targets were set last.
     set: Option<Instant>,
+    /// When active memory was looked at last.
+    sampled: Option<Instant>,
     sharing: Sharing,
     first: ShareFirst,
     ahead: ShareAhead,
     /// When the last pass ended that was asked for.
     passed: Instant,
+    /// Since when all guests are held for a pass.
+    still: Option<Instant>,
     turn: Turn,
     /// When the books were settled last, and how long that took.
     settled: Option<(Instant, Duration)>,
@@ -73,10 +85,12 @@ impl Work {
             guests: Vec::new(),
             state: State::High,
             set: None,
+            sampled: None,
             sharing,
             first: ShareFirst::default(),
             ahead: ShareAhead::default(),
             passed: Instant::now(),
+            still: None,
             turn: Turn::None,
             settled: None,
         }
@@ -97,6 +111,7 @@ impl Work {
             drop(machine);
             std::thread::sleep(PAUSE);
         }
+        self.go_on();
         for guest in &mut self.guests {
             guest.end_watch();
             guest.leave_balloon();
@@ -113,17 +128,24 @@ impl Work {
         if let Some(ended) = ended {
             self.passed(ended);
         }
+        if (self.still).is_some_and(|since| ended.is_some() || since.elapsed() >= STILL) {
+            self.go_on();
+        }
         // Whoever waits for a pass has settled what it is to bring.
         let ended = ended.filter(|_| self.turn == Turn::Wait);
-        let due = self
-            .set
-            .is_none_or(|set| set.elapsed() >= self.spec.period.0);
+        let over = |last: Option<Instant>| last.is_none_or(|at| at.elapsed() >= self.spec.period.0);
+        let rest = match state {
+            State::High if ShareAhead::has_plenty(&self.thresholds, free.usable) => REST_IN_PLENTY,
+            State::High => REST,
+            State::Soft | State::Hard | State::Low => 0,
+        };
+        let due = over(self.set) && !self.is_tired(rest);
+        let samples = over(self.sampled);
         let urgent = self.shared.urgent.load(Ordering::Relaxed) || state > self.state;
-        if due || ended.is_some() || urgent && !self.is_tired() {
+        if due || ended.is_some() || urgent && !self.is_tired(REST) {
             self.shared.urgent.store(false, Ordering::Relaxed);
             self.decide(machine, ended.map(|ended| ended.freed))?;
             if due {
-                self.sample();
                 self.set = Some(Instant::now());
             }
         } else if state < self.state {
@@ -132,23 +154,40 @@ impl Work {
             if state == State::High {
                 self.shared.swapping.replace(Vec::new());
             }
-            // A pass that guests do not disturb has ended soon.
-            let waits = self.turn == Turn::Wait;
-            for guest in &self.guests {
-                self.hold(guest, (waits || state == State::Low) && guest.order.hold);
-            }
+            self.hold_by_orders();
+        }
+        if samples {
+            self.sample();
+            self.sampled = Some(Instant::now());
         }
         *self.shared.state.lock() = self.state;
         if self.state == State::High && !self.sharing.is_under_way() {
             let since = self.passed.elapsed();
             if (self.ahead).begins(&self.thresholds, free.usable, since) {
                 self.passed = Instant::now();
-                if !self.sharing.ask(machine) {
+                if self.ask(machine) {
+                    self.hold_by_orders();
+                } else {
                     self.ahead.ended(Duration::ZERO, 0.0);
                 }
             }
         }
         Some(())
+    }
+
+    /// Asks for a pass, for which guests are to be held; false where nothing shares.
+    fn ask(&mut self, machine: &Machine) -> bool {
+        let asked = self.sharing.ask(machine);
+        self.still = asked.then(Instant::now);
+        self.shared.still.store(asked, Ordering::Release);
+        asked
+    }
+
+    /// Nobody is held for a pass any more.
+    fn go_on(&mut self) {
+        self.still = None;
+        self.hold_by_orders();
+        self.shared.still.store(false, Ordering::Release);
     }
 
     /// A pass that was asked for has ended.
@@ -159,10 +198,10 @@ impl Work {
         self.shared.tally.lock().shared(ended);
     }
 
-    /// Whether the books were settled a short time ago, for what that costs: guests that are held do not
-    /// change, and others shall have their cores.
-    fn is_tired(&self) -> bool {
-        let waited = |(when, took): (Instant, Duration)| when.elapsed() < took * REST;
+    /// Whether the books were settled less than `rest` times as long ago as that took: guests that are
+    /// held do not change, and others shall have their cores.
+    fn is_tired(&self, rest: u32) -> bool {
+        let waited = |(when, took): (Instant, Duration)| when.elapsed() < took * rest;
         self.settled.is_some_and(waited)
     }
 
@@ -221,7 +260,16 @@ impl Work {
 
     fn hold(&self, guest: &Guest, hold: bool) {
         let admitted = self.shared.gate.lock().admits(guest.vm.id());
-        self.shared.held.set(&guest.vm, hold || !admitted);
+        let hold = hold || self.still.is_some() || !admitted;
+        self.shared.held.set(&guest.vm, hold);
+    }
+
+    /// Holds those that are ordered to, as far as it is still called for.
+    fn hold_by_orders(&self) {
+        let called_for = self.turn == Turn::Wait || self.state == State::Low;
+        for guest in &self.guests {
+            self.hold(guest, called_for && guest.order.hold);
+        }
     }
 
     fn sample(&mut self) {
@@ -248,7 +296,7 @@ impl Work {
             .first
             .decide(self.state, holdings.iter().map(excess).sum(), freed)
         {
-            Turn::Ask if self.sharing.is_under_way() || self.sharing.ask(machine) => Turn::Wait,
+            Turn::Ask if self.sharing.is_under_way() || self.ask(machine) => Turn::Wait,
             Turn::Ask => {
                 self.first.refused();
                 Turn::Take
