@@ -24,6 +24,9 @@ const CLUSTER: u64 = 16;
 /// Bytes of a cluster.
 const CLUSTER_BYTES: u64 = CLUSTER * PAGE_SIZE as u64;
 
+/// What a message begins with, after its kind: others speak on the same network.
+const MARK: [u8; 3] = *b"fs1";
+
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -102,6 +105,7 @@ impl Message {
         raw[0] = kind
             .and_then(|kind| u8::try_from(kind).ok())
             .unwrap_or(u8::MAX);
+        raw[1..4].copy_from_slice(&MARK);
         for (at, number) in [(4, self.request), (8, self.file), (12, self.cluster)] {
             raw[at..at + 4].copy_from_slice(&number.to_le_bytes());
         }
@@ -115,6 +119,9 @@ impl Message {
     fn decode(raw: &[u8; MESSAGE]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_le_bytes(raw.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(raw.get(at..at + 8)?.try_into().ok()?));
+        if raw[1..4] != MARK {
+            return None;
+        }
         Some(Self {
             kind: *KINDS.get(usize::from(raw[0]))?,
             request: word(4)?,
@@ -153,6 +160,16 @@ mod tests {
             };
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
-        assert_eq!(Message::decode(&[9; MESSAGE]), None);
+    }
+
+    #[test]
+    fn what_others_say_is_no_message() {
+        let hello = Message::new(Kind::Hello, 1).encode();
+        for (at, byte) in [(0, 9), (1, 0), (3, 0)] {
+            let mut other = hello;
+            other[at] = byte;
+            assert_eq!(Message::decode(&other), None);
+        }
+        assert_eq!(Message::decode(&[0; MESSAGE]), None);
     }
 }

@@ -27,6 +27,8 @@ const LANES: usize = 8;
 const MOST_SENDING: usize = 16;
 /// How long a server waits for somebody else when all who came have gone.
 const LINGER_MS: u64 = 300;
+/// The same when somebody has come and never said goodbye: it may be nobody's client.
+const FORGET_MS: u64 = 10_000;
 
 /// A file that is served.
 #[derive(Debug)]
@@ -70,12 +72,13 @@ pub(in super::super) fn run(job: &Job) -> Result<(), String> {
     for _ in 0..LANES {
         server.lend(memory::take_lane().ok_or("no memory for packets")?);
     }
-    let linger = LINGER_MS * shared::ticks_per_ms();
+    let [linger, forget] = [LINGER_MS, FORGET_MS].map(|time| time * shared::ticks_per_ms());
     let mut quiet = port::ticks();
     while !shared::stop_requested() {
         let now = port::ticks();
-        let done = server.gone.len() >= clients.max(server.came.len());
-        if done && now.saturating_sub(quiet) > linger {
+        let all_gone = server.gone.len() >= server.came.len();
+        let patience = if all_gone { linger } else { forget };
+        if server.gone.len() >= clients && now.saturating_sub(quiet) > patience {
             break;
         }
         server.net.wait(now + linger);
@@ -85,8 +88,9 @@ pub(in super::super) fn run(job: &Job) -> Result<(), String> {
         while server.answers.len() < MOST_SENDING
             && let Some(received) = server.net.take()
         {
-            quiet = port::ticks();
-            server.serve(received)?;
+            if server.serve(received)? {
+                quiet = port::ticks();
+            }
         }
     }
     // What is under way keeps its pages until the device has let go of them.
@@ -179,11 +183,11 @@ impl Server {
         }
     }
 
-    /// Answers one request.
-    fn serve(&mut self, received: Received) -> Result<(), String> {
+    /// Answers one request; `false` for what is none.
+    fn serve(&mut self, received: Received) -> Result<bool, String> {
         self.lend(received.lane);
         let Some(request) = Message::decode(&received.message) else {
-            return Ok(());
+            return Ok(false);
         };
         let file = self.files.get(usize_of(request.file.into()));
         let answer = match (request.kind, file) {
@@ -201,13 +205,19 @@ impl Server {
                 self.send(received.from, sized, &[]);
                 None
             }
-            (Kind::Read, Some(_)) => return self.answer_read(received.from, request),
+            (Kind::Read, Some(_)) => {
+                self.answer_read(received.from, request)?;
+                None
+            }
             (Kind::Size | Kind::Read, None) => Some((Kind::Failed, 0)),
             (Kind::Bye, _) => {
-                self.gone.insert(received.from);
+                // Who never came takes nobody's place.
+                if self.came.contains(&received.from) {
+                    self.gone.insert(received.from);
+                }
                 Some((Kind::Gone, 0))
             }
-            _ => None,
+            _ => return Ok(false),
         };
         if let Some((kind, value)) = answer {
             let answer = Message {
@@ -217,7 +227,7 @@ impl Server {
             };
             self.send(received.from, answer, &[]);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn answer_read(&mut self, to: Mac, request: Message) -> Result<(), String> {
