@@ -3,12 +3,19 @@
 //! Linux limits the VMAs of a process (`vm.max_map_count`, 65,530 by default). Each isolated page
 //! mapped onto a frame costs up to two. Near the limit, sharing is refused and callers copy: a
 //! guest never fails for want of a mapping.
+//!
+//! Sharing stops a little earlier than what takes memory from guests: pages that were written over
+//! frames need mappings of their own before they can be swapped, and where sharing had taken the last
+//! one, nobody could give any memory.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Mappings kept free for everything that is not guest memory: threads, heaps, libraries, and the
 /// two that a fence needs for a moment.
 const RESERVE: i64 = 2048;
+
+/// The part of the budget that sharing leaves to what takes memory from guests.
+const PART_FOR_RECLAIM: i64 = 32;
 
 /// The process's budget of VMAs; counts guest memory's own.
 #[derive(Debug)]
@@ -37,6 +44,11 @@ impl VmaBudget {
     /// that is what the reserve is for.
     pub(crate) fn has_room(&self, more: i64) -> bool {
         self.used.load(Ordering::Relaxed) + more <= self.limit
+    }
+
+    /// The same for sharing, which leaves some to others.
+    pub(crate) fn has_room_to_share(&self, more: i64) -> bool {
+        self.has_room(more + self.limit / PART_FOR_RECLAIM)
     }
 
     /// Notes that guest memory has so many VMAs more (or less).

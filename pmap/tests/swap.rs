@@ -59,8 +59,14 @@ fn bench(capacity: u32) -> Option<Bench> {
 }
 
 fn bench_with(limits: SwapLimits) -> Option<Bench> {
+    bench_of(limits, None)
+}
+
+/// The same, whose guests' memory may consist of so many mappings.
+fn bench_of(limits: SwapLimits, vma_budget: Option<usize>) -> Option<Bench> {
     let pmap = Pmap::new(&PmapConfig {
         frame_capacity: 1 << 28,
+        vma_budget,
         ..PmapConfig::default()
     })
     .unwrap();
@@ -266,6 +272,49 @@ fn mappings_are_not_used_up_by_pages_that_are_shared_broken_and_swapped_for_ever
         if round % 20 == 0 {
             check_kernel(&bench.pmap);
         }
+    }
+}
+
+/// Sharing page by page takes every mapping; then the guest writes all that it shares, or one page of
+/// each mapping.
+#[test]
+fn memory_can_be_taken_when_sharing_has_used_all_mappings_up() {
+    for (together, budget) in [(1, 20), (4, 10)] {
+        let limits = SwapLimits::store(1000);
+        let Some(bench) = bench_of(limits, Some(budget)) else {
+            return;
+        };
+        let (mut frames, mut gaps) = (Vec::new(), Vec::new());
+        for at in (0..PAGES).step_by(together as usize) {
+            // No mapping is to join the one before.
+            let mut gap = bench.pmap.frames().allocate(1, GroupId(0)).unwrap();
+            gap.bytes_mut().fill(2);
+            gaps.push(gap);
+            let mut made = bench.pmap.frames().allocate(together, GroupId(0)).unwrap();
+            made.bytes_mut().fill(1);
+            let made = made.publish();
+            frames.push((Ppn(at), made));
+        }
+        let map = |at, made| {
+            let access = bench.space.access();
+            access.map_frames(at, made, Mechanism::Disk).is_ok()
+        };
+        let mapped: Vec<_> = (frames.iter())
+            .filter(|(at, made)| map(*at, made))
+            .map(|(at, _)| *at)
+            .collect();
+        assert!(mapped.len() < frames.len(), "the budget is used up");
+        assert!(mapped.len() >= budget / 2, "{}", mapped.len());
+        for at in &mapped {
+            bench.fill(PpnRun::new(*at, 1), 4);
+        }
+        let most = u32::try_from(mapped.len()).unwrap();
+        let outcome = bench.swap_out(most).unwrap();
+        assert!(outcome.swapped >= u64::from(most), "{outcome:?} of {most}");
+        for at in &mapped {
+            assert!(bench.holds(*at, 4), "{at:?}");
+        }
+        check_kernel(&bench.pmap);
     }
 }
 

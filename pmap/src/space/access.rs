@@ -109,7 +109,7 @@ impl Access<'_> {
         if table.overlaid_by(run, frames.start()) && space.uncover(&table, run) {
             return Ok(());
         }
-        if !common.budget.has_room(MOST_NEW_VMAS) {
+        if !common.budget.has_room_to_share(MOST_NEW_VMAS) {
             return Err(MapRefused::NoBudget);
         }
         let mut book = space.swap.lock();

@@ -20,6 +20,17 @@ use std::{io, time::Instant};
 /// Mappings that a fence around part of a mapping, with a new mapping inside, adds at most.
 const MOST_NEW_VMAS: i64 = 4;
 
+/// What a fence is closed for: how near the limit of mappings it still may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// Pages are to name frames.
+    Share,
+    /// Memory is to be taken, or looked at.
+    Reclaim,
+    /// Whole mappings are replaced by as many: the limit does not matter.
+    Replace,
+}
+
 /// What keeps a VM's vCPUs from writing the pages.
 #[derive(Debug)]
 #[cfg_attr(
@@ -47,14 +58,19 @@ pub(super) struct Fence<'a> {
 }
 
 impl AddressSpace {
-    /// Closes a fence around the pages of `run`. `None` when the VM has left, no mappings are left,
-    /// or the kernel refuses.
-    pub(super) fn fence(&self, run: PpnRun) -> Option<Fence<'_>> {
+    /// Closes a fence around the pages of `run`. `None` when the VM has left, no mappings are left
+    /// for that purpose, or the kernel refuses.
+    pub(super) fn fence(&self, run: PpnRun, purpose: Purpose) -> Option<Fence<'_>> {
         // Before anybody is held: what is not shared of a large page stays, as small ones.
         self.region.break_large(run);
         let dma = self.dma.write();
         let table = self.table.lock();
-        if table.detached() || !self.common.budget.has_room(MOST_NEW_VMAS) {
+        let has_room = match purpose {
+            Purpose::Share => self.common.budget.has_room_to_share(MOST_NEW_VMAS),
+            Purpose::Reclaim => self.common.budget.has_room(MOST_NEW_VMAS),
+            Purpose::Replace => true,
+        };
+        if table.detached() || !has_room {
             return None;
         }
         let barrier = self
@@ -74,7 +90,7 @@ impl AddressSpace {
     }
 
     /// Keeps everybody out of all of the VM's memory, readers too, if no vCPU is in guest mode, to
-    /// replace the pages of `run`: `None` when one is, when the VM has left, or `vmas` more mappings
+    /// have the pages of `run` name frames: `None` when one is, when the VM has left, or `vmas` more mappings
     /// are too many.
     #[cfg(not(feature = "broken-share-protocol"))]
     pub(super) fn fence_outside(&self, run: PpnRun, vmas: i64) -> Option<Fence<'_>> {
@@ -84,7 +100,7 @@ impl AddressSpace {
         self.region.break_large(run);
         let dma = self.dma.write();
         let table = self.table.lock();
-        if table.detached() || !self.common.budget.has_room(vmas) {
+        if table.detached() || !self.common.budget.has_room_to_share(vmas) {
             return None;
         }
         let outside = self.guest.try_write()?;

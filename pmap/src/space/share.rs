@@ -9,7 +9,10 @@
 //! frame: the same bytes. So each share is one point in time: linearizable. Nothing here trusts write
 //! tracking or hashes; they only choose candidates.
 
-use super::{AddressSpace, PageState, fence::Fence};
+use super::{
+    AddressSpace, PageState,
+    fence::{Fence, Purpose},
+};
 use crate::{
     frames::PinnedFrames,
     types::{Mechanism, Mpn, Ppn, PpnRun},
@@ -134,7 +137,7 @@ impl AddressSpace {
             part.end = from + pages;
         }
         let run = PpnRun::new(at.plus(from), part.end - from);
-        let Some(mut fence) = self.fence(run) else {
+        let Some(mut fence) = self.fence(run, Purpose::Share) else {
             outcome.refused += u64::from(run.pages);
             return run.pages;
         };

@@ -39,6 +39,9 @@ use std::{io, sync::atomic::Ordering, time::Duration};
 /// those of one page table.
 const SHOWN: u32 = 512;
 
+/// Runs over frames that are picked, where those before could not be made plain.
+const MOST_PICKED: u32 = 16;
+
 /// What was done for who touched a missing page.
 #[derive(Debug)]
 pub(crate) enum Served {
@@ -246,10 +249,13 @@ impl AddressSpace {
         }
     }
 
-    /// Makes pages that were written over frames plain memory; false when there are none.
+    /// Makes pages that were written over frames plain memory; false when there are none, or none
+    /// of some that were picked can be made.
     fn flatten_some(&self, random: &mut Random) -> bool {
-        let picked = self.table.lock().pick_broken(|below| random.below(below));
-        picked.is_some_and(|run| self.flatten(run))
+        (0..MOST_PICKED).any(|_| {
+            let picked = self.table.lock().pick_broken(|below| random.below(below));
+            picked.is_some_and(|run| self.flatten(run))
+        })
     }
 
     /// Brings the page at a host address back for who touched it.

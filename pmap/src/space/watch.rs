@@ -7,7 +7,7 @@
 //!
 //! The content of a watched page is kept in the monitor's memory, never written to the swap file.
 
-use super::{AddressSpace, PageState, book::Place, swap::Random};
+use super::{AddressSpace, PageState, book::Place, fence::Purpose, swap::Random};
 use crate::{
     swap::SwapError,
     sys::Buffer,
@@ -88,7 +88,7 @@ impl AddressSpace {
     /// Makes the next touch of a page that lies over a frame visible; false where that can't be done.
     fn hide_frame(&self, ppn: Ppn) -> bool {
         let run = PpnRun::new(ppn, 1);
-        let Some(fence) = self.fence(run) else {
+        let Some(fence) = self.fence(run, Purpose::Reclaim) else {
             return false;
         };
         let shows = self.broken_now(run).is_ok_and(|broken| broken.is_empty());

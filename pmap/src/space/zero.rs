@@ -1,7 +1,7 @@
 //! Giving back pages that are all zero: no frame needed, the kernel's zero page serves (ESX counts
 //! them as shared with the zero page).
 
-use super::{AddressSpace, table::Empty};
+use super::{AddressSpace, fence::Purpose, table::Empty};
 use crate::types::{PAGE_SIZE, Page, PpnRun};
 
 /// Pages that one fence covers at most.
@@ -50,7 +50,7 @@ impl AddressSpace {
     }
 
     fn release_fenced(&self, run: PpnRun, outcome: &mut ZeroOutcome) {
-        let Some(mut fence) = self.fence(run) else {
+        let Some(mut fence) = self.fence(run, Purpose::Reclaim) else {
             outcome.refused += u64::from(run.pages);
             return;
         };
