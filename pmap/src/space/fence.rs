@@ -90,8 +90,8 @@ impl AddressSpace {
     }
 
     /// Keeps everybody out of all of the VM's memory, readers too, if no vCPU is in guest mode, to
-    /// have the pages of `run` name frames: `None` when one is, when the VM has left, or `vmas` more mappings
-    /// are too many.
+    /// have the pages of `run` name frames: `None` when one is, when the VM has left, or `vmas` more
+    /// mappings are too many.
     #[cfg(not(feature = "broken-share-protocol"))]
     pub(super) fn fence_outside(&self, run: PpnRun, vmas: i64) -> Option<Fence<'_>> {
         if !self.guest_outside() {
