@@ -43,6 +43,26 @@ pub(crate) struct HostOptions {
     /// Whether its cores are emulated in parallel: faster, but QEMU then fails now and then
     #[arg(long, value_enum, value_name = "SWITCH", requires = "host", default_value_t = Switch::Off)]
     host_parallel: Switch,
+    /// What its time is
+    #[arg(long, value_enum, value_name = "CLOCK", requires = "host", default_value_t = Clock::Real)]
+    host_clock: Clock,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Clock {
+    /// This machine's
+    Real,
+    /// Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then
+    Instructions,
+}
+
+impl From<Clock> for mirrorball_host::Clock {
+    fn from(clock: Clock) -> Self {
+        match clock {
+            Clock::Real => Self::Real,
+            Clock::Instructions => Self::Instructions,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -77,6 +97,7 @@ impl HostOptions {
             numa_nodes: self.host_numa,
             nested_paging: self.host_npt == Switch::On,
             parallel: self.host_parallel == Switch::On,
+            clock: self.host_clock.into(),
         }
     }
 }
@@ -234,7 +255,12 @@ mod tests {
             "3 GiB",
             "--host-cores=4",
         ];
-        let more = ["--host-numa=2", "--host-npt", "off"];
+        let more = [
+            "--host-numa=2",
+            "--host-npt",
+            "off",
+            "--host-clock=instructions",
+        ];
         let said = options(&[&words[..], &more].concat()).unwrap();
         let machine = Machine {
             memory: 3 << 30,
@@ -242,6 +268,7 @@ mod tests {
             numa_nodes: 2,
             nested_paging: false,
             parallel: false,
+            clock: mirrorball_host::Clock::Instructions,
         };
         assert_eq!(said.machine(64 << 30), machine);
         assert!(!options(&[]).unwrap().emulated());

@@ -25,6 +25,20 @@ pub struct Machine {
     /// Whether each core is emulated by a thread of its own. QEMU (7.2 at least) then translates
     /// code that the kernel is patching, and now and then the emulated host dies of it.
     pub parallel: bool,
+    /// What its time is.
+    pub clock: Clock,
+}
+
+/// What an emulated machine takes for its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// This machine's.
+    #[default]
+    Real,
+    /// The instructions that it has executed, at 2 ns each, whatever each took to emulate; when it has nothing to do, the
+    /// time until it has. Times then compare whatever else this machine does. QEMU (7.2 at least) gives
+    /// a guest an interrupt twice now and then, as with several cores.
+    Instructions,
 }
 
 impl Machine {
@@ -49,6 +63,11 @@ impl Machine {
         }
         if !(1..=MOST_CORES).contains(&self.cores) {
             return wrong(format!("it may have 1 to {MOST_CORES} cores"));
+        }
+        if self.clock == Clock::Instructions && self.parallel {
+            return wrong(
+                "instructions can be counted only where one thread emulates all cores".to_owned(),
+            );
         }
         if !(1..=MOST_NODES.min(self.cores)).contains(&self.numa_nodes) {
             return wrong(format!(
@@ -108,7 +127,11 @@ impl fmt::Display for Machine {
         } else {
             ""
         };
-        write!(f, ", {paging} paging{threads}")
+        let clock = match self.clock {
+            Clock::Real => "",
+            Clock::Instructions => ", time by instructions",
+        };
+        write!(f, ", {paging} paging{threads}{clock}")
     }
 }
 
@@ -128,6 +151,7 @@ mod tests {
         numa_nodes: 1,
         nested_paging: true,
         parallel: false,
+        clock: Clock::Real,
     };
 
     #[test]
@@ -154,6 +178,11 @@ mod tests {
             },
             Machine {
                 numa_nodes: 3,
+                ..SMALL
+            },
+            Machine {
+                clock: Clock::Instructions,
+                parallel: true,
                 ..SMALL
             },
         ];

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::machine::Machine;
+use crate::machine::{Clock, Machine};
 use crate::relay::Terminals;
 use crate::shares::Share;
 use crate::{HostError, option_value};
@@ -56,6 +56,9 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     let accelerator = format!("tcg,thread={threads},tb-size=512");
     // The machine around is measured too: its KSM is not to find the emulated memory.
     line.words(&["-machine", "pc,mem-merge=off", "-accel", &accelerator]);
+    if machine.clock == Clock::Instructions {
+        line.words(&["-icount", "shift=1,align=off,sleep=off"]);
+    }
     // QEMU does not let KVM intercept a guest's XSETBV, so KVM's idea of the guest's XCR0 would be
     // wrong: guests' kernels warn of it and their AVX registers are not their own. Without XSAVE
     // all agree.
@@ -169,6 +172,7 @@ mod tests {
         numa_nodes: 1,
         nested_paging: true,
         parallel: false,
+        clock: Clock::Real,
     };
     const PIPES: Terminals = Terminals {
         stdout: None,
@@ -194,6 +198,16 @@ mod tests {
         assert!(nodes.contains(first), "{nodes}");
         assert!(nodes.contains("nodeid=1,memdev=node1,cpus=2-3 "), "{nodes}");
         assert!(nodes.contains(" -smp 4,sockets=4,cores=1 "), "{nodes}");
+    }
+
+    #[test]
+    fn instructions_are_counted_only_where_they_are_the_clock() {
+        assert!(!line(MACHINE, PIPES, &[]).contains("icount"));
+        let counted = Machine {
+            clock: Clock::Instructions,
+            ..MACHINE
+        };
+        assert!(line(counted, PIPES, &[]).contains(" -icount shift=1,align=off,sleep=off "));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mirrorball_host::{
-    EmulatedHost, HostError, Interrupts, Job, Machine, PACKAGE, PROGRAM, Stream, Streams, run,
+    Clock, EmulatedHost, HostError, Interrupts, Job, Machine, PACKAGE, PROGRAM, Stream, Streams,
+    run,
 };
 
 const SIGINT: i32 = 2;
@@ -125,6 +126,7 @@ const SMALL: Machine = Machine {
     numa_nodes: 1,
     nested_paging: true,
     parallel: false,
+    clock: Clock::Real,
 };
 
 #[test]

@@ -78,6 +78,8 @@ pub struct Emulated {
     pub nested_paging: Option<bool>,
     /// Whether its cores are emulated in parallel.
     pub parallel: Option<bool>,
+    /// Whether its time is that of its instructions.
+    pub by_instructions: Option<bool>,
 }
 
 /// The emulated host that this process runs on, if it does.
@@ -95,6 +97,7 @@ fn emulated_as(variable: impl Fn(&str) -> Option<String>) -> Option<Emulated> {
         numa_nodes: number("MIRRORBALL_HOST_NUMA"),
         nested_paging: switch("MIRRORBALL_HOST_NPT"),
         parallel: switch("MIRRORBALL_HOST_PARALLEL"),
+        by_instructions: variable("MIRRORBALL_HOST_CLOCK").map(|clock| clock == "instructions"),
     })
 }
 
@@ -198,6 +201,7 @@ mod tests {
             "MIRRORBALL_HOST" => Some("emulated".to_owned()),
             "MIRRORBALL_HOST_MEMORY" => Some("4294967296".to_owned()),
             "MIRRORBALL_HOST_NPT" => Some("off".to_owned()),
+            "MIRRORBALL_HOST_CLOCK" => Some("instructions".to_owned()),
             _ => None,
         };
         let seen = Emulated {
@@ -206,6 +210,7 @@ mod tests {
             numa_nodes: None,
             nested_paging: Some(false),
             parallel: None,
+            by_instructions: Some(true),
         };
         assert_eq!(emulated_as(inside), Some(seen));
         assert_eq!(emulated_as(|_| Some("other".to_owned())), None);

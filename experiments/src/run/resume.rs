@@ -16,6 +16,7 @@ use super::{Options, Style};
 use crate::exit;
 use crate::output::OutputError;
 use crate::output::folder::Folder;
+use crate::output::provenance::Emulated;
 use crate::output::samples::{MACHINE, Sample};
 use crate::output::summary::{Failure, SCHEMA_VERSION};
 
@@ -23,6 +24,11 @@ use crate::output::summary::{Failure, SCHEMA_VERSION};
 const NOT_DONE: [&str; 2] = ["interrupted", "in-use"];
 /// Folders that hold files or folders named by cell and run.
 const BY_RUN: [&str; 5] = ["histograms", "events", "consoles", "commands", "disks"];
+
+/// Kinds of hosts whose times do not compare.
+const THIS_MACHINE: &str = "this machine";
+const EMULATED: &str = "emulated";
+const BY_INSTRUCTIONS: &str = "emulated, with a clock that counts instructions";
 
 /// Why an experiment can't be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -272,13 +278,21 @@ impl Unfinished {
     }
 
     /// That times compare.
-    pub(super) fn check_host(&self, emulated: bool) -> Result<(), ResumeError> {
-        let before = !self.provenance["host"]["emulated"].is_null();
-        let word = |emulated| if emulated { "emulated" } else { "this machine" };
-        if before == emulated {
+    pub(super) fn check_host(&self, emulated: Option<Emulated>) -> Result<(), ResumeError> {
+        let before = match &self.provenance["host"]["emulated"] {
+            Value::Null => THIS_MACHINE,
+            host if host["by_instructions"] == true => BY_INSTRUCTIONS,
+            _ => EMULATED,
+        };
+        let now = match emulated {
+            None => THIS_MACHINE,
+            Some(host) if host.by_instructions == Some(true) => BY_INSTRUCTIONS,
+            Some(_) => EMULATED,
+        };
+        if before == now {
             return Ok(());
         }
-        Err(Self::changed("the host", word(before), word(emulated)))
+        Err(Self::changed("the host", before, now))
     }
 
     fn changed(what: &str, before: &str, now: &str) -> ResumeError {

@@ -104,7 +104,7 @@ impl Store {
             unfinished.check_image(id, &image.digest)?;
         }
         let now = provenance::collect(kvm);
-        unfinished.check_host(now.host.emulated.is_some())?;
+        unfinished.check_host(now.host.emulated)?;
         let samples = unfinished.clean()?;
         let mut resumed = unfinished.resumed;
         resumed.push(Resumption {
