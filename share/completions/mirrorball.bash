@@ -193,7 +193,7 @@ _mirrorball() {
             return 0
             ;;
         mirrorball__subcmd__bench)
-            opts="-o -h --runs --only --output --host --host-memory --host-cores --host-numa --host-npt --host-parallel --json --help"
+            opts="-o -h --runs --only --output --host --host-memory --host-cores --host-numa --host-npt --host-parallel --host-clock --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -237,6 +237,10 @@ _mirrorball() {
                     ;;
                 --host-parallel)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-clock)
+                    COMPREPLY=($(compgen -W "real instructions" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -301,7 +305,7 @@ _mirrorball() {
             return 0
             ;;
         mirrorball__subcmd__doctor)
-            opts="-h --fix --restore --host --host-memory --host-cores --host-numa --host-npt --host-parallel --json --help"
+            opts="-h --fix --restore --host --host-memory --host-cores --host-numa --host-npt --host-parallel --host-clock --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -329,6 +333,10 @@ _mirrorball() {
                     ;;
                 --host-parallel)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-clock)
+                    COMPREPLY=($(compgen -W "real instructions" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -905,7 +913,7 @@ _mirrorball() {
             return 0
             ;;
         mirrorball__subcmd__plan)
-            opts="-o -h --resume --retry-failed --output --runs --seed --retries --set --only --console --keep-going --fail-fast --max-failures --smoke --strict --compare --fail-on-regression --allow --dry-run --max-time --max-memory --progress --metrics --host --host-memory --host-cores --host-numa --host-npt --host-parallel --json --help"
+            opts="-o -h --resume --retry-failed --output --runs --seed --retries --set --only --console --keep-going --fail-fast --max-failures --smoke --strict --compare --fail-on-regression --allow --dry-run --max-time --max-memory --progress --metrics --host --host-memory --host-cores --host-numa --host-npt --host-parallel --host-clock --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1001,6 +1009,10 @@ _mirrorball() {
                     ;;
                 --host-parallel)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-clock)
+                    COMPREPLY=($(compgen -W "real instructions" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1033,7 +1045,7 @@ _mirrorball() {
             return 0
             ;;
         mirrorball__subcmd__run)
-            opts="-o -h --resume --retry-failed --output --runs --seed --retries --set --only --console --keep-going --fail-fast --max-failures --smoke --strict --compare --fail-on-regression --allow --dry-run --max-time --max-memory --progress --metrics --host --host-memory --host-cores --host-numa --host-npt --host-parallel --json --help"
+            opts="-o -h --resume --retry-failed --output --runs --seed --retries --set --only --console --keep-going --fail-fast --max-failures --smoke --strict --compare --fail-on-regression --allow --dry-run --max-time --max-memory --progress --metrics --host --host-memory --host-cores --host-numa --host-npt --host-parallel --host-clock --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1129,6 +1141,10 @@ _mirrorball() {
                     ;;
                 --host-parallel)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --host-clock)
+                    COMPREPLY=($(compgen -W "real instructions" -- "${cur}"))
                     return 0
                     ;;
                 *)
