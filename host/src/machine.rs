@@ -35,8 +35,8 @@ pub enum Clock {
     /// This machine's.
     #[default]
     Real,
-    /// The instructions that it has executed, at 2 ns each, whatever each took to emulate; when it has nothing to do, the
-    /// time until it has. Times then compare whatever else this machine does. QEMU (7.2 at least) gives
+    /// The instructions that it has executed, at 2 ns each, whatever each took to emulate, and this machine's time
+    /// while it has nothing to do. Times of work then compare whatever else this machine does. QEMU (7.2 at least) gives
     /// a guest an interrupt twice now and then, as with several cores.
     Instructions,
 }

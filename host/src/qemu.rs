@@ -57,7 +57,9 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     // The machine around is measured too: its KSM is not to find the emulated memory.
     line.words(&["-machine", "pc,mem-merge=off", "-accel", &accelerator]);
     if machine.clock == Clock::Instructions {
-        line.words(&["-icount", "shift=1,align=off,sleep=off"]);
+        // Without its sleep an idle machine's time would run on as fast as it can: an hour has gone by
+        // inside while a file was synced outside.
+        line.words(&["-icount", "shift=1,align=off,sleep=on"]);
     }
     // QEMU does not let KVM intercept a guest's XSETBV, so KVM's idea of the guest's XCR0 would be
     // wrong: guests' kernels warn of it and their AVX registers are not their own. Without XSAVE
@@ -207,7 +209,7 @@ mod tests {
             clock: Clock::Instructions,
             ..MACHINE
         };
-        assert!(line(counted, PIPES, &[]).contains(" -icount shift=1,align=off,sleep=off "));
+        assert!(line(counted, PIPES, &[]).contains(" -icount shift=1,align=off,sleep=on "));
     }
 
     #[test]

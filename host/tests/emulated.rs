@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mirrorball_host::{
@@ -194,6 +194,47 @@ fn a_command_finds_its_surroundings_and_its_results_come_out() {
         "{}",
         ran.said
     );
+}
+
+#[test]
+fn by_instructions_work_takes_as_long_however_busy_this_machine_is() {
+    if !can_run("by_instructions_work_takes_as_long_however_busy_this_machine_is") {
+        return;
+    }
+    static BUSY: AtomicBool = AtomicBool::new(true);
+    // The shell's own commands: nothing waits for this machine's files.
+    let script = r#"
+        for n in 1 2 3; do
+            read -r before idle </proc/uptime
+            i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done
+            read -r after idle </proc/uptime
+            echo "$((${after%.*}${after#*.} - ${before%.*}${before#*.}))"
+        done
+    "#;
+    let counted = Machine {
+        clock: Clock::Instructions,
+        ..SMALL
+    };
+    // After the first the cores have other work, too.
+    let started = AtomicBool::new(false);
+    let ran = run_script(script, &[], vec![], counted, move |_, _| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if !started.swap(true, Ordering::Relaxed) {
+            for _ in 0..2 * cores {
+                std::thread::spawn(|| while BUSY.load(Ordering::Relaxed) {});
+            }
+        }
+    });
+    BUSY.store(false, Ordering::Relaxed);
+    assert_eq!(ran.result.unwrap(), 0, "{}", ran.stderr.text());
+    let times = ran.stdout.text();
+    let times: Vec<f64> = times.lines().map(|time| time.parse().unwrap()).collect();
+    let [first, second, third] = times[..] else {
+        panic!("{times:?}")
+    };
+    for busy in [second, third] {
+        assert!((busy / first - 1.0).abs() < 0.1, "{times:?}");
+    }
 }
 
 /// The date here, in UTC.
