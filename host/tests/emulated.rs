@@ -221,7 +221,11 @@ fn by_instructions_work_takes_as_long_however_busy_this_machine_is() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if !started.swap(true, Ordering::Relaxed) {
             for _ in 0..2 * cores {
-                std::thread::spawn(|| while BUSY.load(Ordering::Relaxed) {});
+                std::thread::spawn(|| {
+                    while BUSY.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
         }
     });
