@@ -48,21 +48,12 @@ pub(crate) struct HostOptions {
     host_clock: Clock,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum Clock {
     /// This machine's
     Real,
     /// Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then
     Instructions,
-}
-
-impl From<Clock> for mirrorball_host::Clock {
-    fn from(clock: Clock) -> Self {
-        match clock {
-            Clock::Real => Self::Real,
-            Clock::Instructions => Self::Instructions,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -97,7 +88,7 @@ impl HostOptions {
             numa_nodes: self.host_numa,
             nested_paging: self.host_npt == Switch::On,
             parallel: self.host_parallel == Switch::On,
-            clock: self.host_clock.into(),
+            by_instructions: self.host_clock == Clock::Instructions,
         }
     }
 }
@@ -268,7 +259,7 @@ mod tests {
             numa_nodes: 2,
             nested_paging: false,
             parallel: false,
-            clock: mirrorball_host::Clock::Instructions,
+            by_instructions: true,
         };
         assert_eq!(said.machine(64 << 30), machine);
         assert!(!options(&[]).unwrap().emulated());

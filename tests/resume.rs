@@ -303,6 +303,28 @@ fn what_has_changed_since_is_refused() {
     let again = resume();
     assert!(again.status.success(), "{}", told(&again));
     assert_eq!(finished(&folder), before);
+    // Times of an emulated host compare with no other's, nor by another clock.
+    let elsewhere = |clock: &str| {
+        let folder = folder.to_str().unwrap();
+        let mut resume = mirrorball(&["run", "--resume", folder], place.path());
+        resume.env("MIRRORBALL_HOST", "emulated");
+        resume.env("MIRRORBALL_HOST_BY_INSTRUCTIONS", clock);
+        let refused = resume.output().unwrap();
+        assert_eq!(refused.status.code(), Some(9), "{}", told(&refused));
+        told(&refused)
+    };
+    let here = elsewhere("off");
+    assert!(here.contains("this machine then, emulated now"), "{here}");
+    let record = fs::read_to_string(folder.join("run.json")).unwrap();
+    let emulated = record.replace("\"emulated\": null", "\"emulated\": {}");
+    assert_ne!(emulated, record);
+    fs::write(folder.join("run.json"), emulated).unwrap();
+    let other_clock = elsewhere("on");
+    assert!(
+        other_clock.contains("emulated then, emulated, with a clock that counts instructions now"),
+        "{other_clock}"
+    );
+    fs::write(folder.join("run.json"), record).unwrap();
     let changed = SWEEP.replace("memory: 16 MiB", "memory: 32 MiB");
     fs::write(folder.join("experiment.yaml"), changed).unwrap();
     let refused = resume();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mirrorball_debian::cpio;
 
 use crate::HostError;
-use crate::machine::{Clock, Machine};
+use crate::machine::Machine;
 use crate::relay::{Size, Streams, Terminals};
 use crate::shares::Share;
 
@@ -191,10 +191,6 @@ fn script(job: &Job, machine: &Machine) -> Result<Vec<u8>, HostError> {
 
 /// The variables that describe the emulated host, and its folder for temporary files.
 fn described(machine: &Machine) -> [(OsString, OsString); 8] {
-    let clock = match machine.clock {
-        Clock::Real => "real",
-        Clock::Instructions => "instructions",
-    };
     let switch = |on| if on { "on" } else { "off" }.to_owned();
     let variable = |name: &str, value: String| (format!("{KIND}{name}").into(), value.into());
     [
@@ -204,7 +200,7 @@ fn described(machine: &Machine) -> [(OsString, OsString); 8] {
         variable("_NUMA", machine.numa_nodes.to_string()),
         variable("_NPT", switch(machine.nested_paging)),
         variable("_PARALLEL", switch(machine.parallel)),
-        variable("_CLOCK", clock.to_owned()),
+        variable("_BY_INSTRUCTIONS", switch(machine.by_instructions)),
         // In memory. A folder of the outer machine's would not do: a file that is unlinked while it is
         // open can't be resized over 9p, and results may well be wanted in `/tmp`.
         ("TMPDIR".into(), TEMPORARY.into()),
@@ -257,7 +253,7 @@ mod tests {
             numa_nodes: 1,
             nested_paging: false,
             parallel: false,
-            clock: Clock::Real,
+            by_instructions: false,
         }
     }
 

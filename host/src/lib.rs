@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use error::HostError;
 pub use interrupts::Interrupts;
 pub use job::Job;
-pub use machine::{Clock, LEAST_MEMORY, MOST_CORES, Machine};
+pub use machine::{LEAST_MEMORY, MOST_CORES, Machine};
 pub use qemu::{PACKAGE, PROGRAM};
 pub use relay::{Size, Stream, Streams};
 pub use shares::check_visible;

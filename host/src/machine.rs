@@ -25,20 +25,11 @@ pub struct Machine {
     /// Whether each core is emulated by a thread of its own. QEMU (7.2 at least) then translates
     /// code that the kernel is patching, and now and then the emulated host dies of it.
     pub parallel: bool,
-    /// What its time is.
-    pub clock: Clock,
-}
-
-/// What an emulated machine takes for its time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Clock {
-    /// This machine's.
-    #[default]
-    Real,
-    /// The instructions that it has executed, at 2 ns each, whatever each took to emulate, and this machine's time
-    /// while it has nothing to do. Times of work then compare whatever else this machine does. QEMU (7.2 at least) gives
-    /// a guest an interrupt twice now and then, as with several cores.
-    Instructions,
+    /// Whether its time is that of the instructions that it has executed, at 2 ns each, whatever each took
+    /// to emulate, and this machine's while it has nothing to do. Times of work then compare whatever
+    /// else this machine does. QEMU (7.2 at least) gives a guest an interrupt twice now and then, as
+    /// with several cores.
+    pub by_instructions: bool,
 }
 
 impl Machine {
@@ -64,7 +55,7 @@ impl Machine {
         if !(1..=MOST_CORES).contains(&self.cores) {
             return wrong(format!("it may have 1 to {MOST_CORES} cores"));
         }
-        if self.clock == Clock::Instructions && self.parallel {
+        if self.by_instructions && self.parallel {
             return wrong(
                 "instructions can be counted only where one thread emulates all cores".to_owned(),
             );
@@ -127,9 +118,10 @@ impl fmt::Display for Machine {
         } else {
             ""
         };
-        let clock = match self.clock {
-            Clock::Real => "",
-            Clock::Instructions => ", time by instructions",
+        let clock = if self.by_instructions {
+            ", time by instructions"
+        } else {
+            ""
         };
         write!(f, ", {paging} paging{threads}{clock}")
     }
@@ -151,7 +143,7 @@ mod tests {
         numa_nodes: 1,
         nested_paging: true,
         parallel: false,
-        clock: Clock::Real,
+        by_instructions: false,
     };
 
     #[test]
@@ -181,7 +173,7 @@ mod tests {
                 ..SMALL
             },
             Machine {
-                clock: Clock::Instructions,
+                by_instructions: true,
                 parallel: true,
                 ..SMALL
             },

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::machine::{Clock, Machine};
+use crate::machine::Machine;
 use crate::relay::Terminals;
 use crate::shares::Share;
 use crate::{HostError, option_value};
@@ -56,7 +56,7 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     let accelerator = format!("tcg,thread={threads},tb-size=512");
     // The machine around is measured too: its KSM is not to find the emulated memory.
     line.words(&["-machine", "pc,mem-merge=off", "-accel", &accelerator]);
-    if machine.clock == Clock::Instructions {
+    if machine.by_instructions {
         // Without its sleep an idle machine's time would run on as fast as it can: an hour has gone by
         // inside while a file was synced outside.
         line.words(&["-icount", "shift=1,align=off,sleep=on"]);
@@ -174,7 +174,7 @@ mod tests {
         numa_nodes: 1,
         nested_paging: true,
         parallel: false,
-        clock: Clock::Real,
+        by_instructions: false,
     };
     const PIPES: Terminals = Terminals {
         stdout: None,
@@ -206,7 +206,7 @@ mod tests {
     fn instructions_are_counted_only_where_they_are_the_clock() {
         assert!(!line(MACHINE, PIPES, &[]).contains("icount"));
         let counted = Machine {
-            clock: Clock::Instructions,
+            by_instructions: true,
             ..MACHINE
         };
         assert!(line(counted, PIPES, &[]).contains(" -icount shift=1,align=off,sleep=on "));

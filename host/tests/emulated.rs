@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mirrorball_host::{
-    Clock, EmulatedHost, HostError, Interrupts, Job, Machine, PACKAGE, PROGRAM, Stream, Streams,
-    run,
+    EmulatedHost, HostError, Interrupts, Job, Machine, PACKAGE, PROGRAM, Stream, Streams, run,
 };
 
 const SIGINT: i32 = 2;
@@ -126,7 +125,7 @@ const SMALL: Machine = Machine {
     numa_nodes: 1,
     nested_paging: true,
     parallel: false,
-    clock: Clock::Real,
+    by_instructions: false,
 };
 
 #[test]
@@ -212,7 +211,7 @@ fn by_instructions_work_takes_as_long_however_busy_this_machine_is() {
         done
     "#;
     let counted = Machine {
-        clock: Clock::Instructions,
+        by_instructions: true,
         ..SMALL
     };
     // After the first the cores have other work, too.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use mirrorball_debian::{GuestImageSpec, Root, default_cache, guest_image};
-use mirrorball_host::{Clock, EmulatedHost, Interrupts, Job, Machine, Streams};
+use mirrorball_host::{EmulatedHost, Interrupts, Job, Machine, Streams};
 
 /// Kernels of the guests, by series.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
@@ -37,7 +37,7 @@ pub(crate) fn test(words: &[String]) -> Result<()> {
             numa_nodes: 1,
             nested_paging: true,
             parallel: false,
-            clock: Clock::Real,
+            by_instructions: false,
         },
         job: Job {
             // One after the other: guests that wait for each other's core run into timeouts.

@@ -97,7 +97,7 @@ fn emulated_as(variable: impl Fn(&str) -> Option<String>) -> Option<Emulated> {
         numa_nodes: number("MIRRORBALL_HOST_NUMA"),
         nested_paging: switch("MIRRORBALL_HOST_NPT"),
         parallel: switch("MIRRORBALL_HOST_PARALLEL"),
-        by_instructions: variable("MIRRORBALL_HOST_CLOCK").map(|clock| clock == "instructions"),
+        by_instructions: switch("MIRRORBALL_HOST_BY_INSTRUCTIONS"),
     })
 }
 
@@ -201,7 +201,7 @@ mod tests {
             "MIRRORBALL_HOST" => Some("emulated".to_owned()),
             "MIRRORBALL_HOST_MEMORY" => Some("4294967296".to_owned()),
             "MIRRORBALL_HOST_NPT" => Some("off".to_owned()),
-            "MIRRORBALL_HOST_CLOCK" => Some("instructions".to_owned()),
+            "MIRRORBALL_HOST_BY_INSTRUCTIONS" => Some("on".to_owned()),
             _ => None,
         };
         let seen = Emulated {

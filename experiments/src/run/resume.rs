@@ -25,11 +25,6 @@ const NOT_DONE: [&str; 2] = ["interrupted", "in-use"];
 /// Folders that hold files or folders named by cell and run.
 const BY_RUN: [&str; 5] = ["histograms", "events", "consoles", "commands", "disks"];
 
-/// Kinds of hosts whose times do not compare.
-const THIS_MACHINE: &str = "this machine";
-const EMULATED: &str = "emulated";
-const BY_INSTRUCTIONS: &str = "emulated, with a clock that counts instructions";
-
 /// Why an experiment can't be resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
@@ -279,16 +274,8 @@ impl Unfinished {
 
     /// That times compare.
     pub(super) fn check_host(&self, emulated: Option<Emulated>) -> Result<(), ResumeError> {
-        let before = match &self.provenance["host"]["emulated"] {
-            Value::Null => THIS_MACHINE,
-            host if host["by_instructions"] == true => BY_INSTRUCTIONS,
-            _ => EMULATED,
-        };
-        let now = match emulated {
-            None => THIS_MACHINE,
-            Some(host) if host.by_instructions == Some(true) => BY_INSTRUCTIONS,
-            Some(_) => EMULATED,
-        };
+        let before = kind_of_host(&self.provenance["host"]["emulated"]);
+        let now = kind_of_host(&serde_json::json!(emulated));
         if before == now {
             return Ok(());
         }
@@ -334,6 +321,17 @@ impl Unfinished {
         })?;
         self.folder.write("samples.csv", &bytes)?;
         Ok(rows.into_iter().filter(|row| row.vm == MACHINE).collect())
+    }
+}
+
+/// Hosts of one kind have times that compare; `emulated` is `provenance.host.emulated`.
+fn kind_of_host(emulated: &Value) -> &'static str {
+    if emulated.is_null() {
+        "this machine"
+    } else if emulated["by_instructions"] == true {
+        "emulated, with a clock that counts instructions"
+    } else {
+        "emulated"
     }
 }
 
