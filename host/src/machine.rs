@@ -57,7 +57,9 @@ impl Machine {
         }
         if self.by_instructions && self.parallel {
             return wrong(
-                "instructions can be counted only where one thread emulates all cores".to_owned(),
+                "its clock counts instructions only where its cores are not emulated in parallel; \
+                 leave out one of the two"
+                    .to_owned(),
             );
         }
         if !(1..=MOST_NODES.min(self.cores)).contains(&self.numa_nodes) {
