@@ -58,7 +58,7 @@ impl Machine {
         if self.by_instructions && self.parallel {
             return wrong(
                 "its clock counts instructions only where its cores are not emulated in parallel; \
-                 leave out one of the two"
+                 leave out `--host-parallel on`, or say `--host-clock real`"
                     .to_owned(),
             );
         }

@@ -63,8 +63,9 @@ pub(crate) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<OsString>
     }
     // QEMU does not let KVM intercept a guest's XSETBV, so KVM's idea of the guest's XCR0 would be
     // wrong: guests' kernels warn of it and their AVX registers are not their own. Without XSAVE
-    // all agree.
-    line.words(&["-cpu", "max,+svm,+npt,-xsave", "-rtc", "base=utc"]);
+    // all agree. Without ERMS kernels and libraries copy by words, not by REP MOVSB: QEMU executes that byte
+    // by byte, and where instructions are the clock each counts as one.
+    line.words(&["-cpu", "max,+svm,+npt,-xsave,-erms", "-rtc", "base=utc"]);
     line.words(&["-m", &format!("{}M", machine.memory >> 20)]);
     // Cores of one socket would share a cache, which nodes must not.
     let cores = machine.cores;

@@ -145,8 +145,10 @@ fn a_command_finds_its_surroundings_and_its_results_come_out() {
         printf '%s|' "$PWD" "$1" "$2" "$ODD" "$MIRRORBALL_HOST" "$MIRRORBALL_HOST_CORES" >&2
         cat "$4/input" /proc/sys/kernel/hostname >&2
         ls /sys/devices/system/node | grep -c '^node' >&2
-        cat /sys/module/kvm_amd/parameters/npt /proc/sys/vm/max_map_count >&2
+        cat /sys/module/kvm_amd/parameters/npt /sys/module/kvm/parameters/halt_poll_ns >&2
+        cat /proc/sys/vm/max_map_count >&2
         test -c /dev/kvm && grep -qw svm /proc/cpuinfo || exit 1
+        grep -qw erms /proc/cpuinfo && exit 4
         echo kept >"$3/kept" && mv "$3/kept" "$3/result" && echo lost >"$4/lost" || exit 2
         exec 9>"$TMPDIR/gone" && rm "$TMPDIR/gone" && truncate -s 8192 /proc/self/fd/9 || exit 3
         date -u +%F >&2
@@ -172,7 +174,7 @@ fn a_command_finds_its_surroundings_and_its_results_come_out() {
     assert_eq!(ran.result.unwrap(), 7, "{stderr}\n{}", ran.said);
     assert_eq!(&ran.stdout.0.lock().unwrap()[..], b"a\r\nb\n\0\xff\x04");
     let surroundings = "/usr|two words|it's|it's \"odd\"\n$HOME|emulated|2|\
-                        from outsidemirrorball-emulated\n2\nN\n1048576\n";
+                        from outsidemirrorball-emulated\n2\nN\n0\n1048576\n";
     let date = stderr
         .strip_prefix(surroundings)
         .unwrap_or_else(|| panic!("{stderr}"));
