@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use mirrorball_monitor::{Machine, Vm};
 use mirrorball_pmap::{Alarm, VmId};
 use mirrorball_policy::reserve::Pace;
+use mirrorball_policy::state::Thresholds;
 use parking_lot::Mutex;
 
 use super::Shared;
@@ -88,8 +89,8 @@ pub struct Guard {
     shared: Arc<Shared>,
     /// Pages of the machine.
     budget: u64,
-    /// The part of usable memory below which guests are held.
-    low: f64,
+    /// Guests are held in the low state.
+    thresholds: Thresholds,
     pace: Pace,
     /// Frames and their spare memory, when they were counted last.
     frames: u64,
@@ -103,13 +104,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Below `low` of free memory it holds all guests, and tells `urgent`.
-    pub fn new(shared: &Arc<Shared>, budget: u64, low: f64) -> Self {
+    /// In the low state it holds all guests, and tells `urgent`.
+    pub fn new(shared: &Arc<Shared>, budget: u64, thresholds: Thresholds) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             shared: Arc::clone(shared),
             budget,
-            low,
+            thresholds,
             pace: Pace::new(u32::try_from(cores).unwrap_or(u32::MAX)),
             frames: 0,
             seen: Tally::default(),
@@ -162,30 +163,38 @@ impl Guard {
         if let Some(mut tally) = self.shared.tally.try_lock() {
             tally.add(&std::mem::take(&mut self.seen));
         }
-        let left = match room {
+        if room == Room::None {
             // Nobody runs: what can change is for the better.
-            Room::None => return Some(RESTING),
-            Room::Enough if !self.was_low => (free.usable - self.low).max(0.0),
-            room => room.left(free.all, free.usable, self.low),
-        };
+            return Some(RESTING);
+        }
+        let gate = self.shared.gate.lock();
+        let mut left = gate.left(&self.thresholds, free.all, free.usable);
+        drop(gate);
+        if !self.was_low {
+            left = left.min((free.usable - self.thresholds.low).max(0.0));
+        }
         let left = part(self.budget, left);
         Some(Duration::from_secs_f64(self.pace.pause(left)))
     }
 
     /// Holds everybody where memory is nearly gone, but for who gives some; what is left.
     fn stop(&mut self, machine: &Machine, now: Instant, used: u64, free: Free) -> Room {
-        let is_low = free.usable < self.low;
+        let is_low = free.usable < self.thresholds.low;
         // Guests below their targets may go on in the low state, but not into memory that is not there.
-        let room = Room::new(free.all, free.usable, self.low);
-        let mut shared = self.shared.gate.lock();
-        let was = std::mem::replace(&mut shared.room, room);
-        let gate = *shared;
-        drop(shared);
-        if room != Room::Enough || is_low && !self.was_low {
-            for vm in machine.vms() {
-                if room == Room::Enough || !gate.admits(vm.id()) {
-                    self.shared.held.set(&vm, true);
-                }
+        let mut gate = self.shared.gate.lock();
+        let room = gate.room(&self.thresholds, free.all, free.usable);
+        let was = std::mem::replace(&mut gate.room, room);
+        let begins = is_low && !self.was_low;
+        let waits = |vm: &Arc<Vm>| room == Room::Enough || !gate.admits(vm.id());
+        let mut vms = Vec::new();
+        if room != Room::Enough || begins {
+            vms = machine.vms();
+            vms.retain(waits);
+        }
+        drop(gate);
+        if !vms.is_empty() {
+            for vm in vms {
+                self.shared.held.set(&vm, true);
             }
             self.told = self.told.or(Some((now, used)));
         }

@@ -53,6 +53,8 @@ pub struct Guest {
     level: u64,
     rise: Option<Instant>,
     totals: SpaceTotals,
+    /// Since when its balloon has not been found to grow, though it was to.
+    idle: Instant,
     target: u64,
     pub order: Order,
 }
@@ -81,6 +83,7 @@ impl Guest {
             level: 0,
             rise: None,
             totals: SpaceTotals::default(),
+            idle: Instant::now(),
             target: claim.max,
             order: Order::default(),
         }
@@ -94,7 +97,11 @@ impl Guest {
     /// Brings its books up to date; its own pages.
     pub fn settle(&mut self) -> u64 {
         self.vm.space().settle();
+        let before = self.totals.ballooned;
         self.totals = self.vm.space().totals();
+        if self.totals.ballooned > before || !self.fills_balloon() {
+            self.idle = Instant::now();
+        }
         self.totals.private
     }
 
@@ -207,6 +214,13 @@ impl Guest {
     /// Whether it is to give memory by its balloon, for which it has to run.
     pub const fn fills_balloon(&self) -> bool {
         self.order.balloon > self.totals.ballooned && !self.order.hold
+    }
+
+    /// Whether its balloon has grown in the last two seconds that it was to: a guest without a driver
+    /// for it, or one that stands still, never fills it.
+    pub fn gave_lately(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        self.idle.elapsed() < PATIENCE
     }
 
     /// Leaves its balloon as it is: it would go on towards the last size that was ordered.

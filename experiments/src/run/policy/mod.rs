@@ -125,8 +125,7 @@ impl Policy {
         let budget = experiment.machine.memory.0 / PAGE_BYTES;
         let spare = u32::try_from(budget / SPARE).unwrap_or(u32::MAX);
         machine.pmap().frames().keep_spare(spare);
-        let low = spec.thresholds.thresholds().low;
-        let mut guard = Guard::new(&shared, budget, low);
+        let mut guard = Guard::new(&shared, budget, spec.thresholds.thresholds());
         policy.spawn("guard", move || guard.run(&of_this_run))?;
         if shared.pager.is_some() {
             let seed = experiment.seed;

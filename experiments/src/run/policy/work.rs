@@ -319,8 +319,9 @@ impl Work {
         }
         self.shared.swapping.replace(swapping);
         let givers = self.guests.iter().filter(|guest| guest.fills_balloon());
-        let givers: Vec<_> = givers.map(|guest| guest.vm.id()).collect();
-        self.shared.gate.lock().pass_on(&givers);
+        let is_given = givers.clone().any(Guest::gave_lately);
+        let givers = givers.map(|guest| guest.vm.id()).collect();
+        self.shared.gate.lock().pass_on(givers, is_given);
         for guest in &self.guests {
             self.hold(guest, guest.order.hold);
         }
