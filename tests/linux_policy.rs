@@ -9,7 +9,8 @@ use std::process::Command;
 
 /// What the guest waits for can only come about by its balloon; a wait in vain ends by its time limit.
 /// Its balloon alone is used: what is swapped is not free to the guest's eyes, nor does it come back by
-/// itself. The 48 MiB of a file that its kernel keeps are what it has to give.
+/// itself. The 48 MiB of a file that its kernel keeps are what it has to give; they are written before the
+/// other guest wants memory, on a busy machine too: who takes memory can't give any.
 const GUESTS: &str = r#"version: 1
 name: squeezed
 machine: { memory: 208 MiB }
@@ -39,8 +40,8 @@ guests:
     min: 112 MiB
     workload: &small { name: touch, working-set: 8 MiB, period: 1 s, written: 50 % }
 timeline:
-  - { at: 20 s, run-workload: { guests: greedy, workload: { <<: *small, working-set: 100 MiB } } }
-  - { at: 60 s, stop-guests: { guests: greedy } }
+  - { at: 50 s, run-workload: { guests: greedy, workload: { <<: *small, working-set: 100 MiB } } }
+  - { at: 110 s, stop-guests: { guests: greedy } }
 matrix: [none]
 repeat: { runs: 1 }
 phases:
