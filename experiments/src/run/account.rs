@@ -4,6 +4,8 @@
 //! figures of a `ksm` cell therefore come from both, and they come from here alone, so that the
 //! budget, the table and the check against the kernel mean the same by "used".
 
+use std::io;
+
 use mirrorball_pmap::{Mechanism, PAGE_BYTES, Totals};
 use mirrorball_virtio::BlockStats;
 
@@ -67,8 +69,32 @@ pub fn disk(disks: impl IntoIterator<Item = BlockStats>) -> Disk {
     }
 }
 
+/// The pmap's word and the kernel's, both from a time when nothing changed, if there is one: a Linux guest
+/// whose work is done goes on to tell which of its pages are free.
+///
+/// # Errors
+/// The kernel's word can't be had.
+pub fn compare_at_rest(
+    used: impl Fn() -> u64,
+    kernel: impl Fn() -> io::Result<u64>,
+) -> io::Result<Accounting> {
+    const ATTEMPTS: u32 = 10;
+    let mut before = used();
+    let mut accounting = Accounting::default();
+    for _ in 0..ATTEMPTS {
+        let kernel = kernel()?;
+        let after = used();
+        accounting = compare(after, kernel);
+        if after == before {
+            break;
+        }
+        before = after;
+    }
+    Ok(accounting)
+}
+
 /// The pmap's word and the kernel's on the same memory, bytes.
-pub fn compare(pmap: u64, kernel: u64) -> Accounting {
+fn compare(pmap: u64, kernel: u64) -> Accounting {
     Accounting {
         pmap: Some(pmap),
         kernel: Some(kernel),
@@ -106,6 +132,7 @@ fn ksm_merged(reading: &Reading) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeMap;
 
     use mirrorball_dedup::ksm::KsmCounters;
@@ -143,6 +170,29 @@ mod tests {
 
     fn pages(bytes: Option<u64>) -> u64 {
         bytes.unwrap() / PAGE_BYTES
+    }
+
+    #[test]
+    fn memory_that_goes_back_during_the_check_is_no_difference() {
+        let memory = Cell::new(100_000);
+        let times = Cell::new(0);
+        let given_back = || {
+            times.set(times.get() + 1);
+            if times.get() < 4 {
+                memory.set(memory.get() - 4_000);
+            }
+            Ok(memory.get())
+        };
+        let accounting = compare_at_rest(|| memory.get(), given_back).unwrap();
+        assert_eq!(apart(&accounting), None);
+        assert_eq!(accounting.pmap, Some(88_000));
+        assert_eq!(times.get(), 4, "nothing changed in the last");
+
+        let lost = compare_at_rest(|| memory.get(), || Ok(memory.get() - 4_000)).unwrap();
+        assert!(apart(&lost).is_some());
+        let growing = compare_at_rest(|| memory.replace(memory.get() + 1), || Ok(0));
+        assert!(apart(&growing.unwrap()).is_some(), "it ends");
+        assert!(compare_at_rest(|| 0, || Err(io::Error::other("unreadable"))).is_err());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Run<'_> {
             zero_pages: ksm.ksm_zero_pages,
             net_saved: Path::new(KSM_PROFIT).exists().then_some(ksm.general_profit),
         });
-        self.account(account::used(&totals, &reading));
+        self.account();
         Ok(())
     }
 
@@ -115,17 +115,22 @@ impl Run<'_> {
     }
 
     /// Checks the pmap's account against the kernel's.
-    fn account(&mut self, pmap: u64) {
-        let kernel = match self.machine.pmap().kernel_account() {
-            Ok(account) => account.total(),
+    fn account(&mut self) {
+        let pmap = self.machine.pmap();
+        let used = || {
+            pmap.settle_all();
+            account::used(&pmap.totals(), &self.sampler.reading())
+        };
+        let kernel = || pmap.kernel_account().map(|account| account.total());
+        match account::compare_at_rest(used, kernel) {
+            Ok(accounting) => self.figures.accounting = accounting,
             Err(error) => {
                 return self.fleet.fail(
                     "accounting",
                     format!("the kernel's account can't be read: {error}"),
                 );
             }
-        };
-        self.figures.accounting = account::compare(pmap, kernel);
+        }
         if let Some(cause) = account::apart(&self.figures.accounting) {
             self.fleet.fail("accounting", cause);
         }
