@@ -318,7 +318,8 @@ impl Work {
             self.shared.views.lock().insert(guest.vm.id(), view);
         }
         self.shared.swapping.replace(swapping);
-        let givers = self.guests.iter().filter(|guest| guest.fills_balloon());
+        // Where there is swap, memory comes back without anybody who runs.
+        let givers = (self.guests.iter()).filter(|guest| !swap && guest.fills_balloon());
         let is_given = givers.clone().any(Guest::gave_lately);
         let givers = givers.map(|guest| guest.vm.id()).collect();
         self.shared.gate.lock().pass_on(givers, is_given);
