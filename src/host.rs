@@ -4,17 +4,21 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use mirrorball_experiments::run::{Options, linux};
+use mirrorball_experiments::run::{Options, Style, linux};
 use mirrorball_experiments::spec::{Loaded, Size};
 use mirrorball_experiments::{exit, image};
 use mirrorball_host::{
     EmulatedHost, HostError, Interrupts, Job, MOST_CORES, Machine, Streams, check_visible,
 };
 
+use crate::results::Results;
+
 /// Memory that the emulated host's own kernel, its files and the monitor may need beside guests.
 const OWN_MEMORY: u64 = 3 << 29;
 /// The least memory that is chosen where none was asked for.
 const DEFAULT_MEMORY: u64 = 2 << 30;
+/// How often a new emulated host does what one left that stood still.
+const RENEWALS: u32 = 5;
 /// How all options below begin.
 pub(crate) const OPTION: &str = "--host";
 
@@ -94,17 +98,18 @@ impl HostOptions {
 }
 
 /// Runs an experiment that was read here on an emulated host; images are made here, where that is
-/// faster and what was made stays.
+/// faster and what was made stays. What a host leaves that stands still is done on a new one.
 pub(crate) fn run_experiment(
     file: &Path,
     loaded: &Loaded,
     options: &Options,
     host: &HostOptions,
-    quiet: bool,
+    resumed: Option<&Path>,
+    words_to_resume: impl Fn(&Path) -> Vec<OsString>,
 ) -> anyhow::Result<u8> {
     let interrupts = Interrupts::install()?;
     let say = |line: &str| {
-        if !quiet {
+        if options.progress != Style::None {
             eprintln!("{line}");
         }
     };
@@ -140,35 +145,53 @@ pub(crate) fn run_experiment(
         .as_ref()
         .unwrap_or(&experiment.outputs.directory);
     let machine = host.machine(experiment.machine.memory.0);
-    start(machine, vec![results.clone()], &interrupts, &say)
+    let folders = Results::before(results, &experiment.name);
+    let mut words = inner_arguments(std::env::args_os().skip(1));
+    let mut left = RENEWALS;
+    loop {
+        let ended = start(machine, words, vec![results.clone()], &interrupts, &say)?;
+        let folder = resumed.map(Path::to_owned).or_else(|| folders.made());
+        match (ended, folder) {
+            (Err(error @ HostError::StandsStill), Some(folder)) if left > 0 => {
+                left -= 1;
+                eprintln!("mirrorball: {error}");
+                say("a new one does what is left");
+                words = words_to_resume(&folder);
+            }
+            (ended, _) => return Ok(ended.unwrap_or_else(|error| failed(&error))),
+        }
+    }
 }
 
 /// Runs this command on an emulated host; it may write to `folder`.
 pub(crate) fn run_here_as_there(host: &HostOptions, folder: Option<PathBuf>) -> anyhow::Result<u8> {
     let interrupts = Interrupts::install()?;
     let say = |line: &str| eprintln!("{line}");
-    start(
-        host.machine(0),
-        folder.into_iter().collect(),
-        &interrupts,
-        &say,
-    )
+    let words = inner_arguments(std::env::args_os().skip(1));
+    let folders = folder.into_iter().collect();
+    let ended = start(host.machine(0), words, folders, &interrupts, &say)?;
+    Ok(ended.unwrap_or_else(|error| failed(&error)))
 }
 
+/// Runs this program with these words on a machine that may write to these folders.
 fn start(
     machine: Machine,
+    words: Vec<OsString>,
     writable: Vec<PathBuf>,
     interrupts: &Interrupts,
     say: &dyn Fn(&str),
-) -> anyhow::Result<u8> {
-    let arguments = inner_arguments(std::env::args_os().skip(1));
+) -> anyhow::Result<Result<u8, HostError>> {
     let host = EmulatedHost {
         machine,
-        job: Job::ourselves(arguments, writable)?,
+        job: Job::ourselves(words, writable)?,
         cache: image::packages_folder(),
     };
-    let ended = mirrorball_host::run(&host, Streams::standard(), interrupts, say);
-    Ok(ended.unwrap_or_else(|error| failed(&error)))
+    Ok(mirrorball_host::run(
+        &host,
+        Streams::standard(),
+        interrupts,
+        say,
+    ))
 }
 
 /// Tells of an error of the emulated host; its exit code.

@@ -12,6 +12,7 @@ mod init;
 mod logs;
 mod package;
 mod report;
+mod results;
 mod run;
 mod samples;
 mod series;

@@ -1,5 +1,6 @@
 //! `mirrorball run`: a new experiment, or the rest of an interrupted one.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -158,6 +159,42 @@ impl RunArguments {
         self.fail_fast
     }
 
+    /// The words that do what is left of the experiment in this results folder as this command would, all
+    /// but where.
+    pub(crate) fn words_to_resume(&self, folder: &Path, json: bool) -> Vec<OsString> {
+        let mut words = vec!["run".into(), "--resume".into(), folder.into()];
+        let switches = [
+            ("--json", json),
+            ("--retry-failed", self.retry_failed),
+            ("--keep-going", self.keep_going),
+            ("--fail-fast", self.fail_fast),
+            ("--strict", self.strict),
+        ];
+        let given = switches.iter().filter(|(_, given)| *given);
+        words.extend(given.map(|(name, _)| OsString::from(name)));
+        let progress = self.progress.to_possible_value();
+        let values = [
+            ("--progress", progress.map(|style| style.get_name().into())),
+            ("--max-failures", self.max_failures.map(|n| n.to_string())),
+            ("--compare", self.compare.clone()),
+            (
+                "--fail-on-regression",
+                self.fail_on_regression.map(|percent| percent.to_string()),
+            ),
+        ];
+        let lists = [("--console", &self.console), ("--allow", &self.allow)];
+        let listed = lists.into_iter().flat_map(|(name, values)| {
+            let values = values.iter().cloned();
+            values.map(move |value| (name, value))
+        });
+        let given = values.into_iter();
+        let given = given.filter_map(|(name, value)| Some((name, value?)));
+        for (name, value) in given.chain(listed) {
+            words.extend([name.into(), value.into()]);
+        }
+        words
+    }
+
     /// Where the results of an experiment go.
     pub(crate) fn results(&self, loaded: &Loaded) -> PathBuf {
         let output = self.output.as_ref();
@@ -261,8 +298,15 @@ fn start(arguments: &RunArguments, dry_run: bool, json: bool) -> anyhow::Result<
     if arguments.host.emulated() {
         // The process on the emulated host opens the folder, and locks it.
         drop(unfinished);
-        let quiet = options.progress == Style::None;
-        return host::run_experiment(&file, &loaded, &options, &arguments.host, quiet);
+        let resume = |folder: &Path| arguments.words_to_resume(folder, json);
+        return host::run_experiment(
+            &file,
+            &loaded,
+            &options,
+            &arguments.host,
+            arguments.resume.as_deref(),
+            resume,
+        );
     }
     match run_here(&loaded, &options, unfinished) {
         Ok(finished) => {
@@ -377,4 +421,49 @@ fn tell(finished: &Finished, strict: bool, json: bool) -> anyhow::Result<u8> {
         exit::OK if strict && unsure => exit::INCONCLUSIVE,
         code => code,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{Cli, Command};
+
+    fn arguments(words: &[OsString]) -> RunArguments {
+        let program = [OsString::from("mirrorball")].into_iter();
+        match Cli::try_parse_from(program.chain(words.iter().cloned())) {
+            Ok(Cli {
+                command: Command::Run(arguments),
+                ..
+            }) => *arguments,
+            Ok(_) => panic!("{words:?} is another command"),
+            Err(error) => panic!("{words:?}: {error}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_done_with_the_options_that_are_not_in_the_folder() {
+        let given = "run fig2.yaml --runs 3 --seed 7 --only a -o out --set seed=1 --host emulated --json \
+                     --strict --keep-going --progress none --console b-1 --compare old --allow host \
+                     --fail-on-regression 2.5";
+        let given: Vec<_> = given.split_whitespace().map(OsString::from).collect();
+        let words = arguments(&given).words_to_resume(Path::new("out/fig2-1"), true);
+        assert!(words.iter().any(|word| word == "--json"));
+        let again = arguments(&words);
+        assert_eq!(again.resume, Some("out/fig2-1".into()));
+        assert!(again.strict && again.keep_going && !again.fail_fast && !again.retry_failed);
+        assert!(matches!(again.progress, ProgressStyle::None));
+        assert_eq!(again.console, ["b-1"]);
+        assert_eq!(again.compare.as_deref(), Some("old"));
+        assert_eq!(again.allow, ["host"]);
+        assert_eq!(again.fail_on_regression, Some(2.5));
+        assert!(!again.host.emulated(), "it is on the emulated host already");
+
+        let given = ["run", "--resume", "x", "--retry-failed", "--max-failures=2"];
+        let words = arguments(&given.map(OsString::from)).words_to_resume(Path::new("x"), false);
+        let again = arguments(&words);
+        assert!(again.retry_failed && again.max_failures == Some(2));
+        assert!(words.iter().all(|word| word != "--json"));
+    }
 }

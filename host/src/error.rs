@@ -62,6 +62,13 @@ pub enum HostError {
         /// The last lines of its console.
         console: String,
     },
+    /// The clock that counts instructions hardly goes on.
+    #[error(
+        "the emulated host stands still: for two minutes its clock, which counts instructions, did not go on \
+         by a second\n  QEMU gives a guest an interrupt twice now and then, and the guest waits for itself; \
+         try it again"
+    )]
+    StandsStill,
     /// The command itself could not be started there.
     #[error("the command could not be started on the emulated host (code {0}); see above")]
     Command(u8),

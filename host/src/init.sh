@@ -96,6 +96,12 @@ watch_memory() {
 }
 little_memory=98304
 
+# Says how long the machine has been up where it counts instructions: that may hardly go on.
+tell_time() {
+    IFS=. read -r seconds rest </proc/uptime
+    echo "uptime $seconds" >&3
+}
+
 # Words from outside: a signal for the command, or that all was read; empty ones are only to wake this
 # machine, four times a second. Without an outside, no inside.
 {
@@ -106,7 +112,9 @@ little_memory=98304
             off) break ;;
         esac
         words=$((words + 1))
-        [ $((words % 16)) = 0 ] && watch_memory
+        [ $((words % 16)) = 0 ] || continue
+        watch_memory
+        [ "$by_instructions" = 0 ] || tell_time
     done
     poweroff -f
 } 4>&- 5>&- &

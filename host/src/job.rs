@@ -129,8 +129,9 @@ fn settings(setting: &Setting) -> String {
     // Consoles are numbered in the order of their ports.
     let second = if stdout.is_some() { "hvc1" } else { "hvc0" };
     format!(
-        "nested_paging={}\nmark='{}'\n{}{}",
+        "nested_paging={}\nby_instructions={}\nmark='{}'\n{}{}",
         u8::from(setting.machine.nested_paging),
+        u8::from(setting.machine.by_instructions),
         setting.mark,
         terminal("stdout", "hvc0", stdout),
         terminal("stderr", second, stderr),

@@ -9,6 +9,7 @@
 //! Nothing here knows what the command is: the program and its arguments are the caller's.
 
 mod channels;
+mod clock;
 mod error;
 mod initramfs;
 mod interrupts;
@@ -48,7 +49,7 @@ pub struct EmulatedHost {
 /// ends. `progress` gets lines for people about the machine itself.
 ///
 /// # Errors
-/// The machine can't be had here, does not come up or dies under the command.
+/// The machine can't be had here, does not come up, dies under the command or stands still.
 pub fn run(
     host: &EmulatedHost,
     streams: Streams,
@@ -85,7 +86,7 @@ pub fn run(
     progress(&format!("emulated host: starting ({})", host.machine));
     let child = sys::spawn(&program, &arguments)?;
     let session = session::Session::connect(child, sockets, streams, &setting.mark)?;
-    session.run(interrupts, progress)
+    session.run(&host.machine, interrupts, progress)
 }
 
 /// Whether this process runs on an emulated host already.

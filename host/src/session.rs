@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::channels::{Channels, Sockets};
+use crate::clock::Clock;
 use crate::relay::{Stream, Streams, relay};
 use crate::sys::Qemu;
-use crate::{HostError, Interrupts};
+use crate::{HostError, Interrupts, Machine};
 
 /// A boot takes some seconds; on a machine with much else to do it takes longer.
 const BOOT_TIME: Duration = Duration::from_secs(180);
@@ -68,6 +69,8 @@ struct Progress {
     code: Option<u8>,
     /// Streams that ended whole.
     whole: u8,
+    /// How long the machine says that it has been up.
+    clock: Clock,
     /// MiB of its memory that were left when they became few.
     memory_left: Option<u64>,
     /// A signal was passed on.
@@ -81,6 +84,9 @@ impl Progress {
             Event::Word(word) => {
                 let code = number(word, "exit ").and_then(|code| u8::try_from(code).ok());
                 self.code = self.code.or(code);
+                if let Some(seconds) = number(word, "uptime ") {
+                    self.clock.tells(seconds);
+                }
                 self.memory_left = self.memory_left.or(number(word, "memory "));
             }
             Event::StreamEnded { whole } => self.whole += u8::from(*whole),
@@ -150,6 +156,7 @@ impl Session {
     /// Stays until the command has ended and the machine is down; the command's exit code.
     pub(crate) fn run(
         mut self,
+        machine: &Machine,
         interrupts: &Interrupts,
         progress: &dyn Fn(&str),
     ) -> Result<u8, HostError> {
@@ -159,6 +166,9 @@ impl Session {
             if state.up && beat.elapsed() >= BEAT {
                 beat = Instant::now();
                 self.wake();
+                if state.clock.beat() && machine.by_instructions {
+                    return Err(HostError::StandsStill);
+                }
             }
             let before = state;
             match self.events.recv_timeout(POLL) {

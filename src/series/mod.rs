@@ -7,7 +7,6 @@
 mod outcome;
 mod words;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -20,6 +19,7 @@ use mirrorball_host::Interrupts;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 
+use crate::results::Results;
 use crate::run::{RunArguments, failed, planned};
 use crate::{print, print_json};
 use outcome::{Outcome, closing, table};
@@ -78,14 +78,13 @@ pub(crate) fn run_folder(
             let (number, all) = (number + 1, members.len());
             eprintln!("[{number}/{all}] {file}{host}");
         }
-        let before = results_of(member);
+        let results = Results::before(&member.directory, member.name());
         let (status, signal) = supervise(command(folder, member, json)?, &interrupts)?;
         let code = code_of(status);
-        let results = results_of(member).difference(&before).last().cloned();
         let judged = [exit::OK, exit::NOT_MET, exit::INCONCLUSIVE].contains(&code);
         let failed = arguments.fails_fast() && !judged;
         end = signal.map(exit::of_signal).or(failed.then_some(code));
-        outcomes.push(Outcome::ended(member, code, results));
+        outcomes.push(Outcome::ended(member, code, results.made()));
     }
     let codes = outcomes.iter().filter_map(|outcome| outcome.exit_code);
     let code = exit::worst(codes.chain(end));
@@ -235,13 +234,4 @@ fn code_of(status: ExitStatus) -> u8 {
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(exit::INTERNAL)
-}
-
-/// Results folders of an experiment, by their names, which end with the time.
-fn results_of(member: &Member) -> BTreeSet<PathBuf> {
-    let prefix = format!("{}-", member.name());
-    let entries = std::fs::read_dir(&member.directory);
-    let entries = entries.into_iter().flatten().flatten();
-    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-    named.map(|entry| entry.path()).collect()
 }
