@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mirrorball_experiments::run::{Options, Style, linux};
-use mirrorball_experiments::spec::{Loaded, Size};
+use mirrorball_experiments::spec::{EmulatedClock, Loaded, Size};
 use mirrorball_experiments::{exit, image};
 use mirrorball_host::{
     EmulatedHost, HostError, Interrupts, Job, MOST_CORES, Machine, Streams, check_visible,
@@ -47,9 +47,9 @@ pub(crate) struct HostOptions {
     /// Whether its cores are emulated in parallel: faster, but QEMU then fails now and then
     #[arg(long, value_enum, value_name = "SWITCH", requires = "host", default_value_t = Switch::Off)]
     host_parallel: Switch,
-    /// What its time is
-    #[arg(long, value_enum, value_name = "CLOCK", requires = "host", default_value_t = Clock::Real)]
-    host_clock: Clock,
+    /// What its time is [default: what the experiment says, real]
+    #[arg(long, value_enum, value_name = "CLOCK", requires = "host")]
+    host_clock: Option<Clock>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -58,6 +58,15 @@ enum Clock {
     Real,
     /// Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then
     Instructions,
+}
+
+impl From<Clock> for EmulatedClock {
+    fn from(clock: Clock) -> Self {
+        match clock {
+            Clock::Real => Self::Real,
+            Clock::Instructions => Self::Instructions,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -83,8 +92,8 @@ impl HostOptions {
         self.host_memory.map(|size| size.0)
     }
 
-    /// The machine, with memory for guests that need so much.
-    fn machine(&self, guests: u64) -> Machine {
+    /// The machine, with memory for guests that need so much, and that clock unless another was asked for.
+    fn machine(&self, guests: u64, clock: EmulatedClock) -> Machine {
         let needed = guests.saturating_add(OWN_MEMORY).max(DEFAULT_MEMORY);
         Machine {
             memory: self.memory().unwrap_or(needed.next_multiple_of(1 << 20)),
@@ -92,7 +101,8 @@ impl HostOptions {
             numa_nodes: self.host_numa,
             nested_paging: self.host_npt == Switch::On,
             parallel: self.host_parallel == Switch::On,
-            by_instructions: self.host_clock == Clock::Instructions,
+            by_instructions: self.host_clock.map_or(clock, EmulatedClock::from)
+                == EmulatedClock::Instructions,
         }
     }
 }
@@ -144,7 +154,8 @@ pub(crate) fn run_experiment(
         .output
         .as_ref()
         .unwrap_or(&experiment.outputs.directory);
-    let machine = host.machine(experiment.machine.memory.0);
+    let wanted = &experiment.machine;
+    let machine = host.machine(wanted.memory.0, wanted.emulated_clock);
     let folders = Results::before(results, &experiment.name);
     let mut words = inner_arguments(std::env::args_os().skip(1));
     let mut left = RENEWALS;
@@ -169,7 +180,13 @@ pub(crate) fn run_here_as_there(host: &HostOptions, folder: Option<PathBuf>) -> 
     let say = |line: &str| eprintln!("{line}");
     let words = inner_arguments(std::env::args_os().skip(1));
     let folders = folder.into_iter().collect();
-    let ended = start(host.machine(0), words, folders, &interrupts, &say)?;
+    let ended = start(
+        host.machine(0, EmulatedClock::Real),
+        words,
+        folders,
+        &interrupts,
+        &say,
+    )?;
     Ok(ended.unwrap_or_else(|error| failed(&error)))
 }
 
@@ -258,9 +275,9 @@ mod tests {
     fn the_machine_fits_the_experiment_unless_it_was_said_what_it_is() {
         let default = options(&["--host", "emulated"]).unwrap();
         assert!(default.emulated() && default.memory().is_none());
-        assert_eq!(default.machine(0).memory, 2 << 30);
+        assert_eq!(default.machine(0, EmulatedClock::Real).memory, 2 << 30);
         assert_eq!(
-            default.machine((4 << 30) + 1).memory,
+            default.machine((4 << 30) + 1, EmulatedClock::Real).memory,
             (11 << 29) + (1 << 20)
         );
         let words = [
@@ -284,8 +301,21 @@ mod tests {
             parallel: false,
             by_instructions: true,
         };
-        assert_eq!(said.machine(64 << 30), machine);
+        assert_eq!(said.machine(64 << 30, EmulatedClock::Real), machine);
         assert!(!options(&[]).unwrap().emulated());
+    }
+
+    #[test]
+    fn an_experiments_clock_is_used_unless_another_was_asked_for() {
+        let counts = |words: &[&str], wanted| {
+            let words = [&["--host", "emulated"], words].concat();
+            let options = options(&words).unwrap();
+            options.machine(0, wanted).by_instructions
+        };
+        assert!(counts(&[], EmulatedClock::Instructions));
+        assert!(!counts(&[], EmulatedClock::Real));
+        let real = ["--host-clock", "real"];
+        assert!(!counts(&real, EmulatedClock::Instructions));
     }
 
     #[test]

@@ -76,7 +76,7 @@ complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l host-npt -
 off\t''"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l host-parallel -d 'Whether its cores are emulated in parallel: faster, but QEMU then fails now and then' -r -f -a "on\t''
 off\t''"
-complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l host-clock -d 'What its time is' -r -f -a "real\t'This machine\'s'
+complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l host-clock -d 'What its time is [default: what the experiment says, real]' -r -f -a "real\t'This machine\'s'
 instructions\t'Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then'"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l retry-failed -d 'With --resume: do failed runs again too'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand run" -l keep-going -d 'Go on with the next run even after an error that ails the whole host'
@@ -113,7 +113,7 @@ complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l host-npt 
 off\t''"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l host-parallel -d 'Whether its cores are emulated in parallel: faster, but QEMU then fails now and then' -r -f -a "on\t''
 off\t''"
-complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l host-clock -d 'What its time is' -r -f -a "real\t'This machine\'s'
+complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l host-clock -d 'What its time is [default: what the experiment says, real]' -r -f -a "real\t'This machine\'s'
 instructions\t'Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then'"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l retry-failed -d 'With --resume: do failed runs again too'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand plan" -l keep-going -d 'Go on with the next run even after an error that ails the whole host'
@@ -183,7 +183,7 @@ complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -l host-npt
 off\t''"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -l host-parallel -d 'Whether its cores are emulated in parallel: faster, but QEMU then fails now and then' -r -f -a "on\t''
 off\t''"
-complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -l host-clock -d 'What its time is' -r -f -a "real\t'This machine\'s'
+complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -l host-clock -d 'What its time is [default: what the experiment says, real]' -r -f -a "real\t'This machine\'s'
 instructions\t'Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then'"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -l json -d 'Print JSON, and nothing else, to standard output'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -220,7 +220,7 @@ complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l host-np
 off\t''"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l host-parallel -d 'Whether its cores are emulated in parallel: faster, but QEMU then fails now and then' -r -f -a "on\t''
 off\t''"
-complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l host-clock -d 'What its time is' -r -f -a "real\t'This machine\'s'
+complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l host-clock -d 'What its time is [default: what the experiment says, real]' -r -f -a "real\t'This machine\'s'
 instructions\t'Instructions, at 2 ns each: the same whatever else this machine does; QEMU then fails now and then'"
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l fix -d 'Change what disturbs measurements and root can set: mappings of a process, huge pages, clock'
 complete -c mirrorball -n "__fish_mirrorball_using_subcommand doctor" -l restore -d 'Give back what --fix changed'

@@ -80,7 +80,7 @@ fn refused(finding: &str) -> RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Size;
+    use crate::spec::{EmulatedClock, Size};
 
     fn machine(cpus: Option<&str>, numa_node: Option<u32>) -> MachineSpec {
         MachineSpec {
@@ -89,6 +89,7 @@ mod tests {
             cpus: cpus.map(|cpus| CpuList::parse(cpus).unwrap()),
             numa_node,
             large_pages: false,
+            emulated_clock: EmulatedClock::Real,
         }
     }
 

@@ -103,6 +103,27 @@ pub struct MachineSpec {
     /// Whether guests' private memory may be in pages of 2 MiB.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub large_pages: bool,
+    /// What the time of an emulated host is, unless the command line says; nothing elsewhere.
+    #[serde(skip_serializing_if = "EmulatedClock::is_real")]
+    pub emulated_clock: EmulatedClock,
+}
+
+/// What the time of an emulated host is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmulatedClock {
+    /// That of the machine below it.
+    #[default]
+    Real,
+    /// Instructions that it executed, at 2 ns each.
+    Instructions,
+}
+
+impl EmulatedClock {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    const fn is_real(&self) -> bool {
+        matches!(self, Self::Real)
+    }
 }
 
 /// A capability of the host.

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use super::describe::{Field, Map, Shape};
 use super::model::{
-    Capability, CpuList, Estimate, Expectation, Experiment, GuestGroup, ImageSource, KsmSpec,
-    MachineSpec, MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
+    Capability, CpuList, EmulatedClock, Estimate, Expectation, Experiment, GuestGroup, ImageSource,
+    KsmSpec, MachineSpec, MechanismSet, Metrics, Outputs, Phases, Repeat, ScannerSpec, TimedEvent,
 };
 use super::networks::Networks;
 use super::policy::PolicySpec;
@@ -119,6 +119,7 @@ impl FromMap for Experiment {
                 cpus: None,
                 numa_node: None,
                 large_pages: false,
+                emulated_clock: EmulatedClock::Real,
             }),
             policy: fields.get("policy"),
             images: fields.get::<Images>("images").unwrap_or_default().0,
@@ -220,6 +221,11 @@ impl FromMap for MachineSpec {
                 "off",
                 "let the kernel back guests' private memory by pages of 2 MiB until parts of them are shared: guests take fewer faults and more memory ([large-pages.md](mechanisms/large-pages.md)). Without effect where the host can't track writes",
             ),
+            Field::or::<EmulatedClock>(
+                "emulated-clock",
+                "real",
+                "what time is on an emulated host ([emulated-host.md](emulated-host.md)); `--host-clock` comes before it, and elsewhere it has no effect",
+            ),
         ];
         Map::new("machine", "What the machine must have", fields)
     }
@@ -231,8 +237,20 @@ impl FromMap for MachineSpec {
             cpus: fields.get("cpus"),
             numa_node: fields.get("numa-node"),
             large_pages: fields.get::<Switch>("large-pages")?.0,
+            emulated_clock: fields.get("emulated-clock")?,
         })
     }
+}
+
+impl Word for EmulatedClock {
+    const WORDS: &'static [(&'static str, Self, &'static str)] = &[
+        ("real", Self::Real, "this machine's"),
+        (
+            "instructions",
+            Self::Instructions,
+            "instructions executed, at 2 ns each: the same whatever else this machine does, and several times slower",
+        ),
+    ];
 }
 
 impl Word for Capability {
