@@ -160,16 +160,16 @@ pub(crate) fn run_experiment(
     let mut words = inner_arguments(std::env::args_os().skip(1));
     let mut left = RENEWALS;
     loop {
-        let ended = start(machine, words, vec![results.clone()], &interrupts, &say)?;
-        let folder = resumed.map(Path::to_owned).or_else(|| folders.made());
-        match (ended, folder) {
-            (Err(error @ HostError::StandsStill), Some(folder)) if left > 0 => {
+        let writable = vec![results.clone()];
+        match start(machine, words.clone(), writable, &interrupts, &say)? {
+            Err(error @ HostError::StandsStill) if left > 0 => {
                 left -= 1;
                 eprintln!("mirrorball: {error}");
                 say("a new one does what is left");
-                words = words_to_resume(&folder);
+                let folder = resumed.map(Path::to_owned).or_else(|| folders.made());
+                words = folder.map_or(words, |folder| words_to_resume(&folder));
             }
-            (ended, _) => return Ok(ended.unwrap_or_else(|error| failed(&error))),
+            ended => return Ok(ended.unwrap_or_else(|error| failed(&error))),
         }
     }
 }

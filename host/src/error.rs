@@ -64,9 +64,9 @@ pub enum HostError {
     },
     /// The clock that counts instructions hardly goes on.
     #[error(
-        "the emulated host stands still: for two minutes its clock, which counts instructions, did not go on \
-         by a second\n  QEMU gives a guest an interrupt twice now and then, and the guest waits for itself; \
-         try it again"
+        "the emulated host stands still: its clock, which counts instructions, has not gone on by a second \
+         for minutes\n  QEMU gives a guest an interrupt twice now and then, and the guest waits for itself: \
+         try again"
     )]
     StandsStill,
     /// The command itself could not be started there.
