@@ -1,13 +1,25 @@
-//! Writes `samples.csv`, the time series.
+//! Writes `samples.csv`, the time series, and reads the machine's part of it.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use mirrorball_report::samples::{MACHINE, Sample};
 
 use super::OutputError;
+
+/// The machine's rows in that file, in their order; none without a file. Others are not kept in memory: they
+/// may be very many.
+#[must_use]
+pub fn of_machine(path: &Path) -> Vec<Sample> {
+    // No file: the end came before the first sample.
+    let Ok(mut reader) = csv::Reader::from_path(path) else {
+        return Vec::new();
+    };
+    let rows = reader.deserialize::<Sample>().map_while(Result::ok);
+    rows.filter(|row| row.vm == MACHINE).collect()
+}
 
 /// Writes rows to a file that ends with a whole row at any time, also once its disk is full.
 #[derive(Debug)]
@@ -137,7 +149,9 @@ mod tests {
             .deserialize::<Sample>()
             .collect::<Result<Vec<_>, _>>()
             .unwrap();
-        assert_eq!(rows, [machine, vm]);
+        assert_eq!(rows, [machine.clone(), vm]);
+        assert_eq!(of_machine(file.path()), [machine]);
+        assert!(of_machine(Path::new("/no/such/file")).is_empty());
     }
 
     #[test]

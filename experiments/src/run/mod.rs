@@ -61,7 +61,6 @@ pub use signals::Stop;
 pub use store::claims;
 
 use crate::image::Image;
-use crate::output::samples::Sample;
 use crate::output::summary::Failure;
 use crate::spec::{Experiment, Loaded, Runs};
 use cell::Context;
@@ -177,11 +176,10 @@ fn start(
     let (disks, systems) = (disks?, systems?);
     let booted = systems.files()?.into_iter();
     let recorded = disks.named().into_iter().chain(booted).collect();
-    let (mut store, samples) =
-        open_store(&experiment, loaded, options, unfinished, &recorded, kvm)?;
+    let (mut store, before) = open_store(&experiment, loaded, options, unfinished, &recorded, kvm)?;
     progress.line(&format!("results: {}", store.path().display()));
     let (desk, server) = watched::open(options.metrics.as_deref(), &progress)?;
-    let sink = Arc::new(Mutex::new(Sink::new(store.samples()?, samples)));
+    let sink = Arc::new(Mutex::new(Sink::new(store.samples()?, before)));
     let session = Session {
         experiment: &experiment,
         options,
@@ -198,21 +196,16 @@ fn start(
     let error = error
         .err()
         .or_else(|| sink.lock().error.take().map(RunError::Output));
-    Ok(close(store, &sink.lock().machine, error, &stop))
+    Ok(close(store, error, &stop))
 }
 
 /// Writes what is made of all runs together.
-fn close(
-    mut store: Store,
-    samples: &[Sample],
-    mut error: Option<RunError>,
-    stop: &Stop,
-) -> Finished {
+fn close(mut store: Store, mut error: Option<RunError>, stop: &Stop) -> Finished {
     let interrupted = stop.requested().is_some();
     if let Some(error) = &error {
         store.ended_by(error.to_string());
     }
-    if let Err(late) = store.finish(samples, interrupted) {
+    if let Err(late) = store.finish(interrupted) {
         // Of two errors the first is the cause; the disk is as full as it was.
         let late = error.get_or_insert(RunError::Output(late));
         store.ended_by(late.to_string());
@@ -229,7 +222,7 @@ fn close(
     }
 }
 
-/// The results folder: a new one, or that of what was interrupted, with the samples in it.
+/// The results folder: a new one, or that of what was interrupted, with the time of its last sample, seconds.
 fn open_store(
     experiment: &Experiment,
     loaded: &Loaded,
@@ -237,7 +230,7 @@ fn open_store(
     unfinished: Option<Unfinished>,
     images: &BTreeMap<String, Image>,
     kvm: &str,
-) -> Result<(Store, Vec<Sample>), RunError> {
+) -> Result<(Store, f64), RunError> {
     if let Some(unfinished) = unfinished {
         return Ok(Store::resume(experiment, unfinished, images, kvm)?);
     }
@@ -251,7 +244,7 @@ fn open_store(
         set: loaded.settings.clone(),
     };
     let store = Store::create(experiment, &loaded.text, images, invocation, kvm)?;
-    Ok((store, Vec::new()))
+    Ok((store, 0.0))
 }
 
 /// What all runs of this process have in common.

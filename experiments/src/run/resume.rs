@@ -17,7 +17,7 @@ use crate::exit;
 use crate::output::OutputError;
 use crate::output::folder::Folder;
 use crate::output::provenance::Emulated;
-use crate::output::samples::{MACHINE, Sample};
+use crate::output::samples::Sample;
 use crate::output::summary::{Failure, SCHEMA_VERSION};
 
 /// Failures of runs that were kept from ending, rather than failed.
@@ -290,8 +290,8 @@ impl Unfinished {
         }
     }
 
-    /// Drops what belongs to no finished run; the machine's samples of those that are finished.
-    pub(super) fn clean(&self) -> Result<Vec<Sample>, ResumeError> {
+    /// Drops what belongs to no finished run; the time of the last sample of those that are finished, seconds.
+    pub(super) fn clean(&self) -> Result<f64, ResumeError> {
         let finished = self.runs.iter().map(|run| (run.cell.as_str(), run.run));
         let finished = finished.collect::<BTreeSet<_>>();
         for name in BY_RUN {
@@ -320,7 +320,7 @@ impl Unfinished {
             error,
         })?;
         self.folder.write("samples.csv", &bytes)?;
-        Ok(rows.into_iter().filter(|row| row.vm == MACHINE).collect())
+        Ok(rows.last().map_or(0.0, |row| row.time_seconds))
     }
 }
 

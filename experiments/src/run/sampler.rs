@@ -31,8 +31,6 @@ const KEPT: f64 = 4.0;
 #[derive(Debug)]
 pub struct Sink {
     writer: SampleWriter,
-    /// Samples of the machine, for the figure.
-    pub machine: Vec<Sample>,
     /// The first error; nothing is written after it.
     pub error: Option<OutputError>,
     /// Seconds that were over when this process began.
@@ -41,13 +39,11 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Writes to that writer, behind these samples; times go on from the last of them.
+    /// Writes to that writer; times go on from `before`, in seconds.
     #[must_use]
-    pub fn new(writer: SampleWriter, machine: Vec<Sample>) -> Self {
-        let before = machine.last().map_or(0.0, |last| last.time_seconds);
+    pub fn new(writer: SampleWriter, before: f64) -> Self {
         Self {
             writer,
-            machine,
             error: None,
             before,
             began: Instant::now(),
@@ -64,16 +60,15 @@ impl Sink {
 
     /// Where samples are now, to come back to.
     #[must_use]
-    pub const fn mark(&self) -> (u64, usize) {
-        (self.writer.length(), self.machine.len())
+    pub const fn mark(&self) -> u64 {
+        self.writer.length()
     }
 
     /// Drops the samples since then: of an attempt that does not count.
     ///
     /// # Errors
     /// The file can't be cut.
-    pub fn back_to(&mut self, (length, machine): (u64, usize)) -> Result<(), OutputError> {
-        self.machine.truncate(machine);
+    pub fn back_to(&mut self, length: u64) -> Result<(), OutputError> {
         self.writer.cut(length)
     }
 
@@ -89,8 +84,6 @@ impl Sink {
         if self.error.is_none() {
             self.error = self.writer.write(&samples).err();
         }
-        self.machine
-            .extend(samples.into_iter().filter(|sample| sample.vm == MACHINE));
     }
 }
 

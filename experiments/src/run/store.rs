@@ -16,7 +16,7 @@ use super::schedule::Planned;
 use crate::image::Image;
 use crate::output::folder::Folder;
 use crate::output::median::median;
-use crate::output::samples::{Sample, SampleWriter};
+use crate::output::samples::{self, SampleWriter};
 use crate::output::summary::{Cell, Failure, SCHEMA_VERSION, Summary, Verdict};
 use crate::output::{OutputError, README, figure, histogram, provenance, table};
 use crate::spec::{Experiment, GuestGroup, MechanismSet, Precision, Runs};
@@ -89,7 +89,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Goes on with an experiment that was interrupted; with the machine's samples so far.
+    /// Goes on with an experiment that was interrupted; with the time of its last sample, seconds.
     ///
     /// # Errors
     /// It is not the same experiment any more, or something can't be written.
@@ -98,14 +98,14 @@ impl Store {
         unfinished: Unfinished,
         images: &BTreeMap<String, Image>,
         kvm: &str,
-    ) -> Result<(Self, Vec<Sample>), ResumeError> {
+    ) -> Result<(Self, f64), ResumeError> {
         unfinished.check_experiment(experiment)?;
         for (id, image) in images {
             unfinished.check_image(id, &image.digest)?;
         }
         let now = provenance::collect(kvm);
         unfinished.check_host(now.host.emulated)?;
-        let samples = unfinished.clean()?;
+        let before = unfinished.clean()?;
         let mut resumed = unfinished.resumed;
         resumed.push(Resumption {
             started: jiff::Timestamp::now().to_string(),
@@ -126,7 +126,7 @@ impl Store {
             ended_by: None,
         };
         store.write(false)?;
-        Ok((store, samples))
+        Ok((store, before))
     }
 
     /// Whether that run was finished before.
@@ -268,14 +268,15 @@ impl Store {
     ///
     /// # Errors
     /// Something can't be written.
-    pub fn finish(&self, samples: &[Sample], interrupted: bool) -> Result<(), OutputError> {
+    pub fn finish(&self, interrupted: bool) -> Result<(), OutputError> {
         self.write(interrupted)?;
         let title = self
             .experiment
             .title
             .as_deref()
             .unwrap_or(&self.experiment.name);
-        if let Some(svg) = figure::memory_svg(title, samples) {
+        let samples = samples::of_machine(&self.folder.join("samples.csv"));
+        if let Some(svg) = figure::memory_svg(title, &samples) {
             self.figure("memory", &svg)?;
         }
         let summary = self.summary(interrupted);
